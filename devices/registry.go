@@ -1,0 +1,269 @@
+package devices
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// TombstoneFor is how long a deleted id stays taken.
+const TombstoneFor = 30 * 24 * time.Hour
+
+// RegistryStore keeps device records. Each call is durable, and all or
+// nothing, when it returns nil.
+type RegistryStore interface {
+	LoadDevices(ctx context.Context) ([]*Device, error)
+	LoadTombstones(ctx context.Context) (map[ID]time.Time, error) // id -> when it was deleted
+	PutDevices(ctx context.Context, ds []*Device) error
+	// DeleteDevice removes the record, leaves a tombstone and forgets what the other stores keep under the id.
+	DeleteDevice(ctx context.Context, id ID, at time.Time) error
+}
+
+// Registry knows every device. Reads come from memory and never wait for a
+// disk; changes are durable before they are seen. Safe for concurrent use.
+type Registry struct {
+	store RegistryStore
+
+	writing  sync.Mutex // held by one change at a time, across its disk write
+	mu       sync.RWMutex
+	devices  map[ID]*Device
+	tombs    map[ID]time.Time
+	watchers []func(Change)
+	version  atomic.Int64
+}
+
+// Change is one change of the registry. Before is nil for a new device, After
+// for a deleted one.
+type Change struct {
+	Before, After *Device
+}
+
+// ID is the device that changed.
+func (c Change) ID() ID {
+	if c.After != nil {
+		return c.After.ID
+	}
+	return c.Before.ID
+}
+
+// OpenRegistry loads every record of the store.
+func OpenRegistry(ctx context.Context, store RegistryStore) (*Registry, error) {
+	ds, err := store.LoadDevices(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load devices: %w", err)
+	}
+	tombs, err := store.LoadTombstones(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load tombstones: %w", err)
+	}
+	r := &Registry{store: store, devices: make(map[ID]*Device, len(ds)), tombs: tombs}
+	for _, d := range ds {
+		r.devices[d.ID] = d
+	}
+	return r, nil
+}
+
+// Watch has f called after every change, in order, before the change's call
+// returns. f must not block and must not change the registry. Watch is for
+// wiring, before the first change.
+func (r *Registry) Watch(f func(Change)) { r.watchers = append(r.watchers, f) }
+
+// Get returns the record of a device. It is shared: do not modify it.
+func (r *Registry) Get(id ID) (*Device, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	d, ok := r.devices[id]
+	return d, ok
+}
+
+// Len is the number of devices.
+func (r *Registry) Len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.devices)
+}
+
+// Version rises with every change, so that what was derived from All can be
+// kept until it moves.
+func (r *Registry) Version() int64 { return r.version.Load() }
+
+// All yields every device as it was when the iteration began, in no order.
+func (r *Registry) All() iter.Seq[*Device] {
+	return func(yield func(*Device) bool) {
+		r.mu.RLock()
+		ds := make([]*Device, 0, len(r.devices))
+		for _, d := range r.devices {
+			ds = append(ds, d)
+		}
+		r.mu.RUnlock()
+		for _, d := range ds {
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+// Create adds devices, all or none. It returns the first record's error of
+// Normalize, or a conflict when an id is taken or was deleted within
+// TombstoneFor.
+func (r *Registry) Create(ctx context.Context, now time.Time, ds ...*Device) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	seen := make(map[ID]bool, len(ds))
+	for _, d := range ds {
+		if err := d.Normalize(); err != nil {
+			return withDevice(err, d.ID)
+		}
+		if d.CreatedAt == 0 {
+			d.CreatedAt = now.UnixMilli()
+		}
+		if seen[d.ID] || r.taken(d.ID, now) {
+			return Refuse(CodeConflict, fmt.Sprintf("the id %q is taken", d.ID)).With("id", d.ID)
+		}
+		seen[d.ID] = true
+	}
+	if err := r.store.PutDevices(ctx, ds); err != nil {
+		return fmt.Errorf("create devices: %w", err)
+	}
+	r.mu.Lock()
+	for _, d := range ds {
+		r.devices[d.ID] = d
+		delete(r.tombs, d.ID)
+	}
+	r.mu.Unlock()
+	for _, d := range ds {
+		r.tell(Change{After: d})
+	}
+	return nil
+}
+
+func withDevice(err error, id ID) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.With("id", id)
+	}
+	return err
+}
+
+func (r *Registry) taken(id ID, now time.Time) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if _, ok := r.devices[id]; ok {
+		return true
+	}
+	at, ok := r.tombs[id]
+	return ok && now.Sub(at) < TombstoneFor
+}
+
+// Update changes one device through change, which is given a copy. It returns
+// the new record, not_found, change's error or that of Normalize. ID, CreatedAt
+// and Kinds cannot be changed.
+func (r *Registry) Update(ctx context.Context, id ID, change func(*Device) error) (*Device, error) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	before, ok := r.Get(id)
+	if !ok {
+		return nil, NotFound("device")
+	}
+	after := before.Clone()
+	if err := change(after); err != nil {
+		return nil, err
+	}
+	after.ID, after.CreatedAt, after.Kinds = before.ID, before.CreatedAt, before.Kinds
+	if err := after.Normalize(); err != nil {
+		return nil, err
+	}
+	if err := r.store.PutDevices(ctx, []*Device{after}); err != nil {
+		return nil, fmt.Errorf("update device %s: %w", id, err)
+	}
+	r.mu.Lock()
+	r.devices[id] = after
+	r.mu.Unlock()
+	r.tell(Change{Before: before, After: after})
+	return after, nil
+}
+
+// Delete removes a device and keeps its id taken for TombstoneFor. What else is
+// kept under the id is erased by those who watch.
+func (r *Registry) Delete(ctx context.Context, id ID, now time.Time) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	before, ok := r.Get(id)
+	if !ok {
+		return NotFound("device")
+	}
+	if err := r.store.DeleteDevice(ctx, id, now); err != nil {
+		return fmt.Errorf("delete device %s: %w", id, err)
+	}
+	r.mu.Lock()
+	delete(r.devices, id)
+	r.tombs[id] = now
+	r.mu.Unlock()
+	r.tell(Change{Before: before})
+	return nil
+}
+
+func (r *Registry) tell(c Change) {
+	r.version.Add(1)
+	for _, f := range r.watchers {
+		f(c)
+	}
+}
+
+// MemoryRegistry is a RegistryStore that forgets everything with the process.
+type MemoryRegistry struct {
+	mu    sync.Mutex
+	ds    map[ID]*Device
+	tombs map[ID]time.Time
+}
+
+// LoadDevices returns the records put so far.
+func (m *MemoryRegistry) LoadDevices(context.Context) ([]*Device, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ds := make([]*Device, 0, len(m.ds))
+	for _, d := range m.ds {
+		ds = append(ds, d.Clone())
+	}
+	return ds, nil
+}
+
+// LoadTombstones returns the ids deleted so far.
+func (m *MemoryRegistry) LoadTombstones(context.Context) (map[ID]time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	tombs := map[ID]time.Time{}
+	maps.Copy(tombs, m.tombs)
+	return tombs, nil
+}
+
+// PutDevices keeps copies of the records.
+func (m *MemoryRegistry) PutDevices(_ context.Context, ds []*Device) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ds == nil {
+		m.ds = map[ID]*Device{}
+	}
+	for _, d := range ds {
+		m.ds[d.ID] = d.Clone()
+	}
+	return nil
+}
+
+// DeleteDevice forgets the record and keeps a tombstone.
+func (m *MemoryRegistry) DeleteDevice(_ context.Context, id ID, at time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.ds, id)
+	if m.tombs == nil {
+		m.tombs = map[ID]time.Time{}
+	}
+	m.tombs[id] = at
+	return nil
+}
