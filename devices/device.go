@@ -32,7 +32,8 @@ type Device struct {
 	Light             *Light            `json:"light,omitempty"`
 	ShadowPolicy      string            `json:"shadow_policy"` // local_wins or desired_wins
 	Config            json.RawMessage   `json:"config,omitempty"`
-	ConfigVer         int64             `json:"config_ver,omitempty"`
+	ConfigVer         int64             `json:"config_ver,omitempty"`     // rises with every change of Config
+	ConfigAckVer      int64             `json:"config_ack_ver,omitempty"` // the version that the device last said it uses
 	Notes             string            `json:"notes,omitempty"`
 }
 

@@ -65,6 +65,31 @@ func (e *Error) Retryable() bool {
 	return false
 }
 
+// HTTPStatus is the status of an HTTP response that carries the refusal.
+func (e *Error) HTTPStatus() int {
+	switch e.Code {
+	case CodeUnauthorized, CodeTokenExpired, CodeTokenRevoked:
+		return 401
+	case CodeForbidden, CodeDeviceDisabled:
+		return 403
+	case CodeNotFound:
+		return 404
+	case CodeReplaced, CodeVersionConflict, CodeConflict, CodeDeviceOffline:
+		return 409
+	case CodeExpired:
+		return 410
+	case CodeTooLarge:
+		return 413
+	case CodeRateLimited:
+		return 429
+	case CodeTimeout:
+		return 504
+	case CodeOverloaded, CodePlatformUnavailable:
+		return 503
+	}
+	return 422
+}
+
 // MarshalJSON writes {"reason","code","retry_after_ms"?,"details"?}.
 func (e *Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
