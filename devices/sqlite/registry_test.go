@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"reflect"
 	"testing"
 	"time"
@@ -70,13 +71,14 @@ func TestCreateIsAllOrNothing(t *testing.T) {
 }
 
 // 100,000 records take well under two seconds to load on one core, so that a
-// restart is not felt; the bound here is loose for slow and busy machines.
-func TestLoads100kDevices(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short")
-	}
+// restart is not felt. The bound here is for a tenth of them on a slow and busy
+// machine; with DEVICEHUB_SOAK set it is all of them.
+func TestLoadsManyDevices(t *testing.T) {
 	db := open(t)
-	ds := make([]*devices.Device, 100_000)
+	ds := make([]*devices.Device, 10_000)
+	if os.Getenv("DEVICEHUB_SOAK") != "" {
+		ds = make([]*devices.Device, 100_000)
+	}
 	for i := range ds {
 		ds[i] = &devices.Device{
 			ID: devices.ID(fmt.Sprintf("device-%06d", i)), Name: fmt.Sprintf("Device %d", i), Kinds: []devices.Kind{devices.KindSensor}, Labels: map[string]string{"floor": "3", "rack": "r7"},
@@ -95,7 +97,7 @@ func TestLoads100kDevices(t *testing.T) {
 	}
 	load := time.Since(start)
 	t.Logf("put in %v, loaded in %v", put, load)
-	if load > 20*time.Second {
+	if load > 10*time.Second {
 		t.Errorf("loading took %v", load)
 	}
 }

@@ -1,0 +1,113 @@
+package identity
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"devicehub/devices"
+)
+
+// MemoryAudit is an audit log that forgets with the process. The zero value is
+// ready.
+type MemoryAudit struct {
+	mu      sync.Mutex
+	entries []devices.AuditEntry
+}
+
+var _ devices.AuditLog = (*MemoryAudit)(nil)
+
+// Record keeps e. The address is not kept in any form.
+func (m *MemoryAudit) Record(o devices.Origin, e devices.AuditEntry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.At == 0 {
+		e.At = time.Now().UnixMilli()
+	}
+	if e.Via == "" {
+		e.Via = o.Via
+	}
+	m.entries = append(m.entries, e)
+}
+
+// Audit returns entries, newest first.
+func (m *MemoryAudit) Audit(_ context.Context, q devices.AuditQuery) (list []devices.AuditEntry, next string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	from := len(m.entries)
+	if q.Cursor != "" {
+		if from, err = strconv.Atoi(q.Cursor); err != nil || from < 0 || from > len(m.entries) {
+			return nil, "", devices.Invalid("cursor", "one from an earlier answer")
+		}
+	}
+	list = []devices.AuditEntry{}
+	for i, e := range slices.Backward(m.entries[:from]) {
+		if !picked(q, e) {
+			continue
+		}
+		if len(list) == q.Limit {
+			return list, strconv.Itoa(i + 1), nil
+		}
+		list = append(list, e)
+	}
+	return list, "", nil
+}
+
+func picked(q devices.AuditQuery, e devices.AuditEntry) bool {
+	return (q.Device == "" || e.Target == deviceTarget(q.Device)) && (q.Actor == "" || e.Actor == q.Actor) &&
+		(q.From == 0 || e.At >= q.From) && (q.To == 0 || e.At < q.To)
+}
+
+// ReadAudit answers q as far as a may see: administrators everything, operators
+// what concerns the devices in their scope and what they did themselves, others
+// what they did themselves.
+func ReadAudit(ctx context.Context, log devices.AuditLog, reg *devices.Registry, a devices.Actor, q devices.AuditQuery) (list []devices.AuditEntry, next string, err error) {
+	if needAdmin(a) == nil {
+		return log.Audit(ctx, q)
+	}
+	if a.Kind != devices.ActorUser {
+		return nil, "", devices.Refuse(devices.CodeForbidden, "people only")
+	}
+	own := a.String()
+	if a.Role != devices.RoleOperator {
+		if q.Actor != "" && q.Actor != own {
+			return nil, "", devices.Refuse(devices.CodeForbidden, "only your own actions")
+		}
+		q.Actor = own
+		return log.Audit(ctx, q)
+	}
+	visible := func(e devices.AuditEntry) bool {
+		if e.Actor == own {
+			return true
+		}
+		id, isDevice := strings.CutPrefix(e.Target, "device:")
+		if !isDevice {
+			return false
+		}
+		d, ok := reg.Get(devices.ID(id))
+		return ok && a.May(devices.RightRead, d) || !ok && a.Scope.All()
+	}
+	// What others did elsewhere is passed over; a page may come out short, but
+	// one request reads a bounded stretch of the log.
+	limit := q.Limit
+	list = []devices.AuditEntry{}
+	for range 20 {
+		var page []devices.AuditEntry
+		if page, next, err = log.Audit(ctx, q); err != nil {
+			return nil, "", err
+		}
+		for _, e := range page {
+			if visible(e) {
+				list = append(list, e)
+			}
+		}
+		if next == "" || len(list) >= limit {
+			return list, next, nil
+		}
+		q.Cursor, q.Limit = next, limit-len(list)
+	}
+	return list, next, nil
+}

@@ -1,0 +1,373 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"devicehub/devices"
+)
+
+// DeviceToken is a fresh device token. The token is in no store: it is shown now or
+// never.
+type DeviceToken struct {
+	Token     string `json:"token"`
+	Gen       int64  `json:"gen"`
+	ExpiresAt int64  `json:"expires_at,omitempty"` // ms since epoch, absent: never
+	JTI       string `json:"-"`
+	// Principal is whom the token speaks for, as Verify would answer.
+	Principal Principal `json:"-"`
+}
+
+// TokenOptions are choices in issuing a device token.
+type TokenOptions struct {
+	TTL   *time.Duration // nil: the configured life; 0: no exp
+	Grace *time.Duration // rotation: how long the older generations live on; nil: 7 days
+	Short bool           // the short signed form
+}
+
+const (
+	defaultGrace = 7 * 24 * time.Hour
+	maxGrace     = 366 * 24 * time.Hour
+	minTTL       = time.Second
+	maxTTL       = 100 * 366 * 24 * time.Hour
+	maxGraces    = 8 // rotations whose older generations still live; beyond them the oldest die early
+)
+
+// mayAdminister returns the record of id if a may administer it.
+func (s *Service) mayAdminister(a devices.Actor, id devices.ID) (*devices.Device, error) {
+	d, ok := s.reg.Get(id)
+	if !ok {
+		if !a.Admin() {
+			return nil, devices.Refuse(devices.CodeForbidden, "administrators only")
+		}
+		return nil, devices.NotFound("device")
+	}
+	if !a.May(devices.RightAdmin, d) {
+		return nil, devices.Refuse(devices.CodeForbidden, "administrators only")
+	}
+	return d, nil
+}
+
+// IssueDevice gives a device one more token of its present generation, or of
+// the first. Administrators only.
+func (s *Service) IssueDevice(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, opt TokenOptions) (t DeviceToken, err error) {
+	defer func() { s.record(a, o, "token.issue", deviceTarget(id), nil, tokenFacts(t), err) }()
+	if _, err := s.mayAdminister(a, id); err != nil {
+		return DeviceToken{}, err
+	}
+	return s.issue(ctx, id, opt, func(c *Credential) {
+		if c.GenIssued == 0 {
+			c.GenIssued, c.MinGen = 1, 1
+		}
+	})
+}
+
+// RotateDevice gives a device a token of a new generation. The older ones die
+// when the grace is over, or as soon as the new one was used on two different
+// boots. Administrators only.
+func (s *Service) RotateDevice(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, opt TokenOptions) (t DeviceToken, err error) {
+	defer func() { s.record(a, o, "token.rotate", deviceTarget(id), nil, tokenFacts(t), err) }()
+	if _, err := s.mayAdminister(a, id); err != nil {
+		return DeviceToken{}, err
+	}
+	grace := defaultGrace
+	if opt.Grace != nil {
+		grace = *opt.Grace
+	}
+	if grace < 0 || grace > maxGrace {
+		return DeviceToken{}, devices.OutOfRange("grace_s", 0, maxGrace.Seconds(), "s")
+	}
+	until := s.now().Add(grace).UnixMilli()
+	t, err = s.issue(ctx, id, opt, func(c *Credential) { c.rotate(until, grace == 0) })
+	if err == nil && grace == 0 {
+		s.tell(Change{Devices: []devices.ID{id}, Reason: devices.CodeTokenRevoked})
+	}
+	return t, err
+}
+
+func (c *Credential) rotate(until int64, atOnce bool) {
+	had := c.GenIssued > 0
+	c.GenIssued++
+	c.NewBoot = ""
+	switch {
+	case !had || atOnce:
+		c.MinGen, c.Graces = c.GenIssued, nil
+		return
+	}
+	// A generation that an earlier rotation lets die sooner still does.
+	c.Graces = append(slices.Clone(c.Graces), Grace{Below: c.GenIssued, Until: until})
+	for len(c.Graces) > maxGraces {
+		c.MinGen = max(c.MinGen, c.Graces[0].Below)
+		c.Graces = c.Graces[1:]
+	}
+}
+
+// RevokeDevice ends every token that the device has. It needs a new one to come
+// back. Administrators only.
+func (s *Service) RevokeDevice(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID) (err error) {
+	defer func() { s.record(a, o, "token.revoke", deviceTarget(id), nil, nil, err) }()
+	if _, err := s.mayAdminister(a, id); err != nil {
+		return err
+	}
+	err = s.changeCredential(ctx, id, nil, func(c *Credential) {
+		c.GenIssued++
+		c.MinGen, c.Graces, c.NewBoot = c.GenIssued, nil, ""
+	})
+	if err != nil {
+		return err
+	}
+	s.tell(Change{Devices: []devices.ID{id}, Reason: devices.CodeTokenRevoked})
+	return nil
+}
+
+// RefreshDevice gives the device that p speaks for a token of the same
+// generation, form and length of life. A genuine token up to 180 days past its
+// exp may do this and nothing else.
+func (s *Service) RefreshDevice(ctx context.Context, p Principal) (t DeviceToken, err error) {
+	a := devices.Actor{Kind: devices.ActorDevice, Name: p.Name}
+	id := devices.ID(p.Name)
+	defer func() {
+		s.record(a, devices.Origin{}, "token.refresh", deviceTarget(id), nil, tokenFacts(t), err)
+	}()
+	if p.Kind != devices.ActorDevice || p.Bridge != "" {
+		return DeviceToken{}, devices.Refuse(devices.CodeForbidden, "devices only")
+	}
+	p.Expired = true // even if it only now is
+	if err := s.Check(p); err != nil {
+		return DeviceToken{}, err
+	}
+	opt := TokenOptions{Short: p.Short}
+	if p.Life > 0 {
+		opt.TTL = &p.Life
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	c := s.credential(id)
+	if p.Gen < c.minGen(s.now().UnixMilli()) || p.Gen > c.GenIssued {
+		return DeviceToken{}, devices.Refuse(devices.CodeTokenRevoked, "the token was revoked")
+	}
+	t, row, key, err := s.mint(id, p.Gen, opt)
+	if err != nil {
+		return DeviceToken{}, err
+	}
+	return t, s.storeOne(ctx, c, []IssuedToken{row}, key)
+}
+
+// issue changes the credential of id and mints a token of its then newest
+// generation.
+func (s *Service) issue(ctx context.Context, id devices.ID, opt TokenOptions, change func(*Credential)) (DeviceToken, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if _, ok := s.reg.Get(id); !ok {
+		return DeviceToken{}, devices.NotFound("device")
+	}
+	c := s.credential(id)
+	change(&c)
+	t, row, key, err := s.mint(id, c.GenIssued, opt)
+	if err != nil {
+		return DeviceToken{}, err
+	}
+	return t, s.storeOne(ctx, c, []IssuedToken{row}, key)
+}
+
+// changeCredential changes the credential of id; rows are tokens to add.
+func (s *Service) changeCredential(ctx context.Context, id devices.ID, rows []IssuedToken, change func(*Credential)) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	c := s.credential(id)
+	change(&c)
+	return s.storeOne(ctx, c, rows, nil)
+}
+
+// credential returns a copy of what is known of id.
+func (s *Service) credential(id devices.ID) Credential {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if c := s.creds[id]; c != nil {
+		return *c
+	}
+	return Credential{Device: id}
+}
+
+// storeOne writes one credential, its new tokens and the key that signed them,
+// then makes them seen. It needs s.writing.
+func (s *Service) storeOne(ctx context.Context, c Credential, rows []IssuedToken, key *Key) error {
+	return s.storeAll(ctx, []Credential{c}, rows, key)
+}
+
+func (s *Service) storeAll(ctx context.Context, cs []Credential, rows []IssuedToken, key *Key) error {
+	var keys []Key
+	if key != nil {
+		keys = []Key{*key}
+	}
+	if err := s.store.PutCredentials(ctx, cs, rows, keys); err != nil {
+		return fmt.Errorf("store device credentials: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range cs {
+		c := cs[i]
+		delete(s.dirty, c.Device)
+		// Used may have raised it meanwhile: what died stays dead.
+		if cur := s.creds[c.Device]; cur != nil && cur.MinGen > c.MinGen {
+			c.MinGen = cur.MinGen
+			c.Graces = slices.DeleteFunc(slices.Clone(c.Graces), func(g Grace) bool { return g.Below <= c.MinGen })
+			s.dirty[c.Device] = true
+		}
+		s.creds[c.Device] = &c
+		if len(c.Graces) > 0 {
+			s.graces[c.Device] = true
+		} else {
+			delete(s.graces, c.Device)
+		}
+	}
+	if key != nil {
+		s.keys[key.KID] = key
+		if s.signing != nil && s.signing.KID == key.KID {
+			s.signing = key
+		}
+	}
+	return nil
+}
+
+// Used tells that a connection made with p is of the device's boot. When a
+// new generation was used on two boots it has proven itself, and the older ones
+// die. It never waits for a disk.
+func (s *Service) Used(p Principal, boot string) {
+	id := devices.ID(p.Name)
+	if p.Kind != devices.ActorDevice || boot == "" {
+		return
+	}
+	s.mu.RLock()
+	quiet := !s.graces[id]
+	s.mu.RUnlock()
+	if quiet {
+		return
+	}
+	s.mu.Lock()
+	c := s.creds[id]
+	if c == nil || len(c.Graces) == 0 || p.Gen != c.GenIssued || c.NewBoot == boot {
+		s.mu.Unlock()
+		return
+	}
+	next := *c
+	proven := c.NewBoot != ""
+	if proven {
+		next.MinGen, next.Graces, next.NewBoot = c.GenIssued, nil, ""
+		delete(s.graces, id)
+	} else {
+		next.NewBoot = boot
+	}
+	s.creds[id] = &next
+	s.dirty[id] = true
+	s.mu.Unlock()
+	if proven {
+		s.tell(Change{Devices: []devices.ID{id}, Reason: devices.CodeTokenRevoked})
+	}
+}
+
+// flushBoots writes what Used learned.
+func (s *Service) flushBoots(ctx context.Context) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.RLock()
+	cs := make([]Credential, 0, len(s.dirty))
+	for id := range s.dirty {
+		cs = append(cs, *s.creds[id])
+	}
+	s.mu.RUnlock()
+	if len(cs) == 0 {
+		return nil
+	}
+	if err := s.store.PutCredentials(ctx, cs, nil, nil); err != nil {
+		return fmt.Errorf("store device credentials: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range cs {
+		if c := s.creds[cs[i].Device]; c.NewBoot == cs[i].NewBoot && c.MinGen == cs[i].MinGen {
+			delete(s.dirty, c.Device)
+		}
+	}
+	return nil
+}
+
+// endGraces lets generations die whose grace is over.
+func (s *Service) endGraces(ctx context.Context) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	now := s.now().UnixMilli()
+	var over []Credential
+	s.mu.RLock()
+	for id := range s.graces {
+		c := s.creds[id]
+		if slices.ContainsFunc(c.Graces, func(g Grace) bool { return g.Until <= now }) {
+			next := *c
+			next.MinGen = c.minGen(now)
+			next.Graces = slices.DeleteFunc(slices.Clone(c.Graces), func(g Grace) bool { return g.Below <= next.MinGen })
+			over = append(over, next)
+		}
+	}
+	s.mu.RUnlock()
+	if len(over) == 0 {
+		return nil
+	}
+	if err := s.storeAll(ctx, over, nil, nil); err != nil {
+		return err
+	}
+	ids := make([]devices.ID, len(over))
+	for i := range over {
+		ids[i] = over[i].Device
+	}
+	s.tell(Change{Devices: ids, Reason: devices.CodeTokenRevoked})
+	return nil
+}
+
+// deviceChanged follows the registry. It must not write: it runs inside the
+// registry's change. The store raises the generation of a deleted device by
+// itself.
+func (s *Service) deviceChanged(c devices.Change) {
+	switch {
+	case c.After == nil:
+		s.mu.Lock()
+		if old := s.creds[c.Before.ID]; old != nil {
+			next := Credential{Device: old.Device, GenIssued: old.GenIssued + 1, MinGen: old.GenIssued + 1}
+			s.creds[old.Device] = &next
+			delete(s.dirty, old.Device)
+			delete(s.graces, old.Device)
+		}
+		s.mu.Unlock()
+		s.tell(Change{Devices: []devices.ID{c.Before.ID}, Reason: devices.CodeTokenRevoked})
+	case c.Before != nil && c.Before.Enabled && !c.After.Enabled:
+		s.tell(Change{Devices: []devices.ID{c.After.ID}, Reason: devices.CodeDeviceDisabled})
+	}
+}
+
+// Credential reports the generations of a device's tokens.
+func (s *Service) Credential(id devices.ID) Credential {
+	c := s.credential(id)
+	c.MinGen = c.minGen(s.now().UnixMilli())
+	return c
+}
+
+// Tokens lists what was issued to a device and is kept. Administrators only.
+func (s *Service) Tokens(ctx context.Context, a devices.Actor, id devices.ID) ([]IssuedToken, error) {
+	if _, err := s.mayAdminister(a, id); err != nil {
+		return nil, err
+	}
+	return s.store.Tokens(ctx, id, 100)
+}
+
+func deviceTarget(id devices.ID) string { return "device:" + string(id) }
+
+// tokenFacts is what the audit keeps of a token.
+func tokenFacts(t DeviceToken) any {
+	if t.Token == "" {
+		return nil
+	}
+	return map[string]any{"jti": t.JTI, "gen": t.Gen, "last4": last4(t.Token), "expires_at": t.ExpiresAt}
+}
+
+func last4(token string) string { return token[max(0, len(token)-4):] }

@@ -1,0 +1,96 @@
+package identity
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/argon2"
+
+	"devicehub/devices"
+)
+
+// Passwords are kept as argon2id hashes in the PHC string form. The cost is
+// RFC 9106's in shape and OWASP's in size (19 MiB, two passes, one lane): some
+// 30 ms on one core. Hashing takes a core and memory, so that no more than
+// maxHashes run at once and maxHashQueue wait.
+const (
+	hashTime     = 2
+	hashMemory   = 19 * 1024 // KiB
+	hashThreads  = 1
+	hashSalt     = 16
+	hashKey      = 32
+	maxHashes    = 2
+	maxHashQueue = 64
+
+	// Bounds of what a stored hash may ask for, lest a damaged store stop the hub.
+	maxHashTime   = 16
+	maxHashMemory = 1 << 20
+
+	MinPassword = 8
+	MaxPassword = 256
+)
+
+func checkPassword(p string) error {
+	if len(p) < MinPassword || len(p) > MaxPassword || !utf8.ValidString(p) {
+		return devices.Invalid("password", fmt.Sprintf("%d to %d bytes of UTF-8", MinPassword, MaxPassword))
+	}
+	return nil
+}
+
+func hashPassword(p string) string {
+	salt := make([]byte, hashSalt)
+	rand.Read(salt) // never fails
+	key := argon2.IDKey([]byte(p), salt, hashTime, hashMemory, hashThreads, hashKey)
+	b64 := base64.RawStdEncoding
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, hashMemory, hashTime, hashThreads, b64.EncodeToString(salt), b64.EncodeToString(key))
+}
+
+// matches compares a password with a stored hash, in the hash's own cost.
+func matches(hash, p string) bool {
+	var version, memory, passes int
+	var threads uint8
+	var rest string
+	if n, err := fmt.Sscanf(hash, "$argon2id$v=%d$m=%d,t=%d,p=%d$%s", &version, &memory, &passes, &threads, &rest); n != 5 || err != nil {
+		return false
+	}
+	if version != argon2.Version || memory < 8 || memory > maxHashMemory || passes < 1 || passes > maxHashTime || threads < 1 {
+		return false
+	}
+	var salt64, key64 string
+	for i := range rest {
+		if rest[i] == '$' {
+			salt64, key64 = rest[:i], rest[i+1:]
+		}
+	}
+	salt, err1 := base64.RawStdEncoding.DecodeString(salt64)
+	want, err2 := base64.RawStdEncoding.DecodeString(key64)
+	if err1 != nil || err2 != nil || len(want) < 16 || len(want) > 64 {
+		return false
+	}
+	got := argon2.IDKey([]byte(p), salt, uint32(passes), uint32(memory), threads, uint32(len(want)))
+	return subtle.ConstantTimeCompare(got, want) == 1
+}
+
+// hashed runs f, which hashes a password, when there is a place for it. It
+// refuses with overloaded when too many wait already.
+func (s *Service) hashed(ctx context.Context, f func()) error {
+	select {
+	case s.queued <- struct{}{}:
+		defer func() { <-s.queued }()
+	default:
+		return devices.Refuse(devices.CodeOverloaded, "too many people sign in at once").After(time.Second)
+	}
+	select {
+	case s.hashing <- struct{}{}:
+		defer func() { <-s.hashing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	f()
+	return nil
+}
