@@ -1,0 +1,241 @@
+package liveness
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/internal/deadline"
+)
+
+// bridgeWait is how long a bridge may be away before those behind it are
+// offline.
+const bridgeWait = 10 * time.Second
+
+// Availability says what a bridge's adapter can know of the links of the
+// devices behind it.
+type Availability uint8
+
+// What adapters know.
+const (
+	// NoAvailability: nothing. The link is unknown.
+	NoAvailability Availability = iota
+	// Announced: a topic says both online and offline.
+	Announced
+	// WillOnly: a will says offline; any message after it means online again.
+	WillOnly
+)
+
+// availability is what is known of one device's own link.
+type availability uint8
+
+const (
+	availUnknown availability = iota
+	availNone                 // its adapter cannot tell
+	availOnline               // heard, and not said to be offline
+	availOffline              // said to be offline
+)
+
+type bridges struct {
+	mu  sync.Mutex
+	m   map[string]*bridge
+	due *deadline.Queue[string]
+}
+
+type bridge struct {
+	name string
+	lost atomic.Bool // down for longer than bridgeWait, or never up
+
+	down    bool // guarded by bridges.mu
+	members map[devices.ID]struct{}
+}
+
+func (b *bridge) unknown(a availability) bool { return b != nil && a == availNone && !b.lost.Load() }
+
+func (bs *bridges) get(name string) *bridge {
+	b := bs.m[name]
+	if b == nil {
+		b = &bridge{name: name, down: true, members: map[devices.ID]struct{}{}}
+		b.lost.Store(true)
+		bs.m[name] = b
+	}
+	return b
+}
+
+// BridgeUp says that a bridge is connected. Devices behind it that were offline
+// for its absence alone have a link again, under a new epoch.
+func (t *Tracker) BridgeUp(name string) {
+	t.bridges.mu.Lock()
+	b := t.bridges.get(name)
+	b.down = false
+	back := b.lost.Swap(false)
+	ids := b.ids()
+	t.bridges.mu.Unlock()
+	t.bridges.due.Remove(name)
+	if !back {
+		return
+	}
+	for _, id := range ids {
+		t.with(id, func(d *device, now time.Time) bool {
+			return d.bridge == b && t.bridgeLink(d, now)
+		})
+	}
+}
+
+// BridgeDown says that a bridge lost its connection. What is behind it is
+// offline after ten seconds, unless it is back by then.
+func (t *Tracker) BridgeDown(name string) {
+	t.bridges.mu.Lock()
+	b := t.bridges.get(name)
+	was := b.down
+	b.down = true
+	t.bridges.mu.Unlock()
+	if !was {
+		t.bridges.due.Sooner(name, t.now().Add(bridgeWait))
+	}
+}
+
+// bridgeLost ends the links behind a bridge that stayed away.
+func (t *Tracker) bridgeLost(name string) {
+	t.bridges.mu.Lock()
+	b := t.bridges.get(name)
+	if !b.down || b.lost.Load() {
+		t.bridges.mu.Unlock()
+		return
+	}
+	b.lost.Store(true)
+	ids := b.ids()
+	t.bridges.mu.Unlock()
+	for _, id := range ids {
+		t.with(id, func(d *device, _ time.Time) bool {
+			if d.bridge != b {
+				return false
+			}
+			if d.conn != nil && d.conn.end == nil {
+				d.close(BridgeDown)
+			}
+			d.linklessTill = time.Time{}
+			if d.conn == nil && d.reason == "" {
+				d.reason = BridgeDown
+			}
+			return true
+		})
+	}
+}
+
+// BridgeHeard says that a message of the device arrived over a bridge, and what
+// the bridge's adapter can know of its link. It returns the epoch of the link,
+// 0 where there is none.
+func (t *Tracker) BridgeHeard(id devices.ID, name string, can Availability) (epoch int64) {
+	b := t.join(id, name)
+	t.with(id, func(d *device, now time.Time) bool {
+		if !d.enter(b) {
+			return false
+		}
+		d.heard(now)
+		switch {
+		case can == NoAvailability:
+			d.avail = availNone
+		case can == WillOnly || d.avail != availOffline:
+			d.avail = availOnline
+		}
+		if d.awakeAt != 0 && now.Sub(d.sleptAt) > wakeAfter {
+			d.wake()
+		}
+		if d.avail == availNone || d.avail == availOffline {
+			d.linklessTill = now.Add(t.patience(id))
+		}
+		t.bridgeLink(d, now)
+		if d.conn != nil {
+			epoch = d.conn.epoch
+		}
+		return true
+	})
+	return epoch
+}
+
+// BridgeAvailable is the word of a device's own availability topic, or of its
+// will, over a bridge. reason says why it is offline.
+func (t *Tracker) BridgeAvailable(id devices.ID, name string, online bool, reason string) (epoch int64) {
+	b := t.join(id, name)
+	t.with(id, func(d *device, now time.Time) bool {
+		if !d.enter(b) {
+			return false
+		}
+		if !online {
+			d.avail = availOffline
+			d.linklessTill = time.Time{}
+			if d.conn != nil || d.reason == "" {
+				d.close(reason)
+			}
+			d.assumedUntil = time.Time{}
+			d.seen = true
+			return true
+		}
+		d.avail = availOnline
+		d.heard(now)
+		t.bridgeLink(d, now)
+		if d.conn != nil {
+			epoch = d.conn.epoch
+		}
+		return true
+	})
+	return epoch
+}
+
+// join finds the bridge and counts the device among its members.
+func (t *Tracker) join(id devices.ID, name string) *bridge {
+	t.bridges.mu.Lock()
+	defer t.bridges.mu.Unlock()
+	b := t.bridges.get(name)
+	b.members[id] = struct{}{}
+	return b
+}
+
+func (b *bridge) ids() []devices.ID {
+	ids := make([]devices.ID, 0, len(b.members))
+	for id := range b.members {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// enter puts the device behind b, unless it is connected directly.
+func (d *device) enter(b *bridge) bool {
+	if d.conn != nil && d.conn.end != nil {
+		return false
+	}
+	if d.bridge != b {
+		if d.conn != nil {
+			d.close(Replaced)
+		}
+		d.bridge, d.avail = b, availUnknown
+	}
+	return true
+}
+
+// bridgeLink opens the link of a device behind a bridge, if it has none and its
+// bridge and its own word allow one.
+func (t *Tracker) bridgeLink(d *device, now time.Time) bool {
+	if d.conn != nil || d.avail != availOnline || d.bridge.lost.Load() {
+		return false
+	}
+	epoch, err := t.epochs.next(context.Background())
+	if err != nil {
+		t.log.Error("no epoch for a link", "device", d.id, "err", err)
+		return false // the next message asks again
+	}
+	t.stats.opened.Add(1)
+	d.open(&conn{Conn: Conn{Transport: "bridge:" + d.bridge.name}, epoch: epoch}, now)
+	return true
+}
+
+// unbridge takes the device from behind its bridge.
+func (d *device) unbridge(reason string) {
+	if d.conn != nil && d.conn.end == nil {
+		d.close(reason)
+	}
+	d.bridge, d.avail = nil, availUnknown
+}

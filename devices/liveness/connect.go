@@ -1,0 +1,187 @@
+package liveness
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"devicehub/devices"
+)
+
+// Open claims an epoch for a new connection of a device; an older one is told
+// to end as replaced. end is called at most once by the tracker, from any
+// goroutine, and must not block. It is rate_limited, with the time to wait,
+// when devices fight over one identity, not_found for a device that is not
+// registered, and platform_unavailable when no epoch can be reserved.
+func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason string, byEpoch int64)) (epoch int64, err error) {
+	if _, ok := t.cfg.Registry.Get(id); !ok {
+		return 0, devices.NotFound("device")
+	}
+	c.Addr = host(c.Addr)
+	var tell func()
+	var refused *devices.Error
+	var first bool
+	// The epoch is drawn under the device's lock, so that the later of two
+	// connections has the higher one.
+	t.with(id, func(d *device, now time.Time) bool {
+		if refused, first = d.contest(c, now); refused != nil {
+			t.stats.refused.Add(1)
+			return true
+		}
+		if epoch, err = t.epochs.next(context.Background()); err != nil {
+			return false
+		}
+		cn := &conn{Conn: c, epoch: epoch, end: end}
+		event := ""
+		if old := d.conn; old != nil {
+			event = Replaced
+			tell = d.ender(devices.CodeReplaced, "a newer connection of the device took over", epoch)
+			if old.Addr == c.Addr && c.Boot == "" {
+				cn.replaced = old.Boot
+			}
+			t.stats.replaced.Add(1)
+		}
+		t.stats.opened.Add(1)
+		d.avail, d.bridge = availUnknown, nil
+		d.open(cn, now)
+		t.settle(t.shard(id), d, now, event)
+		return false
+	})
+	switch {
+	case refused != nil:
+		if first && t.cfg.Audit != nil {
+			t.cfg.Audit.Record(devices.Origin{Via: c.Transport, Addr: c.Addr}, devices.AuditEntry{
+				Actor: "device:" + string(id), Via: c.Transport, Action: "device.duplicate_identity", Target: "device:" + string(id),
+				Outcome: "refused", Code: devices.CodeRateLimited})
+		}
+		return 0, refused
+	case err != nil:
+		t.log.Error("no epoch for a connection", "device", id, "err", err)
+		return 0, devices.Refuse(devices.CodePlatformUnavailable, "the hub cannot number the connection now").After(time.Second)
+	case epoch == 0:
+		return 0, devices.NotFound("device") // deleted meanwhile
+	}
+	if tell != nil {
+		tell()
+	}
+	if c.Boot != "" {
+		t.booted(id, epoch, c.Boot)
+	}
+	return epoch, nil
+}
+
+// SetBoot records the device's power-up where it is learned after Open.
+func (t *Tracker) SetBoot(id devices.ID, epoch int64, boot string) {
+	known := false
+	t.with(id, func(d *device, now time.Time) bool {
+		if d.conn == nil || d.conn.epoch != epoch || boot == "" || d.conn.Boot == boot {
+			return false
+		}
+		known = true
+		if d.conn.replaced != "" && d.conn.replaced != boot {
+			d.dup.count(now) // it was another device, or another life of this one
+		}
+		d.conn.Boot, d.conn.replaced = boot, ""
+		return false
+	})
+	if known {
+		t.booted(id, epoch, boot)
+	}
+}
+
+func (t *Tracker) booted(id devices.ID, epoch int64, boot string) {
+	for _, f := range t.onBoot {
+		f(id, epoch, boot)
+	}
+}
+
+// Close says that connection epoch of the device is gone, and why. It changes
+// nothing when a newer one has taken over.
+func (t *Tracker) Close(id devices.ID, epoch int64, reason string) {
+	t.with(id, func(d *device, _ time.Time) bool {
+		if d.conn == nil || d.conn.epoch != epoch {
+			return false
+		}
+		d.close(reason)
+		return true
+	})
+}
+
+// End tells the device's connection to end, for a code that Close will be told
+// the reason of by the transport. It reports whether there was one.
+func (t *Tracker) End(id devices.ID, code devices.Code, reason string) bool {
+	sh := t.shard(id)
+	sh.mu.Lock()
+	var tell func()
+	if d := sh.m[id]; d != nil {
+		tell = d.ender(code, reason, 0)
+	}
+	sh.mu.Unlock()
+	if tell == nil {
+		return false
+	}
+	tell()
+	return true
+}
+
+// host is the address without its port.
+func host(addr string) string {
+	if ap, err := netip.ParseAddrPort(addr); err == nil {
+		return ap.Addr().Unmap().String()
+	}
+	return addr
+}
+
+// Limits of fights over one identity.
+const (
+	maxReplacements = 3 // within replaceWindow from different addresses or boots
+	replaceWindow   = time.Minute
+	minHold         = 5 * time.Second
+	maxHold         = 5 * time.Minute
+)
+
+// duplicate tells two devices of one identity from one that reconnects.
+type duplicate struct {
+	replaced [maxReplacements]time.Time // when the last replacements by another happened, a ring
+	n        int
+	retry    time.Duration // what the next newcomer is told to wait
+	until    time.Time     // newcomers are refused while a connection stands
+}
+
+func (u *duplicate) count(now time.Time) {
+	u.replaced[u.n%len(u.replaced)] = now
+	u.n++
+}
+
+// full reports whether one more replacement would be too many.
+func (u *duplicate) full(now time.Time) bool {
+	return u.n >= len(u.replaced) && now.Sub(u.replaced[u.n%len(u.replaced)]) <= replaceWindow
+}
+
+// contest decides whether a newcomer may replace the standing connection.
+// first is true for the first refusal of a fight.
+func (d *device) contest(c Conn, now time.Time) (refused *devices.Error, first bool) {
+	old := d.conn
+	if old == nil || old.end == nil {
+		return nil, false
+	}
+	sameBoot := old.Boot != "" && old.Boot == c.Boot
+	if old.Addr == c.Addr && sameBoot {
+		return nil, false // the standing device itself, back before its old connection was missed
+	}
+	held := d.dup.until.After(now)
+	if !held && !d.dup.full(now) {
+		if old.Addr != c.Addr || old.Boot != "" && c.Boot != "" {
+			d.dup.count(now)
+		}
+		return nil, false
+	}
+	if !held {
+		d.dup.retry = minHold
+	}
+	wait := d.dup.retry
+	d.dup.retry = min(2*wait, maxHold)
+	d.dup.until = now.Add(wait + replaceWindow)
+	return devices.Refuse(devices.CodeRateLimited, "several devices use this identity; the one that is connected stays").
+		After(wait).With("cause", DuplicateIdentity), !held
+}

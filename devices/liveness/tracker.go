@@ -1,0 +1,302 @@
+package liveness
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/internal/deadline"
+	"devicehub/devices/internal/outbox"
+)
+
+// Config is what a Tracker is made of. Store and Registry are required.
+type Config struct {
+	Store    Store
+	Registry *devices.Registry
+	// Freshness tells of a device's readings: whether any metric is stale,
+	// whether there are readings at all, and when the next metric turns stale
+	// (zero: none will). It is called with no lock held. Nil: no device has data.
+	Freshness func(id devices.ID, now time.Time) (stale, any bool, nextStale time.Time)
+	Feed      devices.Feed    // is told "status" events; may be nil
+	Audit     devices.Auditor // is told of duplicate identities; may be nil
+	Node      string          // this node's name in the history
+	Logger    *slog.Logger
+	Now       func() time.Time // time.Now unless set
+}
+
+// Tracker holds the connections and statuses of all devices. Safe for
+// concurrent use. Events are published, and connections told to end, from the
+// goroutine of the call that decided so, or from Run.
+type Tracker struct {
+	cfg    Config
+	now    func() time.Time
+	log    *slog.Logger
+	epochs epochs
+	boot   int64 // the epoch under which what was known before this start is told
+	began  time.Time
+
+	seed    maphash.Seed
+	shards  [64]shard
+	due     *deadline.Queue[devices.ID]
+	bridges bridges
+	writes  writer
+	onBoot  []func(id devices.ID, epoch int64, boot string)
+	stats   stats
+}
+
+type shard struct {
+	mu  sync.Mutex
+	m   map[devices.ID]*device
+	out outbox.Outbox
+}
+
+// New loads what is known of every device and reserves the first epochs. Those
+// last known with a link keep their status, unverified, until they are back or
+// Run finds that they are not.
+func New(ctx context.Context, cfg Config) (*Tracker, error) {
+	t := &Tracker{cfg: cfg, now: cfg.Now, log: cfg.Logger, due: deadline.New[devices.ID](), seed: maphash.MakeSeed()}
+	if t.now == nil {
+		t.now = time.Now
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	for i := range t.shards {
+		t.shards[i].m = map[devices.ID]*device{}
+	}
+	t.bridges.m, t.bridges.due = map[string]*bridge{}, deadline.New[string]()
+	t.writes.init(cfg.Store)
+	t.epochs.store = cfg.Store
+	var err error
+	if t.boot, err = t.epochs.next(ctx); err != nil {
+		return nil, err
+	}
+	known, err := cfg.Store.LoadPresence(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load presence: %w", err)
+	}
+	t.began = t.now()
+	t.restore(known)
+	cfg.Registry.Watch(t.changed)
+	return t, nil
+}
+
+// WatchBoots has f called whenever the boot of a device's present connection
+// becomes known. For wiring, before the first Open; f must not block.
+func (t *Tracker) WatchBoots(f func(id devices.ID, epoch int64, boot string)) {
+	t.onBoot = append(t.onBoot, f)
+}
+
+// Run watches deadlines and writes what changed, until ctx ends; then it writes
+// what is left.
+func (t *Tracker) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { t.due.Run(ctx, t.now, t.fire) })
+	wg.Go(func() { t.bridges.due.Run(ctx, t.now, t.bridgeLost) })
+	wg.Go(func() { t.epochs.refill(ctx, t.log) })
+	wg.Go(func() { t.writes.run(ctx, t) })
+	wg.Wait()
+	return nil
+}
+
+func (t *Tracker) shard(id devices.ID) *shard {
+	return &t.shards[maphash.String(t.seed, string(id))%uint64(len(t.shards))]
+}
+
+// with runs f on the device's state, made if need be, under its lock; then it
+// derives the status anew and tells what changed.
+func (t *Tracker) with(id devices.ID, f func(d *device, now time.Time) (changed bool)) {
+	sh := t.shard(id)
+	sh.mu.Lock()
+	d := sh.m[id]
+	if d == nil {
+		rec, ok := t.cfg.Registry.Get(id)
+		if !ok {
+			sh.mu.Unlock()
+			return // deleted meanwhile
+		}
+		d = newDevice(id, t.boot)
+		d.status.Since = rec.CreatedAt
+		sh.m[id] = d
+	}
+	now := t.now()
+	if f(d, now) {
+		t.settle(sh, d, now, "")
+	}
+	sh.mu.Unlock()
+	t.flush(sh)
+}
+
+func (t *Tracker) flush(sh *shard) {
+	if t.cfg.Feed != nil {
+		sh.out.Flush(t.cfg.Feed)
+	}
+}
+
+// Event is the payload of a "status" event.
+type Event struct {
+	Device devices.ID `json:"device"`
+	devices.Status
+}
+
+// settle derives the status and, where it differs, tells, remembers and counts
+// it. event names a change worth a line of history though the state stays.
+func (t *Tracker) settle(sh *shard, d *device, now time.Time, event string) {
+	st, next := d.derive(now)
+	if !next.IsZero() {
+		t.due.Sooner(d.id, next)
+	}
+	old := d.status
+	if !differs(old, st) && event == "" {
+		return
+	}
+	if st.Epoch == old.Epoch {
+		st.Seq = old.Seq + 1
+	} else {
+		st.Seq = 1
+	}
+	st.Since = old.Since
+	if st.State != old.State || st.Since == 0 {
+		st.Since = now.UnixMilli()
+	}
+	d.status = st
+	t.stats.moved(old.State, st.State)
+	if rec, ok := t.cfg.Registry.Get(d.id); ok && t.cfg.Feed != nil {
+		sh.out.Put(devices.Event{Device: d.id, Kinds: rec.Kinds, Name: "status", Key: "status", Payload: Event{d.id, st}})
+	}
+	if event == "" && st.Reason == DuplicateIdentity && old.Reason != DuplicateIdentity {
+		event = DuplicateIdentity
+	}
+	if st.State == old.State && event == "" {
+		if st.Epoch != old.Epoch {
+			t.writes.put(d.known()) // back after a restart: no transition, but another way in
+		}
+		return
+	}
+	tr := Transition{Device: d.id, At: now.UnixMilli(), From: old.State, To: st.State, Reason: st.Reason,
+		Epoch: st.Epoch, Transport: st.Transport, Node: t.cfg.Node}
+	if event != "" {
+		tr.Reason = event
+	}
+	t.writes.add(d.known(), tr)
+}
+
+func differs(a, b devices.Status) bool {
+	return a.State != b.State || a.Link != b.Link || a.Data != b.Data || a.Control != b.Control || a.Reason != b.Reason ||
+		a.Flapping != b.Flapping || a.Unverified != b.Unverified || a.AwakeAt != b.AwakeAt || a.Epoch != b.Epoch || a.Transport != b.Transport
+}
+
+// Status is what the hub derives of a device. One that nothing was heard of is
+// never_seen, registered or not.
+func (t *Tracker) Status(id devices.ID) devices.Status {
+	sh := t.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if d := sh.m[id]; d != nil {
+		st := d.status
+		if d.rtt >= 0 && d.conn != nil {
+			ms := d.rtt.Milliseconds()
+			st.RTTMS = &ms
+		}
+		return st
+	}
+	return devices.Status{State: devices.NeverSeen, Link: LinkDown, Data: DataNone, Control: ControlUnknown, Since: t.registeredAt(id)}
+}
+
+func (t *Tracker) registeredAt(id devices.ID) int64 {
+	if rec, ok := t.cfg.Registry.Get(id); ok {
+		return rec.CreatedAt
+	}
+	return 0
+}
+
+// Current is the device's present connection, if it has one.
+func (t *Tracker) Current(id devices.ID) (epoch int64, c Conn, ok bool) {
+	sh := t.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	d := sh.m[id]
+	if d == nil || d.conn == nil {
+		return 0, Conn{}, false
+	}
+	return d.conn.epoch, d.conn.Conn, true
+}
+
+// LastSeen is when anything was last heard of the device, in ms since epoch; 0
+// if never.
+func (t *Tracker) LastSeen(id devices.ID) int64 {
+	sh := t.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if d := sh.m[id]; d != nil {
+		return d.lastSeen
+	}
+	return 0
+}
+
+// changed follows the registry: a deleted device is forgotten, and what a
+// device's record says of its intervals and its way in is looked at again.
+func (t *Tracker) changed(c devices.Change) {
+	id := c.ID()
+	if c.After != nil {
+		if c.Before != nil {
+			t.with(id, func(d *device, now time.Time) bool {
+				d.askAt = now
+				if c.After.Via != c.Before.Via && d.bridge != nil && c.After.Via != d.bridge.name {
+					d.unbridge(ConnectionLost)
+				}
+				return true
+			})
+		}
+		return
+	}
+	sh := t.shard(id)
+	sh.mu.Lock()
+	var end func()
+	if d := sh.m[id]; d != nil {
+		t.stats.moved(d.status.State, "")
+		end = d.ender(devices.CodeTokenRevoked, "the device was deleted", 0)
+		delete(sh.m, id)
+	}
+	sh.mu.Unlock()
+	t.due.Remove(id)
+	t.writes.forget(id)
+	if end != nil {
+		end()
+	}
+}
+
+// fire looks again at a device whose deadline has come.
+func (t *Tracker) fire(id devices.ID) {
+	sh := t.shard(id)
+	sh.mu.Lock()
+	d := sh.m[id]
+	if d == nil {
+		sh.mu.Unlock()
+		return
+	}
+	now := t.now()
+	ask := t.cfg.Freshness != nil && d.wantsData(now)
+	if ask {
+		d.askAt, d.asking = time.Time{}, true
+	}
+	sh.mu.Unlock()
+	if ask {
+		// Outside the lock: the readings have locks of their own.
+		stale, any, next := t.cfg.Freshness(id, now)
+		sh.mu.Lock()
+		d.asking = false
+		d.data(stale, any, next)
+	} else {
+		sh.mu.Lock()
+	}
+	if sh.m[id] == d {
+		t.settle(sh, d, t.now(), "")
+	}
+	sh.mu.Unlock()
+	t.flush(sh)
+}
