@@ -1,0 +1,300 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"devicehub/bridge/packet"
+)
+
+const (
+	connectTimeout = 10 * time.Second // from accept to a complete CONNECT, TLS included
+	connectMax     = 16 << 10         // bytes of a CONNECT, taken from strangers
+	lingerTime     = 500 * time.Millisecond
+	lingerBytes    = 256 << 10
+)
+
+// conn is one connection below what is said on it: packets in, packets out, and
+// one way to end.
+type conn struct {
+	srv     *Server
+	nc      net.Conn
+	rd      *packet.Reader
+	out     outbox
+	writers sync.WaitGroup
+	version byte
+	eager   bool          // the read deadline must not fire in vain
+	patient time.Duration // one and a half times the keep-alive
+	heard   time.Time     // when the last packet was complete; the reader's
+	paused  atomic.Bool   // the reader reads no more
+	drained func()        // all is written, asked for with whenEmpty
+
+	mu     sync.Mutex
+	ended  bool
+	failed bool // the network is gone: nothing can be written
+	ending ending
+	greet  bool          // a CONNACK has been sent: DISCONNECT may follow
+	over   chan struct{} // closed when ended
+}
+
+// ending is why and how a connection ends.
+type ending struct {
+	reason string // of those that statuses show
+	code   byte   // DISCONNECT reason code for MQTT 5; 0 sends none
+	text   string // its reason string
+	last   []byte // packets to send before it, encoded
+	quiet  bool   // the peer closed or the network failed: there is nobody to tell
+	clean  bool   // the peer said DISCONNECT: no will
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{srv: s, nc: nc, over: make(chan struct{})}
+	c.rd = packet.NewReader(packet.NewSource(nc), connectMax)
+	c.out.init(s.cfg.OutboundBytes)
+	_, c.eager = nc.(*wsConn)
+	return c
+}
+
+// end ends the connection for the first reason given. It returns at once, and
+// may be called from any goroutine.
+func (c *conn) end(e ending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended, c.ending = true, e
+	close(c.over)
+	if c.greet && !e.quiet {
+		c.farewell(e)
+	}
+	c.out.mu.Lock()
+	c.out.closed = true
+	c.out.mu.Unlock()
+	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = c.nc.SetReadDeadline(time.Now()) // wakes the reader, which closes
+}
+
+// farewell appends the last packets. It is called once, with c.mu held, just
+// before the outbox closes.
+func (c *conn) farewell(e ending) {
+	b, ok := c.out.begin()
+	if !ok {
+		return
+	}
+	b = append(b, e.last...)
+	if c.version == packet.V5 && e.code != 0 {
+		pk := packet.Packet{ProtocolVersion: c.version, ReasonCode: e.code}
+		pk.FixedHeader.Type = packet.Disconnect
+		pk.Properties.ReasonString = e.text
+		if out, err := packet.Append(b, &pk); err == nil {
+			b = out
+		}
+	}
+	if start, _ := c.out.commit(b); start {
+		c.writers.Go(c.flush)
+	}
+}
+
+// lost ends the connection because the network failed.
+func (c *conn) lost(err error) {
+	c.mu.Lock()
+	c.failed = true
+	c.mu.Unlock()
+	c.out.mu.Lock()
+	c.out.closed = true
+	c.out.mu.Unlock()
+	reason := "connection_lost"
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		reason = "slow_consumer" // no progress within the outbound age
+		c.srv.stats.slow.Add(1)
+	}
+	c.end(ending{reason: reason, quiet: true})
+}
+
+// deadline sets the read deadline unless the connection has ended.
+func (c *conn) deadline(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		_ = c.nc.SetReadDeadline(t)
+	}
+}
+
+// next reads one packet. The error says how the connection ends.
+func (c *conn) next() (head byte, body []byte, err error) {
+	if c.paused.Load() {
+		c.settle()
+		return 0, nil, errPaused
+	}
+	if !c.rd.Buffered() {
+		c.settle()
+		defer c.working()
+	}
+	for {
+		head, body, err = c.rd.Next()
+		if err == nil {
+			c.heard = time.Now()
+			if c.eager {
+				c.deadline(c.heard.Add(c.patient))
+			}
+			c.srv.stats.packetsIn.Add(1)
+			return head, body, nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.isOver() {
+			return 0, nil, err
+		}
+		if c.paused.Load() {
+			return 0, nil, errPaused
+		}
+		// The deadline is moved only when it fires: a timer less for each packet.
+		due := c.heard.Add(c.patient)
+		if !time.Now().Before(due) {
+			return 0, nil, errSilent
+		}
+		c.deadline(due)
+	}
+}
+
+var (
+	errSilent = errors.New("nothing heard within one and a half times the keep-alive")
+	errPaused = errors.New("not to be read from")
+)
+
+// pause makes the reader call the peer's paused instead of reading on.
+func (c *conn) pause() {
+	c.paused.Store(true)
+	c.deadline(time.Now())
+}
+
+// host is the peer's address without its port.
+func (c *conn) host() netip.Addr {
+	if ap, err := netip.ParseAddrPort(c.addr()); err == nil {
+		return ap.Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+func (c *conn) addr() string { return c.nc.RemoteAddr().String() }
+
+func (c *conn) isOver() bool {
+	select {
+	case <-c.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// endFor ends the connection for an error of next.
+func (c *conn) endFor(err error) {
+	var broken *packet.Error
+	var ne net.Error
+	switch {
+	case errors.Is(err, errSilent):
+		c.srv.stats.timeouts.Add(1)
+		c.end(ending{reason: "heartbeat_timeout", code: packet.KeepAliveTimeout})
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.As(err, &ne):
+		c.end(ending{reason: "connection_lost", quiet: true})
+	case errors.As(err, &broken):
+		c.srv.stats.malformed.Add(1)
+		c.end(ending{reason: "protocol_error", code: broken.Code, text: broken.What})
+	default:
+		c.srv.stats.malformed.Add(1)
+		c.end(ending{reason: "protocol_error", code: packet.CodeOf(err), text: err.Error()})
+	}
+}
+
+// close is the reader's last act: what is still to be said is written, and the
+// peer is given a moment to read it. Closing at once, with bytes unread, would
+// reset the connection and take the farewell with it.
+func (c *conn) close() {
+	c.end(ending{reason: "connection_lost", quiet: true}) // unless it has ended, with another reason
+	c.settle()
+	c.out.mu.Lock()
+	for c.out.writing {
+		c.out.idle.Wait()
+	}
+	c.out.mu.Unlock()
+	c.writers.Wait()
+	c.mu.Lock()
+	linger := c.ended && !c.ending.quiet && !c.failed
+	c.mu.Unlock()
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && linger && half.CloseWrite() == nil {
+		_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
+	}
+	_ = c.nc.Close()
+	c.rd.Close()
+}
+
+// serve runs one connection to its end.
+func (c *conn) serve(ctx context.Context) {
+	defer c.close()
+	c.patient, c.heard = connectTimeout, time.Now()
+	c.deadline(c.heard.Add(c.patient))
+	if p := c.greeted(ctx); p != nil {
+		defer p.gone()
+		c.rd.SetMax(c.srv.cfg.MaxPacket)
+		c.run(p)
+	}
+}
+
+// peer is who is at the other end of a connection, once signed in.
+type peer interface {
+	// handle takes one packet, which is valid during the call only. An error
+	// ends the connection.
+	handle(pk *packet.Packet) error
+	// paused is called by the reader after pause, instead of reading; it ends the
+	// connection.
+	paused()
+	// gone is called once, by the reader, when the connection has ended.
+	gone()
+}
+
+func (c *conn) greeted(ctx context.Context) peer {
+	defer c.contain()
+	return c.connect(ctx)
+}
+
+func (c *conn) run(p peer) {
+	defer c.contain()
+	for !c.isOver() {
+		head, body, err := c.next()
+		if errors.Is(err, errPaused) {
+			p.paused()
+			return
+		}
+		if err == nil {
+			pk := packetPool.Get().(*packet.Packet)
+			if err = packet.Decode(pk, head, body, c.version); err == nil {
+				err = p.handle(pk)
+			}
+			*pk = packet.Packet{} // it points into the read buffer
+			packetPool.Put(pk)
+		}
+		if err != nil {
+			c.endFor(err)
+		}
+	}
+}
+
+// contain ends the connection whose packets made the hub panic, and no other.
+func (c *conn) contain() {
+	if r := recover(); r != nil {
+		c.srv.stats.panics.Add(1)
+		c.srv.log.Error("mqtt connection failed", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
+		c.end(ending{reason: "kicked", code: packet.Unspecified})
+	}
+}
+
+var packetPool = sync.Pool{New: func() any { return new(packet.Packet) }}

@@ -1,0 +1,251 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"devicehub/bridge/packet"
+	"devicehub/devices"
+)
+
+const servicePrefix = "service:"
+
+// connect reads the first packet and lets its sender in, or answers why not and
+// returns nil.
+func (c *conn) connect(ctx context.Context) peer {
+	if err := c.handshake(ctx); err != nil {
+		c.endFor(err)
+		return nil
+	}
+	head, body, err := c.next()
+	if errors.Is(err, packet.ErrTooLarge) {
+		c.tooLarge()
+		return nil
+	}
+	if err != nil {
+		c.endFor(err)
+		return nil
+	}
+	if packet.Type(head) != packet.Connect { // MQTT 5 §3.1: closed without a word
+		c.srv.stats.malformed.Add(1)
+		c.end(ending{reason: "protocol_error", quiet: true})
+		return nil
+	}
+	pk := new(packet.Packet)
+	if err := packet.Decode(pk, head, body, 0); err != nil {
+		c.unreadable(pk, err)
+		return nil
+	}
+	c.version = pk.ProtocolVersion
+	if code, text := c.acceptable(pk); code != packet.Success {
+		c.refuse(code, text)
+		return nil
+	}
+	if !c.srv.addrs.connect(c.host(), time.Now()) {
+		c.srv.stats.throttled.Add(1)
+		c.refuse(packet.QuotaExceeded, "too many connections from this address")
+		return nil
+	}
+	p, err := c.signIn(ctx, pk)
+	if err != nil {
+		if !errors.Is(err, errEndedEarly) {
+			c.refused(err)
+		}
+		return nil
+	}
+	return p
+}
+
+func (c *conn) handshake(ctx context.Context) error {
+	t, ok := c.nc.(interface{ HandshakeContext(context.Context) error })
+	if !ok {
+		return nil
+	}
+	if err := t.HandshakeContext(ctx); err != nil {
+		return &packet.Error{Code: packet.Unspecified, What: "TLS handshake"}
+	}
+	return nil
+}
+
+// tooLarge answers a CONNECT over the limit, as far as its version can be seen.
+func (c *conn) tooLarge() {
+	c.srv.stats.malformed.Add(1)
+	b := c.rd.Peek()
+	for i := 1; i < len(b) && i < 5; i++ {
+		if b[i]&0x80 == 0 {
+			if rest := b[i+1:]; len(rest) > 6 && string(rest[:6]) == "\x00\x04MQTT" && rest[6] == packet.V5 {
+				c.version = packet.V5
+				c.refuse(packet.TooLarge, "CONNECT too large")
+				return
+			}
+			break
+		}
+	}
+	c.end(ending{reason: "protocol_error", quiet: true})
+}
+
+// unreadable ends a connection whose CONNECT breaks the specification. MQTT
+// 3.1.1 has no return code for most of it and wants it closed.
+func (c *conn) unreadable(pk *packet.Packet, err error) {
+	c.srv.stats.malformed.Add(1)
+	var v *packet.VersionError
+	switch {
+	case errors.As(err, &v) && v.Level > packet.V5:
+		c.version = packet.V5
+		c.refuse(packet.UnsupportedVersion, "this server speaks MQTT 3.1.1 and 5")
+	case errors.As(err, &v): // [MQTT-3.1.2-2]
+		c.version = packet.V311
+		c.refuse(packet.UnsupportedVersion, "")
+	case pk.ProtocolVersion == packet.V5:
+		c.version = packet.V5
+		c.refuse(packet.CodeOf(err), err.Error())
+	default:
+		c.end(ending{reason: "protocol_error", quiet: true})
+	}
+}
+
+// acceptable is what the specification has to say of a CONNECT that can be read.
+func (c *conn) acceptable(pk *packet.Packet) (code byte, text string) {
+	switch {
+	case c.version == packet.V5 && pk.Properties.AuthenticationMethod != "":
+		return packet.BadAuthMethod, "no extended authentication here"
+	case c.version == packet.V311 && pk.Connect.ClientIdentifier == "" && !pk.Connect.Clean:
+		return packet.InvalidClientID, "" // MQTT 3.1.1 [MQTT-3.1.3-8]
+	}
+	return packet.Success, ""
+}
+
+// signIn finds out who connects, lets them in and answers with CONNACK.
+func (c *conn) signIn(ctx context.Context, pk *packet.Packet) (peer, error) {
+	host, now := c.host(), time.Now()
+	if !c.srv.addrs.mayFail(host, now) {
+		c.srv.stats.throttled.Add(1)
+		return nil, devices.Refuse(devices.CodeRateLimited, "too many failed sign-ins from this address").After(time.Second)
+	}
+	p, err := c.peer(ctx, pk)
+	if err != nil {
+		if e := refusal(err); !e.Retryable() && !errors.Is(err, errEndedEarly) {
+			c.srv.addrs.fail(host, now)
+		}
+		return nil, err
+	}
+	return p, nil
+}
+
+func (c *conn) peer(ctx context.Context, pk *packet.Packet) (peer, error) {
+	user, password := string(pk.Connect.Username), string(pk.Connect.Password)
+	name, service := strings.CutPrefix(user, servicePrefix)
+	switch {
+	case service && c.srv.accounts != nil:
+		return c.enterService(pk, name, password)
+	case c.srv.door == nil && c.srv.accounts != nil:
+		return c.enterService(pk, user, password)
+	case !service && c.srv.door != nil:
+		id, err := devices.ParseID(user)
+		if err != nil {
+			return nil, devices.Refuse(devices.CodeUnauthorized, "the user name is no device's id")
+		}
+		return c.enterDevice(ctx, id, password, pk)
+	}
+	return nil, devices.Refuse(devices.CodeUnauthorized, "no such account")
+}
+
+// refused answers a sign-in that was turned down.
+func (c *conn) refused(err error) {
+	e := refusal(err)
+	var own *packet.Error
+	switch {
+	case errors.As(err, &own): // a code that no sign-in has
+		c.refuse(own.Code, own.What)
+	case c.version == packet.V311 && e.Code == devices.CodeUnauthorized:
+		c.refuse(packet.BadCredentials, "")
+	default:
+		c.refuse(connackCode(e.Code), string(e.Code)+": "+e.Reason)
+	}
+	if own == nil && !errors.As(err, new(*devices.Error)) {
+		c.srv.log.Error("mqtt sign-in failed", "err", err)
+	}
+}
+
+// refuse answers with a CONNACK that is no welcome, and closes.
+func (c *conn) refuse(code byte, text string) {
+	c.srv.stats.refused.Add(1)
+	pk := packet.Packet{ProtocolVersion: c.version, ReasonCode: code}
+	pk.FixedHeader.Type = packet.Connack
+	pk.Properties.ReasonString = text
+	if c.version != packet.V5 {
+		pk.ReasonCode = connackReturn(code)
+	}
+	c.put(func(b []byte) []byte { return appendPacket(b, &pk) })
+	c.end(ending{reason: "protocol_error"})
+}
+
+// welcome sends the CONNACK that lets the client in. From then on the
+// connection may end with a DISCONNECT. It reports whether the connection still
+// stands: it may have been ended in the meantime.
+func (c *conn) welcome(pk *packet.Packet, present bool, extra func(*packet.Properties)) bool {
+	out := packet.Packet{ProtocolVersion: c.version, SessionPresent: present}
+	out.FixedHeader.Type = packet.Connack
+	asked := time.Duration(pk.Connect.Keepalive) * time.Second
+	granted := asked
+	if asked == 0 || asked > c.srv.cfg.MaxKeepAlive {
+		granted = c.srv.cfg.MaxKeepAlive
+	}
+	if c.version == packet.V5 {
+		p := &out.Properties
+		if granted != asked || c.srv.cfg.AlwaysServerKeepAlive {
+			p.ServerKeepAlive, p.ServerKeepAliveFlag = uint16(granted/time.Second), true // §3.2.2.3.14
+		}
+		p.MaximumPacketSize = uint32(c.srv.cfg.MaxPacket)
+		p.ReceiveMaximum = uint16(c.srv.cfg.InFlight)
+		p.TopicAliasMaximum = maxAliases
+		extra(p)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		e := c.ending
+		out.SessionPresent, out.ReasonCode = false, e.code
+		out.Properties = packet.Properties{ReasonString: e.text}
+		if c.version != packet.V5 {
+			out.ReasonCode = connackReturn(e.code)
+		}
+		c.out.mu.Lock()
+		c.out.closed = false
+		c.out.mu.Unlock()
+		c.put(func(b []byte) []byte { return appendPacket(b, &out) })
+		c.out.mu.Lock()
+		c.out.closed = true
+		c.out.mu.Unlock()
+		return false
+	}
+	c.greet = true
+	c.put(func(b []byte) []byte { return appendPacket(b, &out) })
+	return true
+}
+
+// keepAlive is one and a half times the keep-alive in force, after which a
+// silent client is given up [MQTT-3.1.2-22].
+func (c *conn) keepAlive(pk *packet.Packet) time.Duration {
+	ka := time.Duration(pk.Connect.Keepalive) * time.Second
+	if ka == 0 || ka > c.srv.cfg.MaxKeepAlive {
+		ka = c.srv.cfg.MaxKeepAlive
+	}
+	return ka + ka/2
+}
+
+// patience sets how long the client may be silent from now on.
+func (c *conn) patience(d time.Duration) {
+	c.patient, c.heard = d, time.Now()
+	c.deadline(c.heard.Add(d))
+}
+
+func appendPacket(b []byte, pk *packet.Packet) []byte {
+	out, err := packet.Append(b, pk)
+	if err != nil { // only for packets that no caller builds
+		return b
+	}
+	return out
+}

@@ -1,0 +1,3 @@
+// Package bridge is MQTT in and out: the listener that devices and service
+// accounts connect to.
+package bridge

@@ -1,0 +1,77 @@
+package bridge
+
+import (
+	"context"
+	"time"
+
+	"devicehub/devices"
+)
+
+// Door lets devices in and takes what they say.
+type Door interface {
+	// Enter checks the device's password and lets it in. The link is used from
+	// then on, by any goroutine, also before Enter returns. The error is a
+	// *devices.Error, or a fault of the hub.
+	Enter(ctx context.Context, a Arrival, l Link) (Session, error)
+}
+
+// Arrival is what the listener knows of a device that connects.
+type Arrival struct {
+	Device       devices.ID
+	Password     string
+	Addr         string        // the peer's address
+	OfflineAfter time.Duration // how long after its last packet the device is given up
+	InFlight     int           // how many publishes may wait for their decision at once
+}
+
+// Session is one device that was let in.
+type Session interface {
+	// Handle takes an event of the device. payload may be kept. reply is called
+	// exactly once, from any goroutine, when the event is decided for good or
+	// refused for now.
+	Handle(event string, payload []byte, binary bool, reply func(answer any, err error))
+	// HandleBare takes the value of one metric as a bare number, true, false or text.
+	HandleBare(metric string, payload []byte, reply func(answer any, err error))
+	// Listen says that the device hears commands from now on.
+	Listen()
+	// Close says that the connection is gone, and why, in the reasons that
+	// statuses show.
+	Close(reason string)
+}
+
+// Link is how a device is told something. No method blocks; each may be called
+// from any goroutine, also after the connection is gone.
+type Link interface {
+	// Command sends a command; false when the device does not listen, its queue
+	// is full or the connection is gone.
+	Command(c Command) bool
+	// Tell sends {"e":event,…payload's fields} on the device's sys/down.
+	Tell(event string, payload any) bool
+	// End tells the device why and ends the connection.
+	End(code devices.Code, reason string, byEpoch int64)
+}
+
+// Command is one command for a device.
+type Command struct {
+	ID        string
+	ExpiresAt int64 // ms since epoch; 0 never
+	// Payload is the envelope, with the time that it has left at now.
+	Payload func(now time.Time) []byte
+}
+
+// Accounts lets service accounts in.
+type Accounts interface {
+	// SignIn verifies what follows "service:" in the user name, and the
+	// password. The error is a *devices.Error, or a fault of the hub.
+	SignIn(name, password string) (Account, error)
+}
+
+// Account is a service account that has signed in.
+type Account struct {
+	Name    string
+	Filters []string // topics that it may use
+	Except  []string // filters that it may not subscribe to all the same
+	// Check, if set, is asked from time to time whether the account still is
+	// what it was.
+	Check func() error
+}

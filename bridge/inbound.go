@@ -1,0 +1,329 @@
+package bridge
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"devicehub/bridge/packet"
+	"devicehub/devices"
+)
+
+const stallMax = 10 * time.Second // how long a device of 3.1.1 is left unread before it has to come again
+
+// inflight counts the publishes of QoS 1 and 2 that wait for their decision.
+type inflight struct {
+	mu       sync.Mutex
+	changed  *sync.Cond
+	n        int
+	over     bool
+	deciding map[uint16]struct{} // QoS 2
+	stall    time.Duration       // a retryable refusal over MQTT 3.1.1: read no more
+	cause    devices.Code
+	refusals int // rate_limited in a row
+}
+
+func (f *inflight) init() {
+	f.changed = sync.NewCond(&f.mu)
+	f.deciding = map[uint16]struct{}{}
+}
+
+func (f *inflight) shut() {
+	f.mu.Lock()
+	f.over = true
+	f.changed.Broadcast()
+	f.mu.Unlock()
+}
+
+// publish takes what the device says. It does not wait for the decision: the
+// acknowledgement follows it, from another goroutine, so one connection has as
+// many publishes under way as InFlight allows.
+func (d *device) publish(pk *packet.Packet) error {
+	if err := d.resolveAlias(pk); err != nil {
+		return err
+	}
+	d.srv.stats.publishIn.Add(1)
+	qos, id := pk.FixedHeader.Qos, pk.PacketID
+	if qos == 2 {
+		if again := d.seen(id); again {
+			return nil
+		}
+	}
+	if qos > 0 {
+		if err := d.admit(); err != nil {
+			return err
+		}
+	}
+	done := func(answer any, err error) { d.decided(qos, id, "", "", answer, err) }
+	last, own := d.srv.topics.own(d.id, pk.TopicName)
+	on, metric, known := inbound(last)
+	switch {
+	case pk.FixedHeader.Retain:
+		d.srv.stats.retained.Add(1)
+		d.srv.audit(d.id, "mqtt.retained", devices.CodeRetainedCommand)
+		if qos == 0 && d.version == packet.V5 {
+			return &packet.Error{Code: packet.RetainNotSupported, What: "retained_command: a device retains nothing"} // §3.2.2.3.5
+		}
+		done(nil, devices.Refuse(devices.CodeRetainedCommand, "a device's publish is not retained"))
+		return nil
+	case !own && pk.TopicName == "":
+		return &packet.Error{Code: packet.ProtocolError, What: "no topic and no alias"} // [MQTT-3.3.2-1]
+	case !own || !known:
+		d.srv.stats.foreign.Add(1)
+		done(nil, devices.Refuse(devices.CodeForbidden, "this topic is not the device's to publish on"))
+		return nil
+	}
+	topic := strings.Clone(pk.TopicName)
+	payload := append([]byte(nil), pk.Payload...) // pk is gone when this call ends
+	d.dispatch(on, metric, payload, pk.Properties.ContentType, func(event string) func(any, error) {
+		return func(answer any, err error) { d.decided(qos, id, topic, event, answer, err) }
+	})
+	return nil
+}
+
+// resolveAlias puts the topic behind a topic alias in its place, before anything
+// is judged by it (MQTT 5 §3.3.2.3.4).
+func (d *device) resolveAlias(pk *packet.Packet) error {
+	if !pk.Properties.TopicAliasFlag {
+		return nil
+	}
+	a := pk.Properties.TopicAlias
+	switch {
+	case a == 0 || a > maxAliases:
+		return &packet.Error{Code: packet.InvalidTopicAlias, What: "topic alias out of range"}
+	case pk.TopicName != "":
+		d.aliases[a] = strings.Clone(pk.TopicName)
+	case d.aliases[a] == "":
+		return &packet.Error{Code: packet.ProtocolError, What: "unknown topic alias"} // [MQTT-3.3.2-12], §3.3.4
+	default:
+		pk.TopicName = d.aliases[a]
+	}
+	return nil
+}
+
+// dispatch hands one publish to the session.
+func (d *device) dispatch(on, metric string, payload []byte, contentType string, done func(event string) func(any, error)) {
+	switch on {
+	case onReadings:
+		if metric != "" {
+			d.sess.HandleBare(metric, payload, done("reading"))
+			return
+		}
+		event := readingsEvent(payload)
+		d.sess.Handle(event, payload, false, done(event))
+	case onSenML:
+		d.sess.Handle("senml", payload, cborSenML(contentType, payload), done("senml"))
+	case onSys:
+		event, rest, err := sysEvent(payload)
+		if err != nil {
+			done("")(nil, err)
+			return
+		}
+		d.sess.Handle(event, rest, false, done(event))
+	default: // state, ack
+		d.sess.Handle(on, payload, false, done(on))
+	}
+}
+
+// admit takes a place among the publishes that wait for their decision. A
+// client of MQTT 5 was told how many there are; one of 3.1.1 is not read from
+// until there is one.
+func (d *device) admit() error {
+	f := &d.in
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n >= d.srv.cfg.InFlight {
+		if d.version == packet.V5 {
+			return &packet.Error{Code: packet.ReceiveMaxExceeded, What: "more in flight than Receive Maximum"} // [MQTT-3.3.4-7]
+		}
+		f.mu.Unlock()
+		d.settle()
+		f.mu.Lock()
+		for f.n >= d.srv.cfg.InFlight && !f.over && !d.isOver() {
+			f.changed.Wait()
+		}
+		d.working()
+		d.heard = time.Now()
+	}
+	f.n++
+	return nil
+}
+
+// seen reports whether a QoS 2 publish is one that is known already, and
+// answers it if it has been decided [MQTT-4.3.3-2].
+func (d *device) seen(id uint16) bool {
+	d.mu.Lock()
+	_, decided := d.state.received[id]
+	d.mu.Unlock()
+	if decided {
+		d.acknowledge(packet.Pubrec, id, packet.Success, "")
+		return true
+	}
+	d.in.mu.Lock()
+	defer d.in.mu.Unlock()
+	if _, deciding := d.in.deciding[id]; deciding {
+		return true // PUBREC comes with the decision
+	}
+	d.in.deciding[id] = struct{}{}
+	return false
+}
+
+// release ends a QoS 2 publish.
+func (d *device) release(id uint16) {
+	d.mu.Lock()
+	_, known := d.state.received[id]
+	delete(d.state.received, id)
+	d.mu.Unlock()
+	code := byte(packet.Success)
+	if !known {
+		code = packet.PacketIDNotFound
+	}
+	d.put(func(b []byte) []byte { return packet.AppendAck(b, packet.Pubcomp, id, d.version, code) })
+}
+
+// decided acknowledges a publish once its fate is known: it was stored, is a
+// duplicate, or is refused for good. What may succeed later is not
+// acknowledged over MQTT 3.1.1, so that the device sends it again.
+func (d *device) decided(qos byte, id uint16, topic, event string, answer any, err error) {
+	var e *devices.Error
+	if err != nil {
+		if e = refusal(err); !errors.As(err, new(*devices.Error)) {
+			d.srv.log.Error("mqtt event failed", "device", string(d.id), "topic", topic, "err", err)
+		}
+	}
+	retry := e != nil && e.Retryable()
+	if retry {
+		d.srv.stats.retryable.Add(1)
+	}
+	if err == nil {
+		d.answer(event, answer)
+	}
+	if e != nil && (d.version != packet.V5 || qos == 0) && d.errors.take(time.Now()) {
+		d.complain(e, topic)
+	}
+	f := &d.in
+	f.mu.Lock()
+	if qos > 0 {
+		f.n--
+		f.changed.Signal()
+		delete(f.deciding, id)
+	}
+	if e != nil && e.Code == devices.CodeRateLimited {
+		f.refusals++
+	} else {
+		f.refusals = 0
+	}
+	if retry && qos > 0 && d.version != packet.V5 && f.stall == 0 {
+		f.stall, f.cause = min(max(e.RetryAfter, time.Second), stallMax), e.Code
+	}
+	stalled, tooMany := f.stall > 0, f.refusals == maxRefusals
+	f.mu.Unlock()
+	if stalled {
+		d.pause()
+	}
+	if tooMany {
+		d.end(ending{reason: "rate_limited", code: packet.RateTooHigh, text: "rate_limited: too many events"})
+	}
+	if qos == 0 || retry && d.version != packet.V5 {
+		return
+	}
+	code, text := byte(packet.Success), ""
+	if e != nil {
+		code, text = ackCode(e.Code), string(e.Code)+": "+e.Reason
+	}
+	if qos == 1 {
+		d.acknowledge(packet.Puback, id, code, text)
+		return
+	}
+	if code < packet.Unspecified { // a refused publish ends with its PUBREC (MQTT 5 §4.3.3)
+		d.mu.Lock()
+		d.state.received[id] = struct{}{}
+		d.mu.Unlock()
+	}
+	d.acknowledge(packet.Pubrec, id, code, text)
+}
+
+func (d *device) acknowledge(typ byte, id uint16, code byte, text string) {
+	if text == "" || d.version != packet.V5 {
+		if d.version != packet.V5 {
+			code = packet.Success
+		}
+		d.put(func(b []byte) []byte { return packet.AppendAck(b, typ, id, d.version, code) })
+		return
+	}
+	pk := packet.Packet{ProtocolVersion: d.version, PacketID: id, ReasonCode: code}
+	pk.FixedHeader.Type = typ
+	pk.Properties.ReasonString = text
+	pk.Mods.DisallowProblemInfo = d.terse
+	pk.Mods.MaxSize = d.maxPacket
+	d.put(func(b []byte) []byte { return appendPacket(b, &pk) })
+}
+
+// answer sends on sys/down what some events are answered with.
+func (d *device) answer(event string, answer any) {
+	switch event {
+	case "time_req":
+		d.Tell("time", answer)
+	case "token_refresh":
+		d.Tell("token", answer)
+	}
+}
+
+// complain tells a device of a refusal that no acknowledgement can carry.
+func (d *device) complain(e *devices.Error, topic string) {
+	say := map[string]any{"code": e.Code, "reason": e.Reason}
+	if len(e.Details) > 0 {
+		say["details"] = e.Details
+	}
+	if e.RetryAfter > 0 {
+		say["retry_after_ms"] = e.RetryAfter.Milliseconds()
+	}
+	if topic != "" {
+		say["topic"] = topic
+	}
+	d.Tell("error", say)
+}
+
+// paused is what the reader does in the place of reading, once a device of 3.1.1
+// was refused for now: it waits, and then sends the device away, so that it
+// comes back and sends again.
+func (d *device) paused() {
+	d.in.mu.Lock()
+	stall, cause := d.in.stall, d.in.cause
+	d.in.mu.Unlock()
+	t := time.NewTimer(stall)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-d.over:
+	}
+	reason := "kicked"
+	if cause == devices.CodeRateLimited {
+		reason = "rate_limited"
+	}
+	d.end(ending{reason: reason})
+}
+
+// maxRefusals is how many events in a row may be rate_limited before the device
+// is sent away.
+const maxRefusals = 1000
+
+// errorBudget bounds how many errors a second are told on sys/down.
+type errorBudget struct {
+	mu     sync.Mutex
+	second int64
+	n      int
+}
+
+const errorsPerSecond = 10
+
+func (b *errorBudget) take(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := now.Unix(); s != b.second {
+		b.second, b.n = s, 0
+	}
+	b.n++
+	return b.n <= errorsPerSecond
+}

@@ -1,0 +1,329 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"devicehub/bridge/broker"
+	"devicehub/devices"
+)
+
+// Config is how the listener listens and what it allows.
+type Config struct {
+	Listen    string // TCP address; empty is off
+	TLSListen string
+	WSListen  string // WebSocket; over TLS where TLS is set
+	TLS       *tls.Config
+
+	Root                  string        // of the topics, without a slash at either end
+	MaxPacket             int           // bytes, fixed header included
+	InFlight              int           // publishes of one client that wait for their decision; Receive Maximum
+	Window                int           // messages to one device that are unacknowledged, commands at most one of them
+	OutboundBytes         int           // not yet written, per connection
+	OutboundAge           time.Duration // how long a write may make no progress
+	MaxKeepAlive          time.Duration // 0 and what is longer counts as this
+	AlwaysServerKeepAlive bool          // say the keep-alive in every CONNACK, not only a changed one
+	VagueRefusals         bool          // SUBACK 0x80 instead of 0x87, for clients that know no other
+	ConnectsPerS          float64       // per address
+	FailedConnectsPerS    float64       // per address
+	MaxConnections        int
+	Sessions              broker.Options // of service accounts
+}
+
+// Default is the Config of the documentation, listening nowhere.
+func Default() Config {
+	return Config{
+		Root: "hub/v1", MaxPacket: 64 << 10, InFlight: 512, Window: 16, OutboundBytes: 256 << 10, OutboundAge: 10 * time.Second,
+		MaxKeepAlive: 300 * time.Second, ConnectsPerS: 1000, FailedConnectsPerS: 20, MaxConnections: 100_000,
+		Sessions: broker.DefaultOptions(),
+	}
+}
+
+// Option gives a Server what it works with.
+type Option func(*Server)
+
+// WithDoor lets devices in through d. Without one every user name is a service
+// account's.
+func WithDoor(d Door) Option { return func(s *Server) { s.door = d } }
+
+// WithAccounts lets service accounts in.
+func WithAccounts(a Accounts) Option { return func(s *Server) { s.accounts = a } }
+
+// WithLogger sets where is logged; the default is nowhere.
+func WithLogger(l *slog.Logger) Option { return func(s *Server) { s.log = l } }
+
+// WithAudit records what devices tried and may not.
+func WithAudit(a devices.Auditor) Option { return func(s *Server) { s.auditor = a } }
+
+// Server is the hub's MQTT listener.
+type Server struct {
+	cfg      Config
+	topics   topics
+	door     Door
+	accounts Accounts
+	auditor  devices.Auditor
+	log      *slog.Logger
+	broker   *broker.Broker
+	addrs    addresses
+	stats    counters
+
+	mu        sync.Mutex
+	memories  map[devices.ID]*memory
+	conns     map[*conn]struct{}
+	services  map[*service]struct{}
+	draining  bool
+	listeners []listener
+	handlers  sync.WaitGroup // one per connection
+}
+
+type listener struct {
+	net.Listener
+	kind string // tcp, tls or ws
+}
+
+// New returns a Server that does not listen yet.
+func New(cfg Config, opts ...Option) (*Server, error) {
+	s := &Server{cfg: cfg, topics: topics{cfg.Root}, log: slog.New(slog.DiscardHandler),
+		memories: map[devices.ID]*memory{}, conns: map[*conn]struct{}{}}
+	for _, o := range opts {
+		o(s)
+	}
+	if !validRoot(cfg.Root) {
+		return nil, fmt.Errorf("mqtt root %q is not a topic such as hub/v1", cfg.Root)
+	}
+	if cfg.TLSListen != "" && cfg.TLS == nil {
+		return nil, errors.New("mqtt over TLS needs a certificate")
+	}
+	s.broker = broker.New(cfg.Sessions)
+	s.addrs.connects, s.addrs.fails = cfg.ConnectsPerS, cfg.FailedConnectsPerS
+	return s, nil
+}
+
+// Broker is the small broker of the service accounts, on which the hub itself
+// publishes and subscribes.
+func (s *Server) Broker() *broker.Broker { return s.broker }
+
+// Listen opens the configured addresses. The error names the one that cannot be
+// had.
+func (s *Server) Listen() error {
+	for _, l := range []struct{ kind, addr string }{{"tcp", s.cfg.Listen}, {"tls", s.cfg.TLSListen}, {"ws", s.cfg.WSListen}} {
+		if l.addr == "" {
+			continue
+		}
+		ln, err := net.Listen("tcp", l.addr)
+		if err != nil {
+			for _, open := range s.listeners {
+				_ = open.Close()
+			}
+			s.listeners = nil
+			return fmt.Errorf("mqtt listen %s: %w", l.addr, err)
+		}
+		if l.kind == "tls" || l.kind == "ws" && s.cfg.TLS != nil {
+			ln = tls.NewListener(ln, s.cfg.TLS)
+		}
+		s.listeners = append(s.listeners, listener{ln, l.kind})
+	}
+	return nil
+}
+
+// Addr is the address that a kind of listener (tcp, tls, ws) has, or nil.
+func (s *Server) Addr(kind string) net.Addr {
+	for _, l := range s.listeners {
+		if l.kind == kind {
+			return l.Addr()
+		}
+	}
+	return nil
+}
+
+// Run serves what Listen opened, or opens it first, until ctx is done. Then
+// every client is sent away with "server shutting down", in jittered batches
+// within drain, and Run returns when the last is gone.
+func (s *Server) Run(ctx context.Context) error {
+	if s.listeners == nil {
+		if err := s.Listen(); err != nil {
+			return err
+		}
+	}
+	s.broker.Publish(broker.Message{Topic: s.topics.hubOnline(), Payload: []byte("online"), QoS: 1, Retain: true})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make(chan error, len(s.listeners))
+	for _, l := range s.listeners {
+		wg.Go(func() {
+			serve := s.Serve
+			if l.kind == "ws" {
+				serve = s.ServeWebSocket
+			}
+			if err := serve(ctx, l.Listener); err != nil {
+				errs <- fmt.Errorf("mqtt %s: %w", l.kind, err)
+				cancel()
+			}
+		})
+	}
+	wg.Go(func() { s.tend(ctx) })
+	<-ctx.Done()
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+// drainTime is over how long clients are sent away.
+const drainTime = 2 * time.Second
+
+// Serve accepts MQTT connections on ln, which it closes, until ctx is done and
+// the last connection is gone. TLS is ln's business.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	var pause time.Duration
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				s.drain()
+				if ctx.Err() != nil {
+					return nil
+				}
+				return err
+			}
+			// Out of file descriptors, or a connection reset before it was
+			// accepted: it may pass.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Warn("mqtt accept failed", "err", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		pause = 0
+		s.accept(ctx, nc)
+	}
+}
+
+// accept serves one connection on a goroutine of its own.
+func (s *Server) accept(ctx context.Context, nc net.Conn) {
+	c, ok := s.admit(nc)
+	if !ok {
+		s.stats.throttled.Add(1)
+		_ = nc.Close()
+		return
+	}
+	go func() {
+		defer s.release(c)
+		c.serve(ctx)
+	}()
+}
+
+func (s *Server) admit(nc net.Conn) (*conn, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining || len(s.conns) >= s.cfg.MaxConnections {
+		return nil, false
+	}
+	c := newConn(s, nc)
+	s.conns[c] = struct{}{}
+	s.handlers.Add(1)
+	s.stats.accepted.Add(1)
+	return c, true
+}
+
+func (s *Server) release(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.handlers.Done()
+}
+
+// drain sends every client away and waits for the last.
+func (s *Server) drain() {
+	s.mu.Lock()
+	first := !s.draining
+	s.draining = true
+	all := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		all = append(all, c)
+	}
+	s.mu.Unlock()
+	if first {
+		s.broker.Publish(broker.Message{Topic: s.topics.hubOnline(), Payload: []byte("offline"), QoS: 1, Retain: true})
+		const batch = 100
+		step := drainTime / time.Duration(len(all)/batch+1)
+		for i, c := range all {
+			if i > 0 && i%batch == 0 {
+				time.Sleep(rand.N(step))
+			}
+			c.end(ending{reason: "server_drain", code: packetShuttingDown})
+		}
+	}
+	s.handlers.Wait()
+}
+
+// tend forgets sessions that have run out, and looks again at service accounts.
+func (s *Server) tend(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			s.broker.Expire(now)
+			if n%60 != 0 {
+				continue
+			}
+			s.mu.Lock()
+			for id, m := range s.memories {
+				if m.owner == nil && now.After(m.until) {
+					delete(s.memories, id)
+				}
+			}
+			s.mu.Unlock()
+			s.CheckAccounts()
+		}
+	}
+}
+
+// Forget drops what is remembered of a device that was deleted.
+func (s *Server) Forget(id devices.ID) {
+	s.mu.Lock()
+	delete(s.memories, id)
+	s.mu.Unlock()
+	s.broker.Publish(broker.Message{Topic: s.topics.of(id, onOnline), QoS: 1, Retain: true}) // an empty payload clears it
+}
+
+// SetOnline publishes the hub's own word on whether a device is reachable, as a
+// retained message on <root>/<id>/online.
+func (s *Server) SetOnline(id devices.ID, online bool) {
+	word := "offline"
+	if online {
+		word = "online"
+	}
+	s.broker.Publish(broker.Message{Topic: s.topics.of(id, onOnline), Payload: []byte(word), QoS: 1, Retain: true})
+}
+
+// audit records what a device tried and may not.
+func (s *Server) audit(id devices.ID, action string, code devices.Code) {
+	if s.auditor == nil {
+		return
+	}
+	s.auditor.Record(devices.Origin{Via: "mqtt"}, devices.AuditEntry{
+		Actor: "device:" + string(id), Via: "mqtt", Action: action, Target: "device:" + string(id), Outcome: "refused", Code: code,
+	})
+}
+
+func validRoot(root string) bool {
+	return broker.ValidTopic(root) && root[0] != '/' && root[len(root)-1] != '/' && root[0] != '$'
+}
+
+var _ http.Handler = (*Server)(nil)

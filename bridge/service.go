@@ -1,0 +1,300 @@
+package bridge
+
+import (
+	"crypto/rand"
+	"slices"
+	"strings"
+	"time"
+
+	"devicehub/bridge/broker"
+	"devicehub/bridge/packet"
+	"devicehub/devices"
+)
+
+// service is one connection of a service account: a client of the small broker,
+// within the account's topic filters.
+//
+// Below the hub's own root it may publish commands to lights in Home
+// Assistant's way (<root>/<id>/ha/…/set) and nothing else: what stands there is
+// the hub's word.
+type service struct {
+	*conn
+	account Account
+	sess    *broker.Session
+	aliases map[uint16]string // the reader's
+	unrel   int               // QoS 2 publishes not yet released; the reader's
+	clean   bool              // the client's DISCONNECT voids the will
+	expiry  *time.Duration    // its last word on the session
+}
+
+// enterService lets a service account in.
+func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, error) {
+	account, err := c.srv.accounts.SignIn(name, password)
+	if err != nil {
+		return nil, err
+	}
+	s := &service{conn: c, account: account}
+	c.drained = func() { s.sess.Pump() }
+	id := strings.Clone(pk.Connect.ClientIdentifier)
+	assigned := ""
+	if id == "" {
+		assigned = "auto-" + rand.Text()
+		id = assigned
+	}
+	will, err := s.will(pk)
+	if err != nil {
+		return nil, err
+	}
+	client := broker.Client{
+		Owner: account.Name, ID: id, Version: c.version, Clean: pk.Connect.Clean, Expiry: s.sessionExpiry(pk),
+		ReceiveMax: int(pk.Properties.ReceiveMaximum), MaxPacket: pk.Properties.MaximumPacketSize, AliasMax: pk.Properties.TopicAliasMaximum,
+		May: s.maySee, MaySee: s.maySubscribe, Will: will, WillDelay: time.Duration(pk.Connect.WillProperties.WillDelayInterval) * time.Second,
+		Link: s,
+	}
+	sess, present, ok := c.srv.broker.Connect(client)
+	if !ok {
+		return nil, devices.Refuse(devices.CodeOverloaded, "no room for another session")
+	}
+	s.sess = sess
+	c.patience(c.keepAlive(pk))
+	welcome := c.welcome(pk, present, func(p *packet.Properties) {
+		p.AssignedClientID = assigned
+		if granted := sess.Granted(); granted < client.Expiry {
+			p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = uint32(granted/time.Second), true
+		}
+	})
+	if !welcome {
+		s.gone()
+		return nil, errEndedEarly
+	}
+	c.srv.mu.Lock()
+	if c.srv.services == nil {
+		c.srv.services = map[*service]struct{}{}
+	}
+	c.srv.services[s] = struct{}{}
+	c.srv.mu.Unlock()
+	c.out.max = max(c.srv.cfg.OutboundBytes, serviceOutbound)
+	sess.Resume()
+	return s, nil
+}
+
+// serviceOutbound is room for a window of large messages beside the backlog; the
+// session holds back what goes beyond.
+const serviceOutbound = 8 << 20
+
+func (s *service) sessionExpiry(pk *packet.Packet) time.Duration {
+	if pk.ProtocolVersion != packet.V5 && !pk.Connect.Clean {
+		return s.srv.cfg.Sessions.MaxExpiry
+	}
+	return sessionExpiry(pk)
+}
+
+func (s *service) will(pk *packet.Packet) (*broker.Message, error) {
+	if !pk.Connect.WillFlag {
+		return nil, nil
+	}
+	if !s.mayPublish(pk.Connect.WillTopic) {
+		return nil, devices.Refuse(devices.CodeForbidden, "the will's topic is not among the account's")
+	}
+	return broker.Will(pk, time.Now()), nil
+}
+
+// maySee reports whether the account may receive a topic.
+func (s *service) maySee(topic string) bool {
+	return slices.ContainsFunc(s.account.Filters, func(f string) bool { return broker.Match(f, topic) })
+}
+
+// maySubscribe reports whether everything that a filter selects is the
+// account's to see.
+func (s *service) maySubscribe(filter string) bool {
+	return slices.ContainsFunc(s.account.Filters, func(f string) bool { return broker.Covers(f, filter) }) &&
+		!slices.Contains(s.account.Except, filter)
+}
+
+func (s *service) mayPublish(topic string) bool {
+	if !broker.ValidTopic(topic) || !s.maySee(topic) {
+		return false
+	}
+	if topic != s.srv.topics.root && !strings.HasPrefix(topic, s.srv.topics.root+"/") {
+		return true
+	}
+	_, last, ok := s.srv.topics.below(topic)
+	return ok && strings.HasPrefix(last, "ha/") && strings.HasSuffix(last, "/set")
+}
+
+// handle takes one packet of the account.
+func (s *service) handle(pk *packet.Packet) error {
+	switch t := pk.FixedHeader.Type; t {
+	case packet.Publish:
+		return s.publish(pk)
+	case packet.Pubrel:
+		code := byte(packet.Success)
+		if s.sess.Release(pk.PacketID) {
+			s.unrel--
+		} else {
+			code = packet.PacketIDNotFound
+		}
+		s.put(func(b []byte) []byte { return packet.AppendAck(b, packet.Pubcomp, pk.PacketID, s.version, code) })
+	case packet.Puback, packet.Pubrec, packet.Pubcomp:
+		s.sess.Acked(t, pk.PacketID, pk.ReasonCode)
+	case packet.Subscribe:
+		s.subscribe(pk)
+	case packet.Unsubscribe:
+		names := make([]string, len(pk.Filters))
+		for i, f := range pk.Filters {
+			names[i] = f.Filter
+		}
+		s.reply(packet.Unsuback, pk.PacketID, s.sess.Unsubscribe(names))
+	case packet.Pingreq:
+		s.put(packet.AppendPingresp)
+	case packet.Disconnect:
+		return s.disconnect(pk)
+	case packet.Connect: // [MQTT-3.1.0-2]
+		return &packet.Error{Code: packet.ProtocolError, What: "second CONNECT"}
+	default:
+		return &packet.Error{Code: packet.ProtocolError, What: "unexpected packet"}
+	}
+	return nil
+}
+
+func (s *service) publish(pk *packet.Packet) error {
+	if err := s.resolveAlias(pk); err != nil {
+		return err
+	}
+	qos, id := pk.FixedHeader.Qos, pk.PacketID
+	var code byte
+	switch {
+	case pk.TopicName == "":
+		return &packet.Error{Code: packet.ProtocolError, What: "no topic and no alias"}
+	case !s.mayPublish(pk.TopicName):
+		s.srv.stats.foreign.Add(1)
+		code = packet.NotAuthorized
+	default:
+		if qos == 2 {
+			if s.unrel >= s.srv.cfg.InFlight && s.version == packet.V5 {
+				return &packet.Error{Code: packet.ReceiveMaxExceeded, What: "more in flight than Receive Maximum"}
+			}
+			s.unrel++
+		}
+		var again bool
+		code, again = s.sess.Publish(pk)
+		if qos == 2 && (again || code >= packet.Unspecified) {
+			s.unrel--
+		}
+	}
+	if s.version != packet.V5 || code == packet.NoMatchingSubscribers { // which is a server's to say or not
+		code = packet.Success
+	}
+	if qos > 0 {
+		typ := byte(packet.Puback)
+		if qos == 2 {
+			typ = packet.Pubrec
+		}
+		s.put(func(b []byte) []byte { return packet.AppendAck(b, typ, id, s.version, code) })
+	}
+	return nil
+}
+
+// resolveAlias puts the topic behind a topic alias in its place, before the
+// account's filters are asked.
+func (s *service) resolveAlias(pk *packet.Packet) error {
+	if !pk.Properties.TopicAliasFlag {
+		return nil
+	}
+	a := pk.Properties.TopicAlias
+	switch {
+	case a == 0 || a > maxAliases:
+		return &packet.Error{Code: packet.InvalidTopicAlias, What: "topic alias out of range"}
+	case pk.TopicName != "":
+		if s.aliases == nil {
+			s.aliases = map[uint16]string{}
+		}
+		s.aliases[a] = strings.Clone(pk.TopicName)
+	case s.aliases[a] == "":
+		return &packet.Error{Code: packet.ProtocolError, What: "unknown topic alias"}
+	default:
+		pk.TopicName = s.aliases[a]
+	}
+	return nil
+}
+
+func (s *service) subscribe(pk *packet.Packet) {
+	filters := make([]broker.Filter, len(pk.Filters))
+	for i, f := range pk.Filters {
+		filters[i] = broker.Filter{Name: f.Filter, QoS: f.Qos, NoLocal: f.NoLocal, AsPublished: f.RetainAsPublished, Handling: f.RetainHandling, ID: f.Identifier}
+	}
+	codes := s.sess.Subscribe(filters)
+	for i, code := range codes {
+		if code >= packet.Unspecified && (s.version != packet.V5 || s.srv.cfg.VagueRefusals) {
+			codes[i] = packet.Unspecified // all that 3.1.1 has: Failure
+		}
+	}
+	s.reply(packet.Suback, pk.PacketID, codes)
+	s.sess.Pump()
+}
+
+func (s *service) disconnect(pk *packet.Packet) error {
+	if pk.Properties.SessionExpiryIntervalFlag {
+		d := time.Duration(pk.Properties.SessionExpiryInterval) * time.Second
+		if s.sess.Granted() == 0 && d > 0 { // §3.14.2.2.2
+			return &packet.Error{Code: packet.ProtocolError, What: "session expiry raised from 0"}
+		}
+		s.expiry = &d
+	}
+	s.end(ending{reason: "client_close", quiet: true, clean: pk.ReasonCode != packet.DisconnectWithWill})
+	return nil
+}
+
+func (s *service) paused() {}
+
+// gone detaches the connection from its session.
+func (s *service) gone() {
+	s.conn.mu.Lock()
+	clean := s.ended && s.ending.clean
+	s.conn.mu.Unlock()
+	s.srv.mu.Lock()
+	delete(s.srv.services, s)
+	s.srv.mu.Unlock()
+	s.sess.Detach(s, clean, s.expiry)
+}
+
+// Write is the broker's.
+func (s *service) Write(pk *packet.Packet) bool {
+	pk.Mods.DisallowProblemInfo = false
+	return s.put(func(b []byte) []byte { return appendPacket(b, pk) })
+}
+
+// Backlog is the broker's.
+func (s *service) Backlog() int { return s.out.size() }
+
+// WhenDrained is the broker's.
+func (s *service) WhenDrained() {
+	if s.out.whenEmpty() {
+		s.writers.Go(s.flush)
+	}
+}
+
+// End is the broker's.
+func (s *service) End(code byte, reason string) {
+	s.end(ending{reason: "replaced", code: code, text: reason})
+}
+
+// CheckAccounts looks again at every service account that is signed in, and ends
+// the connections of those that may not be any more.
+func (s *Server) CheckAccounts() {
+	s.mu.Lock()
+	all := make([]*service, 0, len(s.services))
+	for c := range s.services {
+		all = append(all, c)
+	}
+	s.mu.Unlock()
+	for _, c := range all {
+		if c.account.Check == nil {
+			continue
+		}
+		if err := c.account.Check(); err != nil {
+			e := refusal(err)
+			c.end(ending{reason: "kicked", code: disconnectCode(e.Code), text: string(e.Code) + ": " + e.Reason})
+		}
+	}
+}
