@@ -38,6 +38,14 @@ func (m *Message) Memo(slot int, make func(*Message) any) any {
 	return v
 }
 
+// Peek returns what Memo has kept under slot, or nil.
+func (m *Message) Peek(slot int) any {
+	if p := m.memo[slot].Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
 // Subscriber receives messages. Deliver is called from the publisher's goroutine: it must not
 // block. It may be called once more after the subscription is cancelled, by a
 // publisher that was under way.

@@ -1,0 +1,368 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"devicehub/hub/pubsub"
+	"devicehub/hub/wire"
+)
+
+// Close codes (RFC 6455 §7.4.1) that the hub uses.
+const (
+	CloseGoingAway      = 1001
+	CloseProtocolError  = 1002
+	CloseInvalidPayload = 1007
+	ClosePolicy         = 1008
+	CloseTooLarge       = 1009
+	CloseInternal       = 1011
+	CloseRestart        = 1012
+	CloseTryAgainLater  = 1013
+)
+
+// Conn is one connection of a client, whichever its transport. Its methods may be called from
+// any goroutine and never block.
+type Conn struct {
+	ep       *Endpoint
+	mount    *mount
+	tr       transport
+	version  wire.Version
+	base64   bool // a long-poll client that takes binary frames in base64
+	binary   bool // the transport carries binary frames
+	deflates bool
+	stripe   uint32
+	id       string
+
+	ctx    context.Context // as the program made it
+	base   context.Context // what ctx is derived from
+	cancel context.CancelCauseFunc
+
+	out      outbox
+	lastSeen atomic.Int64 // unix nanoseconds
+	pending  atomic.Int32 // references not answered
+	draining atomic.Bool  // nothing more is received
+	place    int          // in the registry
+
+	mu    sync.Mutex
+	slots []*slot
+	index map[string]*slot // when there are many
+	gone  bool             // no slot may be added
+
+	forget   func() // ends the subscription to the id
+	finished atomic.Bool
+	ended    chan struct{} // closed when every channel has ended
+}
+
+// Transport returns "websocket", "longpoll" or "memory".
+func (c *Conn) Transport() string { return c.tr.name() }
+
+// RemoteAddr returns the client's address as the transport sees it: host and port.
+func (c *Conn) RemoteAddr() string { return c.tr.remoteAddr() }
+
+// ID returns what the Router's ID function named the connection.
+func (c *Conn) ID() string { return c.id }
+
+// Context returns the connection's context. It is cancelled when the connection ends;
+// context.Cause tells why.
+func (c *Conn) Context() context.Context { return c.ctx }
+
+// Done is closed when the connection ends.
+func (c *Conn) Done() <-chan struct{} { return c.base.Done() }
+
+// Version returns the version of the protocol that the client speaks, 1 or 2.
+func (c *Conn) Version() int { return int(c.version) }
+
+// Topics returns the topics that the client has joined.
+func (c *Conn) Topics() []string {
+	c.mu.Lock()
+	slots := append([]*slot(nil), c.slots...)
+	c.mu.Unlock()
+	topics := make([]string, 0, len(slots))
+	for _, t := range slots {
+		if s := t.current(); s != nil && s.joined() {
+			topics = append(topics, t.topic)
+		}
+	}
+	return topics
+}
+
+// Push sends an event on a topic that the client has joined. It reports false when it has not
+// or the connection has closed, and when the payload cannot be sent.
+func (c *Conn) Push(topic, event string, payload any) bool {
+	t := c.find(topic)
+	if t == nil {
+		return false
+	}
+	s := t.current()
+	return s != nil && s.Push(event, payload) == nil
+}
+
+// Close ends the connection with a close code and reason, behind what was sent before. The
+// cause of the context is a *CloseError. Code 1000 keeps stock clients from coming back.
+func (c *Conn) Close(code int, reason string) {
+	c.close(code, reason, &CloseError{code, reason})
+}
+
+func (c *Conn) close(code int, reason string, cause error) {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.closeLocked(code, reason, cause)
+}
+
+// finish ends the channels, in a goroutine of its own. It does nothing the second time.
+func (c *Conn) finish(cause error) {
+	if c.finished.Swap(true) {
+		return
+	}
+	c.cancel(cause)
+	c.ep.tasks.Add(1) // the connection's own task is still counted, so Wait cannot have returned
+	go func() {
+		defer c.ep.tasks.Done()
+		c.teardown(cause)
+	}()
+}
+
+// lost is called by the transport, once, when nothing more can be received. It returns when
+// all channels have ended.
+func (c *Conn) lost(cause error) {
+	c.out.mu.Lock()
+	c.out.dead = true
+	c.out.queue, c.out.bytes = nil, 0
+	c.out.mu.Unlock()
+	if !c.finished.Swap(true) {
+		c.cancel(cause)
+		c.teardown(cause)
+	} else {
+		<-c.ended
+	}
+	c.ep.remove(c)
+}
+
+func (c *Conn) teardown(cause error) {
+	defer close(c.ended)
+	if c.forget != nil {
+		c.forget()
+	}
+	c.mu.Lock()
+	c.gone = true
+	slots := append([]*slot(nil), c.slots...)
+	c.mu.Unlock()
+	var wait []*slot
+	for _, t := range slots {
+		if !t.hangUp(cause) {
+			wait = append(wait, t)
+		}
+	}
+	for _, t := range wait {
+		<-t.over
+	}
+}
+
+// receive handles one frame of the client. The transport calls it for one frame at a time;
+// it blocks while the inbox that the frame belongs to is full. The frame may be reused after it
+// returns.
+func (c *Conn) receive(data []byte, binary bool) {
+	if c.draining.Load() {
+		<-c.base.Done()
+		return
+	}
+	c.lastSeen.Store(time.Now().UnixNano())
+	c.ep.counters.messagesIn.add(c.stripe, 1)
+	c.ep.counters.bytesIn.add(c.stripe, int64(len(data)))
+	it := newItem()
+	it.kind = fromClient
+	it.data = append(make([]byte, 0, len(data)), data...)
+	var err error
+	switch {
+	case !binary || c.version == wire.V1:
+		err = c.version.DecodeText(&it.msg, it.data)
+	default:
+		err = wire.DecodePush(&it.msg, it.data)
+	}
+	if err != nil {
+		it.free()
+		c.ep.counters.protocolErrors.Add(1)
+		c.close(CloseInternal, "", fmt.Errorf("%w: %w", ErrProtocol, err))
+		return
+	}
+	if !c.route(it) {
+		it.free()
+	}
+}
+
+const (
+	unmatched    = `{"reason":"unmatched topic"}`
+	joinCrashed  = `{"reason":"join crashed"}`
+	emptyPayload = `{}`
+)
+
+// route hands a message to its topic, or answers it. It reports whether the item was taken.
+func (c *Conn) route(it *item) bool {
+	m := &it.msg
+	if m.Topic.Is(wire.TopicPhoenix) && m.Event.Is(wire.EventHeartbeat) {
+		c.reply(wire.Value{}, m.Ref, m.Topic, "ok", emptyPayload)
+		return false
+	}
+	for {
+		t := c.findBytes(m.Topic)
+		if t == nil {
+			if !m.Event.Is(wire.EventJoin) {
+				c.answerUnjoined(m)
+				return false
+			}
+			if t = c.addSlot(m); t == nil {
+				return false
+			}
+		}
+		ok, dead := t.put(it)
+		if !dead {
+			return ok
+		}
+	}
+}
+
+// answerUnjoined answers a message on a topic that is not joined.
+func (c *Conn) answerUnjoined(m *wire.Message) {
+	if m.Event.Is(wire.EventLeave) && m.Topic.Kind == wire.String {
+		c.reply(m.JoinRef, m.Ref, m.Topic, "ok", emptyPayload)
+		return
+	}
+	c.reply(wire.Value{}, m.Ref, m.Topic, "error", unmatched)
+}
+
+// addSlot makes the slot for a join, or answers why there is none.
+func (c *Conn) addSlot(m *wire.Message) *slot {
+	var rt *route
+	if m.Topic.Kind == wire.String {
+		rt = c.mount.router.match(string(m.Topic.Text))
+	}
+	if rt == nil {
+		c.ep.counters.joinsRefused.Add(1)
+		c.ep.log.Warn("join of a topic that no pattern matches", "topic", m.Topic.String())
+		c.reply(wire.Value{}, m.Ref, m.Topic, "error", unmatched)
+		return nil
+	}
+	c.mu.Lock()
+	if c.gone {
+		c.mu.Unlock()
+		return nil
+	}
+	if len(c.slots) >= c.mount.opts.maxChannels {
+		c.mu.Unlock()
+		c.ep.counters.joinsRefused.Add(1)
+		c.ep.log.Error("too many channels joined", "topic", m.Topic.String(), "max", c.mount.opts.maxChannels)
+		c.reply(m.JoinRef, m.Ref, m.Topic, "error", c.mount.opts.tooMany)
+		return nil
+	}
+	t := &slot{conn: c, topic: string(m.Topic.Text), route: rt}
+	c.slots = append(c.slots, t)
+	switch {
+	case c.index != nil:
+		c.index[t.topic] = t
+	case len(c.slots) > 8:
+		c.index = make(map[string]*slot)
+		for _, t := range c.slots {
+			c.index[t.topic] = t
+		}
+	}
+	c.mu.Unlock()
+	return t
+}
+
+func (c *Conn) findBytes(topic wire.Value) *slot {
+	if topic.Kind != wire.String {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.index != nil {
+		return c.index[string(topic.Text)]
+	}
+	for _, t := range c.slots {
+		if t.topic == string(topic.Text) {
+			return t
+		}
+	}
+	return nil
+}
+
+func (c *Conn) find(topic string) *slot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.index != nil {
+		return c.index[topic]
+	}
+	for _, t := range c.slots {
+		if t.topic == topic {
+			return t
+		}
+	}
+	return nil
+}
+
+// drop removes a slot whose topic is not joined and whose inbox is empty. It reports false when
+// a message has come meanwhile.
+func (c *Conn) drop(t *slot) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.items) > 0 || t.cur != nil {
+		return false
+	}
+	t.dead, t.running = true, false
+	for i := range c.slots {
+		if c.slots[i] == t {
+			last := len(c.slots) - 1
+			c.slots[i] = c.slots[last]
+			c.slots[last] = nil
+			c.slots = c.slots[:last]
+			break
+		}
+	}
+	if c.index != nil {
+		delete(c.index, t.topic)
+	}
+	if t.over != nil {
+		close(t.over)
+	}
+	return true
+}
+
+// idSubscriber closes the connection when its id is told to disconnect.
+type idSubscriber struct{ c *Conn }
+
+func (s *idSubscriber) Deliver(m *pubsub.Message) {
+	if m.Event == "disconnect" {
+		s.c.close(CloseGoingAway, "", ErrDisconnected)
+	}
+}
+
+// open finishes the making of a connection: id, OnOpen, the registry.
+func (c *Conn) open() error {
+	r := c.mount.router
+	if c.id != "" {
+		c.forget = c.ep.ps.Subscribe(c.id, &idSubscriber{c})
+	}
+	if r.onOpen != nil {
+		ctx, err := protect(func() (context.Context, error) { return r.onOpen(c.ctx, c) })
+		if err != nil {
+			var ce *CloseError
+			if errors.As(err, &ce) {
+				c.close(ce.Code, ce.Reason, ce)
+			} else {
+				c.ep.log.Error("OnOpen", "err", err)
+				c.close(CloseInternal, "", err)
+			}
+			return err
+		}
+		if ctx != nil {
+			c.ctx = ctx
+		}
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package hub
+
+import (
+	"bytes"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// permessage-deflate (RFC 7692) without context takeover: each message stands alone, so that a
+// broadcast is compressed once and an idle connection holds no window.
+
+// deflateFrom is the shortest message that is compressed.
+const deflateFrom = 128
+
+var deflaters = sync.Pool{New: func() any {
+	w, _ := flate.NewWriter(nil, flate.BestSpeed) // the level is valid
+	return w
+}}
+
+// compress returns the entry with its frame compressed, when that is worth it.
+func compress(e entry) entry {
+	if e.op != opText && e.op != opBinary || len(e.data)-int(e.head) < deflateFrom {
+		return e
+	}
+	f := e.f
+	if f == nil {
+		f = &frame{data: e.data, head: e.head, op: e.op}
+		if e.f = f.deflated(); e.f == f {
+			e.f = nil
+			return e
+		}
+	} else {
+		e.f = f.deflated()
+	}
+	e.data, e.head = e.f.data, e.f.head
+	return e
+}
+
+// deflated returns the frame compressed, or as it is when that is not shorter.
+func (f *frame) deflated() *frame {
+	f.deflate.Do(func() {
+		f.small = f
+		s := newScratch()
+		defer s.free()
+		s.buf.Reset()
+		w := deflaters.Get().(*flate.Writer)
+		defer deflaters.Put(w)
+		w.Reset(&s.buf)
+		w.Write(f.body())
+		w.Flush()
+		out := bytes.TrimSuffix(s.buf.Bytes(), []byte("\x00\x00\xff\xff")) // RFC 7692 §7.2.1
+		if len(out) >= len(f.body()) {
+			return
+		}
+		s.b = append(s.b, out...)
+		small := s.shared(f.op)
+		small.data[0] |= rsv1Bit
+		small.op = f.op
+		f.small = small
+	})
+	return f.small
+}
+
+var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
+
+// inflate returns the message that was compressed to data, or ErrTooLarge when it is longer than
+// max bytes.
+func inflate(data []byte, max int) ([]byte, error) {
+	fr := inflaters.Get().(io.ReadCloser)
+	defer inflaters.Put(fr)
+	// The tail that the sender cut off, and an empty final block, so that the reader ends.
+	in := io.MultiReader(bytes.NewReader(data), bytes.NewReader([]byte("\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
+	if err := fr.(flate.Resetter).Reset(in, nil); err != nil {
+		return nil, err
+	}
+	out, err := io.ReadAll(io.LimitReader(fr, int64(max)+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(out) > max {
+		return nil, ErrTooLarge
+	}
+	return out, nil
+}

@@ -1,0 +1,194 @@
+package hub
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// options are the limits and habits of one mount.
+type options struct {
+	websocket     bool
+	longpoll      bool
+	frameBytes    int
+	messageBytes  int
+	bodyBytes     int64
+	idle          time.Duration
+	window        time.Duration
+	maxChannels   int
+	tooMany       string
+	inbox         int
+	mailbox       int
+	outboundBytes int
+	outboundAge   time.Duration
+	compress      bool
+	authToken     bool
+	subprotocols  []string
+	origin        func(r *http.Request) bool
+	onError       ErrorHandler
+}
+
+func defaults() options {
+	return options{
+		websocket:     true,
+		longpoll:      true,
+		frameBytes:    65536,
+		bodyBytes:     8_000_000,
+		idle:          60 * time.Second,
+		window:        10 * time.Second,
+		maxChannels:   100,
+		tooMany:       `{"reason":"too many channels joined"}`,
+		inbox:         64,
+		mailbox:       1024,
+		outboundBytes: 256 << 10,
+		outboundAge:   10 * time.Second,
+		authToken:     true,
+		onError:       func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusForbidden) },
+	}
+}
+
+// SocketOption configures one socket of an Endpoint.
+type SocketOption func(*options)
+
+// WithoutLongPoll mounts the WebSocket alone.
+func WithoutLongPoll() SocketOption { return func(o *options) { o.longpoll = false } }
+
+// WithoutWebSocket mounts long polling alone.
+func WithoutWebSocket() SocketOption { return func(o *options) { o.websocket = false } }
+
+// WithFrameBytes limits a WebSocket frame, header included; a longer one closes the connection
+// with 1009. A fragmented message may be as long. The default is 65536.
+func WithFrameBytes(n int) SocketOption { return func(o *options) { o.frameBytes = n } }
+
+// WithMessageBytes lets fragmented messages grow beyond the limit of a frame.
+func WithMessageBytes(n int) SocketOption { return func(o *options) { o.messageBytes = n } }
+
+// WithBodyBytes limits the body of a long-poll POST; a longer one gets HTTP 400. The default is
+// 8,000,000.
+func WithBodyBytes(n int64) SocketOption { return func(o *options) { o.bodyBytes = n } }
+
+// WithIdleTimeout closes a WebSocket with 1002 when nothing was received for so long. The
+// default is 60 s; clients send a heartbeat every 30.
+func WithIdleTimeout(d time.Duration) SocketOption { return func(o *options) { o.idle = d } }
+
+// WithPollWindow sets how long a poll waits for messages. A session without a poll for one and
+// a half windows ends. The default is 10 s.
+func WithPollWindow(d time.Duration) SocketOption { return func(o *options) { o.window = d } }
+
+// WithMaxChannels limits the channels of one connection; a join beyond it is refused. The
+// default is 100.
+func WithMaxChannels(n int) SocketOption { return func(o *options) { o.maxChannels = n } }
+
+// WithTooManyChannels sets the response to a join beyond the limit of channels. The default is
+// Phoenix's, {"reason":"too many channels joined"}. It panics for what does not encode.
+func WithTooManyChannels(response any) SocketOption {
+	text, err := json.Marshal(response)
+	if err != nil {
+		panic(err)
+	}
+	return func(o *options) { o.tooMany = string(text) }
+}
+
+// WithInbox limits the messages that wait for one channel: those of the client, beyond which its
+// connection is not read until there is room (default 64), and those from inside the program,
+// beyond which the channel ends with ErrOverloaded (default 1024).
+func WithInbox(client, inside int) SocketOption {
+	return func(o *options) { o.inbox, o.mailbox = max(client, 1), max(inside, 1) }
+}
+
+// WithOutbound limits what waits for one client, in bytes (default 256 KiB) and in the time
+// without progress (default 10 s). Over it the policy of the topic says what happens.
+func WithOutbound(bytes int, age time.Duration) SocketOption {
+	return func(o *options) { o.outboundBytes, o.outboundAge = bytes, age }
+}
+
+// WithCompression offers permessage-deflate (RFC 7692), without context takeover.
+func WithCompression() SocketOption { return func(o *options) { o.compress = true } }
+
+// WithSubprotocols sets subprotocols besides "phoenix". The first of "phoenix" and these that
+// the client offers is selected; a client that offers others alone is refused.
+func WithSubprotocols(names ...string) SocketOption {
+	return func(o *options) { o.subprotocols = names }
+}
+
+// WithoutAuthToken leaves the token in the subprotocol alone, and lets in a client that offers
+// other subprotocols than ours.
+func WithoutAuthToken() SocketOption { return func(o *options) { o.authToken = false } }
+
+// ErrorHandler answers a WebSocket request that connect refused with an error of its own.
+type ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
+
+// WithErrorHandler sets the handler of refused WebSocket requests. The default answers 403 with
+// an empty body, as Phoenix does. Long polling always answers {"status":403}.
+func WithErrorHandler(h ErrorHandler) SocketOption { return func(o *options) { o.onError = h } }
+
+// WithCheckOrigin sets the check of requests that carry an Origin header. See also WithOrigins.
+// Without it every origin is let in.
+func WithCheckOrigin(check func(r *http.Request) bool) SocketOption {
+	return func(o *options) { o.origin = check }
+}
+
+// mount is one socket of an Endpoint: a path, its router, its options.
+type mount struct {
+	path   []string // segments; those that begin with : are variables
+	router *Router
+	opts   options
+}
+
+// Socket mounts the router at path: the WebSocket at path/websocket and long polling at
+// path/longpoll. A segment of the path that begins with a colon is a variable, and becomes a
+// connect parameter. It must not be called while the endpoint serves.
+func (ep *Endpoint) Socket(path string, r *Router, opts ...SocketOption) {
+	m := &mount{path: segments(path), router: r, opts: defaults()}
+	for _, o := range opts {
+		o(&m.opts)
+	}
+	if m.opts.messageBytes == 0 {
+		m.opts.messageBytes = m.opts.frameBytes
+	}
+	ep.mounts = append(ep.mounts, m)
+}
+
+func segments(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+}
+
+// match returns the transport that a path names, and the variables in it.
+func (m *mount) match(path []string) (transport string, vars Params) {
+	if len(path) != len(m.path)+1 {
+		return "", nil
+	}
+	for i, want := range m.path {
+		switch {
+		case strings.HasPrefix(want, ":"):
+			if vars == nil {
+				vars = Params{}
+			}
+			vars[want[1:]] = path[i]
+		case want != path[i]:
+			return "", nil
+		}
+	}
+	switch last := path[len(path)-1]; {
+	case last == "websocket" && m.opts.websocket, last == "longpoll" && m.opts.longpoll:
+		return last, vars
+	}
+	return "", nil
+}
+
+// ServeHTTP serves the sockets, and hands other requests to the fallback.
+func (ep *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := segments(r.URL.Path)
+	for _, m := range ep.mounts {
+		switch transport, vars := m.match(path); transport {
+		case "websocket":
+			ep.serveWebSocket(w, r, m, vars)
+			return
+		case "longpoll":
+			ep.serveLongPoll(w, r, m, vars)
+			return
+		}
+	}
+	ep.fallback.ServeHTTP(w, r)
+}

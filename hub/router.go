@@ -1,0 +1,141 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// ConnectFunc decides whether a client may connect, before the upgrade. The context is the
+// connection's own; the one it returns, derived from it, reaches every channel (nil keeps it).
+//
+// ErrRefused refuses with Phoenix's empty 403. Any other error goes to the error handler of
+// the mount, which answers 403 too unless the program brought its own.
+type ConnectFunc func(ctx context.Context, info *ConnectInfo) (context.Context, error)
+
+// Router says which Channel serves which topics, for the clients that its ConnectFunc lets in.
+type Router struct {
+	connect ConnectFunc
+	id      func(ctx context.Context) string
+	onOpen  func(ctx context.Context, c *Conn) (context.Context, error)
+	exact   map[string]*route
+	prefix  []*route // longest first
+}
+
+// RouterOption configures a Router.
+type RouterOption func(*Router)
+
+// NewRouter returns a Router without channels. A nil connect lets everybody in.
+func NewRouter(connect ConnectFunc, opts ...RouterOption) *Router {
+	r := &Router{connect: connect, exact: make(map[string]*route)}
+	for _, o := range opts {
+		o(r)
+	}
+	return r
+}
+
+// ID sets the function that names a connection, after connect, from its context. Connections
+// with the same non-empty id are closed together by Endpoint.Disconnect.
+func (r *Router) ID(f func(ctx context.Context) string) { r.id = f }
+
+// OnOpen sets a function that is called when the connection stands, before its first frame is
+// read. The context it returns replaces the connection's; nil keeps it. An error closes the
+// connection, with its code if it is a *CloseError, and with 1011 otherwise.
+func (r *Router) OnOpen(f func(ctx context.Context, c *Conn) (context.Context, error)) { r.onOpen = f }
+
+// Policy says what happens to broadcasts of a topic when a client does not keep up.
+type Policy uint8
+
+const (
+	// Disconnect, the default: nothing is dropped; when the queue is full the client is
+	// disconnected with 1013, and joins again.
+	Disconnect Policy = iota
+	// DropOldest: when the queue is full, messages with a key are dropped, the oldest first.
+	// Those without a key are not; a queue full of them disconnects.
+	DropOldest
+	// Latest: of the waiting messages with the same key only the newest is kept, and
+	// carries "skipped", the number of those it replaced.
+	Latest
+)
+
+func (p Policy) String() string {
+	switch p {
+	case DropOldest:
+		return "drop-oldest"
+	case Latest:
+		return "latest"
+	}
+	return "disconnect"
+}
+
+// RouteOption configures one pattern of a Router.
+type RouteOption func(*route)
+
+// Assign gives every channel of the route a value in its context.
+func Assign(key, value any) RouteOption {
+	return func(r *route) { r.assigns = append(r.assigns, assign{key, value}) }
+}
+
+// WithPolicy sets what happens to broadcasts of the route's topics when a client is slow.
+func WithPolicy(p Policy) RouteOption { return func(r *route) { r.policy = p } }
+
+type assign struct{ key, value any }
+
+type route struct {
+	pattern string
+	make    func() Channel
+	policy  Policy
+	assigns []assign
+}
+
+func (r *route) context(ctx context.Context) context.Context {
+	for _, a := range r.assigns {
+		ctx = context.WithValue(ctx, a.key, a.value)
+	}
+	return ctx
+}
+
+// Channel serves the topics of a pattern with channels from newChannel. A pattern is a topic, or
+// ends in *, which stands for the rest of the topic, be it empty. Of several patterns that match,
+// an exact one wins, then the longest. It panics for a pattern with a * elsewhere, or one
+// that is there already.
+func (r *Router) Channel(pattern string, newChannel func() Channel, opts ...RouteOption) {
+	rt := &route{pattern: pattern, make: newChannel}
+	for _, o := range opts {
+		o(rt)
+	}
+	star := strings.IndexByte(pattern, '*')
+	switch {
+	case newChannel == nil || pattern == "":
+		panic("hub: a channel needs a pattern and a constructor")
+	case star < 0:
+		if r.exact[pattern] != nil {
+			panic(fmt.Sprintf("hub: pattern %q is there already", pattern))
+		}
+		r.exact[pattern] = rt
+		return
+	case star != len(pattern)-1:
+		panic(fmt.Sprintf("hub: in pattern %q the * is not at the end", pattern))
+	}
+	for _, other := range r.prefix {
+		if other.pattern == pattern {
+			panic(fmt.Sprintf("hub: pattern %q is there already", pattern))
+		}
+	}
+	r.prefix = append(r.prefix, rt)
+	sort.SliceStable(r.prefix, func(i, j int) bool { return len(r.prefix[i].pattern) > len(r.prefix[j].pattern) })
+}
+
+// match returns the route of a topic, or nil.
+func (r *Router) match(topic string) *route {
+	if rt := r.exact[topic]; rt != nil {
+		return rt
+	}
+	for _, rt := range r.prefix {
+		if strings.HasPrefix(topic, rt.pattern[:len(rt.pattern)-1]) {
+			return rt
+		}
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package hub
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"sync"
+	"time"
+
+	"devicehub/hub/wire"
+)
+
+// session is the transport of a long-polling client. What is sent waits in the connection's
+// queue for the next poll, whichever connection that comes by. It has no goroutine.
+type session struct {
+	c      *Conn
+	token  string
+	addr   string
+	posts  chan struct{} // held while a POST is handled
+	closed chan struct{} // closed when the connection is closing
+
+	mu       sync.Mutex
+	waiter   chan struct{} // the newest poll that waits
+	lastPoll time.Time
+	released bool
+}
+
+func newSession(c *Conn, addr string) *session {
+	token := make([]byte, 24)
+	rand.Read(token) // never fails
+	s := &session{
+		c: c, token: base64.RawURLEncoding.EncodeToString(token), addr: addr,
+		posts: make(chan struct{}, 1), closed: make(chan struct{}), lastPoll: time.Now(),
+	}
+	c.tr = s
+	return s
+}
+
+func (s *session) name() string       { return "longpoll" }
+func (s *session) remoteAddr() string { return s.addr }
+
+// tryWrite implements transport: everything waits for a poll.
+func (s *session) tryWrite(*entry) (int, error) { return 0, nil }
+
+// wake implements transport.
+func (s *session) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiter != nil {
+		close(s.waiter)
+		s.waiter = nil
+	}
+}
+
+// end implements transport. What was sent before may still be polled.
+func (s *session) end(abrupt bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.closed:
+	default:
+		close(s.closed)
+	}
+	waiting := false
+	for i := range s.c.out.queue {
+		waiting = waiting || s.c.out.queue[i].op != opClose
+	}
+	if abrupt || !waiting {
+		s.release()
+	}
+}
+
+// release forgets the session. The caller holds mu.
+func (s *session) release() {
+	if s.released {
+		return
+	}
+	s.released = true
+	ep := s.c.ep
+	ep.sessions.remove(s)
+	ep.start(func() {
+		s.c.lost(ErrConnectionLost)
+		ep.wheel.remove()
+		ep.tasks.Done()
+	})
+}
+
+// ifOver forgets a session that is closing and has nothing left to poll.
+func (s *session) ifOver() {
+	select {
+	case <-s.closed:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.release()
+	default:
+	}
+}
+
+// arrive enters a poll that will wait. The newest gets what comes.
+func (s *session) arrive() (waiter chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastPoll = time.Now()
+	s.waiter = make(chan struct{})
+	return s.waiter
+}
+
+func (s *session) leave(waiter chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiter == waiter {
+		s.waiter = nil
+	}
+}
+
+// expiry is how long a session lives without a poll.
+func (s *session) expiry() time.Duration { return s.c.mount.opts.window * 3 / 2 }
+
+// due ends a session that is not polled.
+func (s *session) due(now time.Time) time.Time {
+	s.mu.Lock()
+	deadline, released := s.lastPoll.Add(s.expiry()), s.released
+	s.mu.Unlock()
+	if released {
+		return time.Time{}
+	}
+	if now.Before(deadline) {
+		return deadline
+	}
+	s.c.ep.counters.idleTimeouts.Add(1)
+	s.c.close(CloseProtocolError, "", ErrIdleTimeout)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.release()
+	return time.Time{}
+}
+
+// decodes reports whether a frame can be decoded.
+func (c *Conn) decodes(data []byte, binary bool) bool {
+	var m wire.Message
+	if binary && c.version != wire.V1 {
+		return wire.DecodePush(&m, data) == nil
+	}
+	return c.version.DecodeText(&m, data) == nil
+}
+
+// sessions are the long-poll sessions of an endpoint, by token.
+type sessions struct {
+	mu sync.Mutex
+	m  map[string]*session
+}
+
+func (l *sessions) add(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.m == nil {
+		l.m = make(map[string]*session)
+	}
+	l.m[s.token] = s
+}
+
+func (l *sessions) remove(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.m, s.token)
+}
+
+// find returns the session that a token names on a mount, or nil.
+func (l *sessions) find(m *mount, token string) *session {
+	if token == "" {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.m[token]; s != nil && s.c.mount == m {
+		return s
+	}
+	return nil
+}

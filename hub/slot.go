@@ -1,0 +1,322 @@
+package hub
+
+import (
+	"runtime/debug"
+	"sync"
+
+	"devicehub/hub/pubsub"
+	"devicehub/hub/wire"
+)
+
+// slot is one topic of one connection: its inbox, and the channel that is joined, if any. What
+// arrives is handled one at a time, in order, by a goroutine that exists only while
+// there is something to handle; so a slow join or handler holds up its own topic alone.
+type slot struct {
+	conn  *Conn
+	topic string
+	route *route
+
+	mu         sync.Mutex
+	items      []*item
+	fromClient int // of items
+	running    bool
+	dead       bool          // removed from the connection
+	ending     error         // the connection has gone; set once
+	cur        *Socket       // written by the runner, with mu
+	room       chan struct{} // the reader waits for room in the inbox
+	over       chan struct{} // teardown waits for the end of the runner
+}
+
+type kind uint8
+
+const (
+	fromClient kind = iota
+	intercepted
+	info
+	stop
+)
+
+// item is one thing to handle.
+type item struct {
+	kind kind
+	data []byte // what msg points into; not reused, so handlers may keep payloads
+	msg  wire.Message
+	sock *Socket // for intercepted, info and stop: the channel it is meant for
+	info any
+}
+
+var items = sync.Pool{New: func() any { return new(item) }}
+
+func newItem() *item { return items.Get().(*item) }
+
+func (it *item) free() {
+	*it = item{}
+	items.Put(it)
+}
+
+func (t *slot) current() *Socket {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cur
+}
+
+// put appends a message of the client, and waits while the inbox is full. It reports whether
+// the item was taken, and whether the slot was removed and another is needed.
+func (t *slot) put(it *item) (taken, dead bool) {
+	t.mu.Lock()
+	for t.fromClient >= t.conn.mount.opts.inbox && t.ending == nil && !t.dead {
+		room := make(chan struct{})
+		t.room = room
+		t.mu.Unlock()
+		select {
+		case <-room:
+		case <-t.conn.base.Done():
+			return false, false
+		}
+		t.mu.Lock()
+	}
+	defer t.mu.Unlock()
+	if t.dead {
+		return false, true
+	}
+	if t.ending != nil {
+		return false, false
+	}
+	t.fromClient++
+	t.start(it)
+	return true, false
+}
+
+// post appends something from inside the program, without waiting. It reports false when the
+// inbox is full or the channel has ended.
+func (t *slot) post(it *item) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dead || t.ending != nil || t.cur != it.sock || len(t.items)-t.fromClient >= t.conn.mount.opts.mailbox && it.kind != stop {
+		return false
+	}
+	t.start(it)
+	return true
+}
+
+// start appends it and sees to it that a runner runs. The connection has not finished, so its
+// task is still counted.
+func (t *slot) start(it *item) {
+	t.items = append(t.items, it)
+	if !t.running {
+		t.running = true
+		t.conn.ep.tasks.Add(1)
+		go func() {
+			defer t.conn.ep.tasks.Done()
+			t.run()
+		}()
+	}
+}
+
+// hangUp ends the topic because the connection has gone. What is in the inbox is handled
+// first. It reports false when another goroutine is at it; that one closes over.
+func (t *slot) hangUp(cause error) bool {
+	t.mu.Lock()
+	if t.dead {
+		t.mu.Unlock()
+		return true
+	}
+	t.ending = cause
+	if t.running {
+		t.over = make(chan struct{})
+		t.mu.Unlock()
+		return false
+	}
+	t.running = true
+	t.mu.Unlock()
+	t.run()
+	return true
+}
+
+// run handles items until there are none.
+func (t *slot) run() {
+	for {
+		t.mu.Lock()
+		if len(t.items) == 0 {
+			if t.ending != nil {
+				cause, s := t.ending, t.cur
+				t.mu.Unlock()
+				if s != nil {
+					t.endQuietly(s, cause)
+				}
+				t.conn.drop(t)
+				return
+			}
+			t.items = nil
+			if t.cur != nil {
+				t.running = false
+				t.mu.Unlock()
+				return
+			}
+			t.mu.Unlock()
+			if t.conn.drop(t) {
+				return
+			}
+			continue
+		}
+		it := t.shift()
+		t.mu.Unlock()
+		t.handle(it)
+		it.free()
+	}
+}
+
+// shift removes the first item. The caller holds mu.
+func (t *slot) shift() *item {
+	it := t.items[0]
+	t.items[0] = nil
+	t.items = t.items[1:]
+	if it.kind == fromClient {
+		t.fromClient--
+		if t.room != nil {
+			close(t.room)
+			t.room = nil
+		}
+	}
+	return it
+}
+
+// discard drops what was sent to a channel that has ended, up to the next join.
+func (t *slot) discard() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.items) > 0 {
+		if it := t.items[0]; it.kind == fromClient && it.msg.Event.Is(wire.EventJoin) {
+			return
+		}
+		t.shift().free()
+	}
+}
+
+func (t *slot) set(s *Socket) {
+	t.mu.Lock()
+	t.cur = s
+	t.mu.Unlock()
+}
+
+func (t *slot) handle(it *item) {
+	s := t.cur
+	switch it.kind {
+	case fromClient:
+		t.message(s, &it.msg)
+	case stop:
+		if it.sock == s {
+			err, _ := it.info.(error)
+			t.conclude(s, err)
+		}
+	case intercepted:
+		if it.sock == s {
+			t.conclude(s, t.handleOut(s, it.info.(*pubsub.Message)))
+		}
+	case info:
+		if h, ok := s.infoHandler(); ok && it.sock == s {
+			_, err := protect(func() (struct{}, error) { return struct{}{}, h.HandleInfo(s.ctx, s, it.info) })
+			t.conclude(s, err)
+		}
+	}
+}
+
+func (t *slot) handleOut(s *Socket, m *pubsub.Message) error {
+	p, err := rawPayload(m)
+	if err != nil {
+		return err
+	}
+	_, err = protect(func() (struct{}, error) {
+		return struct{}{}, s.channel.(Interceptor).HandleOut(s.ctx, s, m.Event, p)
+	})
+	return err
+}
+
+// protect calls f and turns a panic into a *PanicError.
+func protect[T any](f func() (T, error)) (v T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &PanicError{p, debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// message handles what the client sent.
+func (t *slot) message(s *Socket, m *wire.Message) {
+	switch {
+	case m.Event.Is(wire.EventJoin):
+		t.join(s, m)
+	case s == nil:
+		t.conn.answerUnjoined(m)
+	case !m.JoinRef.IsNull() && !m.JoinRef.Equal(s.joinRef):
+		// Meant for a channel that has ended: dropped without a reply.
+	case m.Event.Is(wire.EventLeave):
+		s.reply(m.Ref, OK(nil))
+		s.sendClose()
+		t.terminate(s, ErrLeft)
+		t.discard()
+	case m.Event.Kind != wire.String:
+		t.conclude(s, unusableEvent(m.Event.String()))
+	default:
+		t.event(s, m)
+	}
+}
+
+type unusableEvent string
+
+func (e unusableEvent) Error() string { return "event is not a string: " + string(e) }
+
+func (t *slot) event(s *Socket, m *wire.Message) {
+	event := t.conn.ep.events.intern(m.Event.Text)
+	s.ref, s.handling = m.Ref, true
+	r, err := protect(func() (Reply, error) {
+		return s.channel.HandleIn(s.ctx, s, event, Payload{m.Payload, m.Binary})
+	})
+	s.ref, s.handling = wire.Value{}, false
+	var unknown unhandledError
+	if e, ok := err.(unhandledError); ok {
+		unknown, err = e, nil
+	}
+	if unknown != "" && r.IsZero() {
+		r = Error(unknownEvent)
+	}
+	if !r.IsZero() {
+		if e := s.reply(m.Ref, r); e != nil && err == nil {
+			err = e
+		}
+	}
+	t.conclude(s, err)
+}
+
+// conclude ends the channel as the error of a callback says; nil lets it live.
+func (t *slot) conclude(s *Socket, err error) {
+	switch {
+	case err == nil:
+		return
+	case isStop(err):
+		s.sendClose()
+		t.terminate(s, ErrStop)
+	default:
+		t.conn.ep.counters.crashes.Add(1)
+		t.conn.ep.logCrash("channel crashed", t.topic, err)
+		s.runTerminate(err)
+		s.sendError()
+		t.terminate(s, err)
+	}
+	t.discard()
+}
+
+// terminate calls Terminate, unless that was done, and ends the channel.
+func (t *slot) terminate(s *Socket, reason error) {
+	s.unsubscribe()
+	s.runTerminate(reason)
+	s.end()
+	t.set(nil)
+}
+
+// endQuietly ends a channel without telling the client, which is gone or has replaced it.
+func (t *slot) endQuietly(s *Socket, reason error) {
+	s.mute()
+	t.terminate(s, reason)
+}
