@@ -1,0 +1,195 @@
+package main
+
+import "time"
+
+// Config is everything that can be configured. Default gives the values that
+// hold without a file; LoadConfig reads it. The names in the mapstructure tags
+// are the keys of the YAML file ("http.listen"), of the environment
+// (DEVICEHUB_HTTP_LISTEN) and of the flags (--http.listen). In the hub tag,
+// "secret" keeps a value out of `config show` and off the command line, and
+// "live" marks what a SIGHUP changes without a restart.
+type Config struct {
+	DataDir  string         `mapstructure:"data_dir"`
+	HTTP     HTTPConfig     `mapstructure:"http"`
+	MQTT     MQTTConfig     `mapstructure:"mqtt"`
+	Registry RegistryConfig `mapstructure:"registry"`
+	Readings ReadingsConfig `mapstructure:"readings"`
+	Auth     AuthConfig     `mapstructure:"auth"`
+	Limits   LimitsConfig   `mapstructure:"limits" hub:"live"`
+	Log      LogConfig      `mapstructure:"log"`
+}
+
+// HTTPConfig is the listener of the dashboard, the API and the sockets.
+type HTTPConfig struct {
+	Listen         string    `mapstructure:"listen"` // host:port
+	TLS            TLSConfig `mapstructure:"tls"`
+	PublicURL      string    `mapstructure:"public_url"`      // as browsers see the hub: scheme and host
+	AllowedOrigins []string  `mapstructure:"allowed_origins"` // further origins that may open sockets
+	TrustedProxies []string  `mapstructure:"trusted_proxies"` // addresses or prefixes whose X-Forwarded-For counts
+	InsecureLogin  string    `mapstructure:"insecure_login"`  // private or any
+	Metrics        string    `mapstructure:"metrics"`         // token, open or off
+}
+
+// TLSConfig says where certificates come from, for HTTP and MQTT alike.
+type TLSConfig struct {
+	Mode        string   `mapstructure:"mode"` // off, files, self_signed or acme
+	Cert        string   `mapstructure:"cert"` // PEM file, mode files
+	Key         string   `mapstructure:"key"`  // PEM file, mode files
+	ACMEDomains []string `mapstructure:"acme_domains"`
+	ACMEEmail   string   `mapstructure:"acme_email"`
+}
+
+// The modes of TLSConfig.
+const (
+	TLSOff        = "off"
+	TLSFiles      = "files"
+	TLSSelfSigned = "self_signed"
+	TLSACME       = "acme"
+)
+
+// MQTTConfig is the hub's own listener and the foreign brokers.
+type MQTTConfig struct {
+	Embedded MQTTListenConfig `mapstructure:"embedded"`
+	Root     string           `mapstructure:"root"` // prefix of every native topic
+	Bridges  []BridgeConfig   `mapstructure:"bridges"`
+}
+
+// MQTTListenConfig holds the addresses of the listener inside the hub; an
+// empty one is off.
+type MQTTListenConfig struct {
+	Listen    string `mapstructure:"listen"`
+	TLSListen string `mapstructure:"tls_listen"`
+	WSListen  string `mapstructure:"ws_listen"`
+}
+
+// BridgeConfig is one foreign broker. LoadConfig fills what is left out:
+// ClientID, Root, Trust and Adapters.
+type BridgeConfig struct {
+	Name     string          `mapstructure:"name"`
+	URL      string          `mapstructure:"url"`
+	Username string          `mapstructure:"username"`
+	Password string          `mapstructure:"password" hub:"secret"`
+	ClientID string          `mapstructure:"client_id"`
+	CA       string          `mapstructure:"ca"`   // PEM file
+	Cert     string          `mapstructure:"cert"` // PEM file
+	Key      string          `mapstructure:"key"`  // PEM file
+	Root     string          `mapstructure:"root"`
+	Trust    string          `mapstructure:"trust"` // token or topic
+	Adapters []AdapterConfig `mapstructure:"adapters"`
+}
+
+// AdapterConfig is one dialect spoken on a bridge; Base is its topic prefix
+// there, "" being the dialect's own default.
+type AdapterConfig struct {
+	Kind string `mapstructure:"kind"` // native, ha_out, z2m or tasmota
+	Base string `mapstructure:"base"`
+}
+
+// RegistryConfig says where records, users, commands and the audit live.
+type RegistryConfig struct {
+	URL string `mapstructure:"url"`
+}
+
+// ReadingsConfig is how readings are kept.
+type ReadingsConfig struct {
+	Retention     RetentionConfig `mapstructure:"retention"`
+	Fsync         string          `mapstructure:"fsync"` // batch, interval or off
+	LateMax       Duration        `mapstructure:"late_max"`
+	BackfillShare int             `mapstructure:"backfill_share"` // percent of a commit, at least
+	MinFree       Size            `mapstructure:"min_free"`       // disk that readings leave free; AutoSize: the lesser of 1 GiB and 5 %
+	Influx        InfluxConfig    `mapstructure:"influx"`
+}
+
+// RetentionConfig is how long each tier of readings is kept.
+type RetentionConfig struct {
+	Raw   Duration `mapstructure:"raw"`
+	Min15 Duration `mapstructure:"15m"`
+	Hour1 Duration `mapstructure:"1h"`
+}
+
+// InfluxConfig is the InfluxDB sink; it is off while URL is empty.
+type InfluxConfig struct {
+	URL      string `mapstructure:"url"`
+	Org      string `mapstructure:"org"`
+	Bucket   string `mapstructure:"bucket"`
+	Token    string `mapstructure:"token" hub:"secret"`
+	SpoolMax Size   `mapstructure:"spool_max"` // AutoSize: the lesser of 10 GiB and a fifth of the free disk
+}
+
+// AuthConfig is how devices and people are let in.
+type AuthConfig struct {
+	Issuer               string   `mapstructure:"issuer"`
+	TokenTTL             Duration `mapstructure:"token_ttl"` // of device tokens; 0: they do not expire
+	AllowQueryToken      bool     `mapstructure:"allow_query_token"`
+	InitialAdminPassword string   `mapstructure:"initial_admin_password" hub:"secret"`
+}
+
+// LimitsConfig bounds what one client may ask of the hub.
+type LimitsConfig struct {
+	FrameBytes                   int      `mapstructure:"frame_bytes"`
+	ReadingsPerPush              int      `mapstructure:"readings_per_push"`
+	PushesInFlight               int      `mapstructure:"pushes_in_flight"`
+	ChannelsPerConnection        int      `mapstructure:"channels_per_connection"`
+	Inbox                        int      `mapstructure:"inbox"` // messages a channel
+	OutboundBytes                int      `mapstructure:"outbound_bytes"`
+	OutboundAge                  Duration `mapstructure:"outbound_age"`
+	DeviceEventsPerS             int      `mapstructure:"device_events_per_s"`
+	DeviceBurst                  int      `mapstructure:"device_burst"`
+	ConnectsPerSPerAddress       int      `mapstructure:"connects_per_s_per_address"`
+	FailedConnectsPerSPerAddress int      `mapstructure:"failed_connects_per_s_per_address"`
+	FailedLoginsPerMinPerAddress int      `mapstructure:"failed_logins_per_min_per_address"`
+	FailedLoginsPerMinPerName    int      `mapstructure:"failed_logins_per_min_per_name"`
+}
+
+// LogConfig is the log on stderr.
+type LogConfig struct {
+	Level  string `mapstructure:"level" hub:"live"` // debug, info, warn or error
+	Format string `mapstructure:"format"`           // text or json
+}
+
+// Default is the configuration of a hub that was told nothing.
+func Default() Config {
+	return Config{
+		DataDir: "./data",
+		HTTP: HTTPConfig{
+			Listen:        ":4000",
+			TLS:           TLSConfig{Mode: TLSOff},
+			InsecureLogin: "private",
+			Metrics:       "token",
+		},
+		MQTT: MQTTConfig{
+			Embedded: MQTTListenConfig{Listen: ":1883"},
+			Root:     "hub/v1",
+		},
+		Registry: RegistryConfig{URL: "sqlite"},
+		Readings: ReadingsConfig{
+			Retention:     RetentionConfig{Raw: 30 * Day, Min15: 180 * Day, Hour1: 2 * Year},
+			Fsync:         "batch",
+			LateMax:       7 * Day,
+			BackfillShare: 25,
+			MinFree:       AutoSize,
+			Influx:        InfluxConfig{SpoolMax: AutoSize},
+		},
+		Auth: AuthConfig{
+			Issuer:          "devicehub",
+			TokenTTL:        Duration(8760 * time.Hour),
+			AllowQueryToken: true,
+		},
+		Limits: LimitsConfig{
+			FrameBytes:                   65536,
+			ReadingsPerPush:              500,
+			PushesInFlight:               8,
+			ChannelsPerConnection:        100,
+			Inbox:                        64,
+			OutboundBytes:                262144,
+			OutboundAge:                  Duration(10 * time.Second),
+			DeviceEventsPerS:             50,
+			DeviceBurst:                  200,
+			ConnectsPerSPerAddress:       1000,
+			FailedConnectsPerSPerAddress: 20,
+			FailedLoginsPerMinPerAddress: 30,
+			FailedLoginsPerMinPerName:    10,
+		},
+		Log: LogConfig{Level: "info", Format: "text"},
+	}
+}

@@ -1,0 +1,15 @@
+// Command devicehub connects sensors and lights to the people who watch and
+// control them. `devicehub serve` runs the hub; every other command asks the
+// hub that holds the data folder, or opens the folder itself when none does,
+// or asks a hub elsewhere (--url).
+package main
+
+import (
+	"context"
+	"os"
+)
+
+func main() {
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, serve: serve, open: openHub, restore: restoreBackup}
+	os.Exit(a.run(context.Background(), os.Args[1:]))
+}
