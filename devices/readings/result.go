@@ -1,0 +1,102 @@
+package readings
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+
+	"devicehub/devices"
+)
+
+// Result is the reply to a push. Accepted counts what was stored, Late those
+// among them that came late; Accepted + Dup + len(Rejected) is what was sent.
+type Result struct {
+	Ack      int64 // greatest number of the boot up to which all is decided; 0: none
+	Accepted int
+	Late     int
+	Dup      int
+	Rejected []Rejection
+	Boot     string // the boot that Ack is of; not in the reply
+}
+
+// Rejection is one reading that was refused for good; I counts from 0.
+type Rejection struct {
+	I   int
+	Err *devices.Error
+}
+
+// MarshalJSON writes {"ack"?,"accepted","late","dup","rejected":[{"i","code",
+// "reason",…details}]}.
+func (r Result) MarshalJSON() ([]byte, error) { return r.AppendJSON(nil), nil }
+
+// AppendJSON appends what MarshalJSON writes.
+func (r *Result) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if r.Ack > 0 {
+		b = append(b, `"ack":`...)
+		b = strconv.AppendInt(b, r.Ack, 10)
+		b = append(b, ',')
+	}
+	return append(r.appendCounts(b), '}')
+}
+
+func (r *Result) appendCounts(b []byte) []byte {
+	b = append(b, `"accepted":`...)
+	b = strconv.AppendInt(b, int64(r.Accepted), 10)
+	b = append(b, `,"late":`...)
+	b = strconv.AppendInt(b, int64(r.Late), 10)
+	b = append(b, `,"dup":`...)
+	b = strconv.AppendInt(b, int64(r.Dup), 10)
+	b = append(b, `,"rejected":[`...)
+	for i := range r.Rejected {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = r.Rejected[i].appendJSON(b)
+	}
+	return append(b, ']')
+}
+
+func (r *Rejection) appendJSON(b []byte) []byte {
+	b = append(b, `{"i":`...)
+	b = strconv.AppendInt(b, int64(r.I), 10)
+	b = append(b, `,"code":`...)
+	b = appendString(b, string(r.Err.Code))
+	b = append(b, `,"reason":`...)
+	b = appendString(b, r.Err.Reason)
+	for _, k := range slices.Sorted(maps.Keys(r.Err.Details)) {
+		v, err := json.Marshal(r.Err.Details[k])
+		if err != nil {
+			continue // only numbers, strings and lists of strings are put there
+		}
+		b = append(b, ',')
+		b = appendString(b, k)
+		b = append(b, ':')
+		b = append(b, v...)
+	}
+	return append(b, '}')
+}
+
+// Refusal is the reply to a push of which nothing was stored: the error, with
+// the counts and rejections of the result beside it.
+type Refusal struct {
+	Err    *devices.Error
+	Result Result
+}
+
+// MarshalJSON writes {"code","reason","retry_after_ms"?,"details"?,"ack"?,
+// "accepted","late","dup","rejected"}.
+func (r Refusal) MarshalJSON() ([]byte, error) {
+	b, err := r.Err.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	b = append(b[:len(b)-1], ',')
+	if r.Result.Ack > 0 {
+		b = append(b, `"ack":`...)
+		b = strconv.AppendInt(b, r.Result.Ack, 10)
+		b = append(b, ',')
+	}
+	return append(r.Result.appendCounts(b), '}'), nil
+}
