@@ -293,9 +293,10 @@ func TestRefusals(t *testing.T) {
 		{"fault", fmt.Errorf("write log: no space"), packet.ImplementationError, true},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			door := newDoor()
-			_, addr := start(t, nil, WithDoor(door))
+			t.Parallel()
 			for qos := byte(1); qos <= 2; qos++ {
+				door := newDoor()
+				_, addr := start(t, nil, WithDoor(door))
 				ack := map[byte]byte{1: packet.Puback, 2: packet.Pubrec}[qos]
 				door.decide = func(_ heard, reply func(any, error)) { go reply(nil, x.err) }
 				c := dial(t, addr, packet.V5)

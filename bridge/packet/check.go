@@ -29,6 +29,7 @@ func decodeConnect(pk *Packet, body []byte) error {
 	if name == "MQIsdp" || level != V311 && level != V5 {
 		return &VersionError{name, level}
 	}
+	pk.ProtocolVersion = level
 	if err := checkConnect(&c, level == V5); err != nil {
 		return err
 	}
