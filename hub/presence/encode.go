@@ -1,0 +1,109 @@
+package presence
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"maps"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// refMaker makes phx_refs: 12 bytes, of which 8 are the time, 2 are this tracker's and 2 count,
+// in URL-safe base64.
+type refMaker struct {
+	own  uint16
+	tick atomic.Uint32
+}
+
+func (r *refMaker) seed() {
+	r.own = uint16(rand.Uint32())
+	r.tick.Store(rand.Uint32())
+}
+
+func (r *refMaker) next() string {
+	var b [12]byte
+	binary.BigEndian.PutUint64(b[:], uint64(time.Now().UnixNano()))
+	binary.BigEndian.PutUint16(b[8:], r.own)
+	binary.BigEndian.PutUint16(b[10:], uint16(r.tick.Add(1)))
+	return base64.URLEncoding.EncodeToString(b[:])
+}
+
+func encodeMeta(meta Meta, ref, prev string) ([]byte, error) {
+	m := make(Meta, len(meta)+2)
+	maps.Copy(m, meta)
+	m["phx_ref"] = ref
+	delete(m, "phx_ref_prev")
+	if prev != "" {
+		m["phx_ref_prev"] = prev
+	}
+	return marshal(m)
+}
+
+// marshal is json.Marshal without the escaping for HTML.
+func marshal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
+func decodeMetas(texts [][]byte) []Meta {
+	metas := make([]Meta, 0, len(texts))
+	for _, text := range texts {
+		var m Meta
+		if json.Unmarshal(text, &m) == nil { // the tracker encoded it
+			metas = append(metas, m)
+		}
+	}
+	return metas
+}
+
+func entries(changes []change) map[string]Entry {
+	texts := make(map[string][][]byte)
+	for _, c := range changes {
+		texts[c.key] = append(texts[c.key], c.meta)
+	}
+	out := make(map[string]Entry, len(texts))
+	for key, metas := range texts {
+		out[key] = Entry{Metas: decodeMetas(metas)}
+	}
+	return out
+}
+
+// MarshalJSON implements json.Marshaler: the extra fields stand beside the metas.
+func (e Entry) MarshalJSON() ([]byte, error) {
+	m := make(map[string]any, len(e.Extra)+1)
+	maps.Copy(m, e.Extra)
+	m["metas"] = e.Metas
+	if e.Metas == nil {
+		m["metas"] = []Meta{}
+	}
+	return marshal(m)
+}
+
+func (t *Tracker) fetchedDiff(topic string, joins, leaves []change) ([]byte, error) {
+	side := func(changes []change) map[string]Entry {
+		if len(changes) == 0 {
+			return map[string]Entry{}
+		}
+		return t.fetch(topic, entries(changes))
+	}
+	return marshal(struct {
+		Joins  map[string]Entry `json:"joins"`
+		Leaves map[string]Entry `json:"leaves"`
+	}{side(joins), side(leaves)})
+}
+
+func (t *Tracker) fetchedState(tp *topic) ([]byte, error) {
+	all := make(map[string]Entry, len(tp.keys))
+	for key, g := range tp.keys {
+		all[key] = Entry{Metas: decodeMetas(g.metas())}
+	}
+	return marshal(t.fetch(tp.name, all))
+}
