@@ -1,0 +1,105 @@
+# make demo    see it work: a hub and a small fleet on this machine, until Ctrl-C
+# make build   bin/devicehub and bin/firmware-sim, the dashboard inside
+# make test    every test; installs what they need where it may
+# make check   the quick subset, without other servers and browsers
+#
+# Also: deps soak bench fuzz screenshots release clean
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+.PHONY: build binaries dashboard demo deps node check test lint soak bench fuzz screenshots release clean
+
+GO       ?= go
+FUZZTIME ?= 10s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+
+# A checkout that git does not trust (another user's) builds without its commit.
+vcs := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=$(vcs))
+export PATH    := $(CURDIR)/bin/tools:$(PATH)
+export npm_config_update_notifier := false
+
+# Every folder that has Node packages of its own.
+node_folders := $(patsubst %/package-lock.json,%,$(shell find . -name node_modules -prune -o -name package-lock.json -print | sort))
+node_stamps  := $(addsuffix /node_modules/.installed,$(node_folders))
+
+dashboard_sources := $(shell find dashboard -name node_modules -prune -o -name dist -prune -o -type f ! -name '*.go' -print)
+dashboard_built   := dashboard/dist/app/index.html
+
+ldflags = -s -w$(if $(filter-out development,$(VERSION)), -X main.release=$(VERSION))
+
+build: dashboard binaries
+
+binaries:
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./cmd/devicehub ./cmd/firmware-sim
+
+# Without Node the binaries still build; their dashboard says what is missing.
+dashboard:
+	@if command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory $(dashboard_built); \
+	else \
+		echo "Node.js and npm are not installed: the dashboard is left out" >&2; \
+	fi
+
+$(dashboard_built): dashboard/node_modules/.installed $(dashboard_sources)
+	cd dashboard && npm run --silent build
+	@touch $@
+
+node: $(node_stamps)
+
+%/node_modules/.installed: %/package-lock.json
+	cd $* && npm ci --include=dev --no-fund --no-audit --loglevel=error
+	@touch $@
+
+demo:
+	@command -v npm >/dev/null || { echo "make demo needs Node.js 20 or newer with npm" >&2; exit 1; }
+	@$(MAKE) --no-print-directory build
+	@mkdir -p bin && $(GO) build -trimpath -o bin/demo ./cmd/demo
+	@exec bin/demo
+
+deps: node
+	@.ci/deps
+
+lint:
+	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w is needed on:" $$unformatted >&2; exit 1; fi
+	$(GO) vet ./...
+
+check: lint
+	$(GO) test -short $$($(GO) list ./... | grep -v /e2e)
+
+test: deps build lint
+	$(GO) test -race -timeout 18m ./...
+	cd dashboard && npm test --silent
+	cd dashboard && npm run --silent e2e
+
+# The long runs: hours of load, faults and restarts.
+soak: deps build
+	DEVICEHUB_SOAK=1 $(GO) test -run Soak -v -timeout 12h ./...
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	@.ci/fuzz $(FUZZTIME)
+
+screenshots: deps build
+	cd dashboard && npm run --silent screenshots
+
+# Binaries for the machines that hubs run on, with their checksums.
+release: dashboard
+	@rm -rf bin/release && mkdir -p bin/release
+	@for target in amd64: arm64: arm:7; do \
+		name=linux-$${target%%:*}; arm=$${target##*:}; name=$$name$${arm:+v$$arm}; \
+		for program in devicehub firmware-sim; do \
+			echo "bin/release/$$program-$$name"; \
+			CGO_ENABLED=0 GOOS=linux GOARCH=$${target%%:*} GOARM=$$arm $(GO) build -trimpath -ldflags '$(ldflags)' \
+				-o bin/release/$$program-$$name ./cmd/$$program; \
+		done; \
+	done
+	@cd bin/release && sha256sum * > SHA256SUMS && cat SHA256SUMS
+
+clean:
+	rm -rf bin dashboard/dist/app
