@@ -153,7 +153,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	s.broker.Publish(broker.Message{Topic: s.topics.hubOnline(), Payload: []byte("online"), QoS: 1, Retain: true})
+	s.sayHub("online")
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -256,7 +256,7 @@ func (s *Server) drain() {
 	}
 	s.mu.Unlock()
 	if first {
-		s.broker.Publish(broker.Message{Topic: s.topics.hubOnline(), Payload: []byte("offline"), QoS: 1, Retain: true})
+		s.sayHub("offline")
 		const batch = 100
 		step := drainTime / time.Duration(len(all)/batch+1)
 		for i, c := range all {
@@ -271,15 +271,16 @@ func (s *Server) drain() {
 
 // tend forgets sessions that have run out, and looks again at service accounts.
 func (s *Server) tend(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+	const perMinute = 300
+	tick := time.NewTicker(time.Minute / perMinute)
 	defer tick.Stop()
-	for n := 0; ; n++ {
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
 			s.broker.Expire(now)
-			if n%60 != 0 {
+			if n%perMinute != 0 {
 				continue
 			}
 			s.mu.Lock()
@@ -291,6 +292,13 @@ func (s *Server) tend(ctx context.Context) {
 			s.mu.Unlock()
 			s.CheckAccounts()
 		}
+	}
+}
+
+// sayHub publishes the hub's own availability.
+func (s *Server) sayHub(word string) {
+	if s.door != nil {
+		s.broker.Publish(broker.Message{Topic: s.topics.hubOnline(), Payload: []byte(word), QoS: 1, Retain: true})
 	}
 }
 

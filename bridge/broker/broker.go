@@ -80,7 +80,9 @@ type Broker struct {
 	retained tree[*Message]
 	kept     int // bytes retained
 	stats    Stats
-	inline   uint64 // numbers inline subscriptions
+	inline   uint64    // numbers inline subscriptions
+	due      time.Time // when something of a session without a connection runs out; zero: nothing
+	swept    time.Time // when expired retained messages were last looked for
 }
 
 // key names a session: nothing of it passes to another owner.
@@ -280,10 +282,25 @@ func (b *Broker) prune(filter string) {
 }
 
 // Expire ends what has run out: sessions without a connection, wills that were
-// delayed, retained messages. It is to be called about once a second.
+// delayed, retained messages. It is to be called several times a second.
 func (b *Broker) Expire(now time.Time) {
 	b.mu.Lock()
 	var wills []*Message
+	if !b.due.IsZero() && !now.Before(b.due) {
+		wills = b.expireSessions(now)
+	}
+	if now.Sub(b.swept) >= time.Minute { // those that have expired are not delivered before that either
+		b.swept = now
+		b.expireRetained(now)
+	}
+	b.mu.Unlock()
+	for _, w := range wills {
+		b.publish(nil, w)
+	}
+}
+
+func (b *Broker) expireSessions(now time.Time) (wills []*Message) {
+	b.due = time.Time{}
 	for _, s := range b.sessions {
 		if s.link != nil {
 			continue
@@ -295,8 +312,24 @@ func (b *Broker) Expire(now time.Time) {
 		}
 		if over {
 			b.drop(s)
+			continue
+		}
+		b.at(s.until)
+		if s.will != nil {
+			b.at(s.willAt)
 		}
 	}
+	return wills
+}
+
+// at makes Expire look at the sessions at t, if not earlier. The lock is held.
+func (b *Broker) at(t time.Time) {
+	if b.due.IsZero() || t.Before(b.due) {
+		b.due = t
+	}
+}
+
+func (b *Broker) expireRetained(now time.Time) {
 	var gone []string
 	b.retained.each("#", func(m *Message) {
 		if m.expired(now) {
@@ -305,10 +338,6 @@ func (b *Broker) Expire(now time.Time) {
 	})
 	for _, topic := range gone {
 		b.retain(&Message{Topic: topic})
-	}
-	b.mu.Unlock()
-	for _, w := range wills {
-		b.publish(nil, w)
 	}
 }
 

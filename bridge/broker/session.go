@@ -82,14 +82,14 @@ func (b *Broker) Connect(c Client) (s *Session, present, ok bool) {
 			old.link.End(packet.SessionTakenOver, "another connection with this client id")
 			old.link = nil
 			b.stats.Connected--
-			if old.will != nil && (old.WillDelay == 0 || c.Clean) {
+			if old.will != nil && (old.WillDelay == 0 || c.Clean || old.Expiry == 0) {
 				wills = append(wills, old.will)
 			}
 		} else if old.will != nil && c.Clean { // the old session ends now
 			wills = append(wills, old.will)
 		}
 		old.will = nil
-		if c.Clean {
+		if c.Clean || old.Expiry == 0 { // such a session ends with its connection [MQTT-3.1.2-6]
 			b.drop(old)
 			old = nil
 		}
@@ -158,8 +158,11 @@ func (s *Session) Detach(link Link, clean bool, expiry *time.Duration) {
 		delay := min(s.WillDelay, s.Expiry) // MQTT 5 §3.1.3.2.2
 		if s.willAt = now.Add(delay); delay == 0 {
 			will, s.will = s.will, nil
+		} else {
+			b.at(s.willAt)
 		}
 	}
+	b.at(s.until)
 	if s.Expiry == 0 {
 		b.drop(s)
 	} else { // QoS 0 is not kept for an absent client

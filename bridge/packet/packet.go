@@ -146,6 +146,10 @@ func Decode(pk *Packet, head byte, body []byte, version byte) (err error) {
 	case Pingreq:
 		return nil
 	case Disconnect:
+		if version == V5 && len(body) == 1 { // which the codec takes for none
+			pk.ReasonCode = body[0]
+			return nil
+		}
 		return pk.DisconnectDecode(body)
 	case Auth:
 		return pk.AuthDecode(body)
