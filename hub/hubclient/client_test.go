@@ -344,10 +344,10 @@ func TestRefusedConnect(t *testing.T) {
 }
 
 func TestBinary(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bothTransports(t, func(t *testing.T, tr hubclient.Transport) {
 		s := newServer(t)
 		var got []byte
-		c := start(t, s, hubclient.Config{})
+		c := start(t, s, hubclient.Config{Transport: tr})
 		ch := c.Channel("room:ü", hubclient.ChannelConfig{OnMessage: func(m hubclient.Message) {
 			if m.Binary {
 				got = m.Payload
@@ -355,9 +355,9 @@ func TestBinary(t *testing.T) {
 		}})
 		ch.Join()
 		var reply hubclient.Reply
-		ch.PushBinary("bin", []byte{0, 255, 1}, func(r hubclient.Reply, _ error) { reply = r })
+		ch.PushBinary("bin", []byte{0, 255, 10}, func(r hubclient.Reply, _ error) { reply = r })
 		synctest.Wait()
-		if !reply.OK() || !reply.Binary || !bytes.Equal(reply.Payload, []byte{0, 255, 1}) {
+		if !reply.OK() || !reply.Binary || !bytes.Equal(reply.Payload, []byte{0, 255, 10}) {
 			t.Errorf("reply: got %+v", reply)
 		}
 		b, _ := wire.AppendBinaryBroadcast(nil, wire.Str("room:ü"), wire.Str("cast"), []byte{9})
@@ -365,28 +365,6 @@ func TestBinary(t *testing.T) {
 		synctest.Wait()
 		if !bytes.Equal(got, []byte{9}) {
 			t.Errorf("broadcast: got %v", got)
-		}
-	})
-}
-
-func TestBinaryOverLongPoll(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newServer(t)
-		var got []byte
-		s.on = func(p *peer, m wire.Message) bool {
-			if m.Binary {
-				got = m.Payload
-				p.reply(m, "ok", `{}`)
-			}
-			return m.Binary
-		}
-		c := start(t, s, hubclient.Config{Transport: hubclient.LongPoll})
-		ch := c.Channel("room:1", hubclient.ChannelConfig{})
-		ch.Join()
-		ch.PushBinary("bin", []byte{0, 255, 10}, nil)
-		synctest.Wait()
-		if !bytes.Equal(got, []byte{0, 255, 10}) {
-			t.Errorf("got %v", got)
 		}
 	})
 }

@@ -128,7 +128,14 @@ func (t *lpTransport) read() ([]byte, bool, error) {
 	m := t.messages[0]
 	t.messages[0] = ""
 	t.messages = t.messages[1:]
-	return []byte(m), false, nil
+	if m == "" || m[0] == '[' || m[0] == '{' {
+		return []byte(m), false, nil
+	}
+	data, err := base64.StdEncoding.DecodeString(m)
+	if err != nil {
+		return nil, false, fmt.Errorf("long-poll message: %w", err)
+	}
+	return data, true, nil
 }
 
 func (t *lpTransport) write(frames []frame) error {

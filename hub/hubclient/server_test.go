@@ -241,6 +241,9 @@ func (p *peer) send(data []byte, binary bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ws == nil {
+		if binary {
+			data = []byte(base64.StdEncoding.EncodeToString(data))
+		}
 		p.poll = append(p.poll, string(data))
 		select {
 		case p.wake <- struct{}{}:

@@ -44,6 +44,10 @@ func (c *Client) endpoint(t Transport) *url.URL {
 		u.Scheme = map[string]string{"ws": "http", "wss": "https"}[u.Scheme]
 	}
 	q := u.Query()
+	if t == LongPoll && c.cfg.Version == wire.V2 {
+		// Asks our hub for binary frames in base64; Phoenix ignores it, and has no binary on long polling.
+		q.Set("binary", "base64")
+	}
 	if c.cfg.Params != nil {
 		for k, vs := range c.cfg.Params() {
 			q[k] = vs

@@ -7,17 +7,21 @@ import (
 // send queues a message for the connection, and starts the writer if none is at work. The lock is held. What is queued
 // when the connection breaks is lost; whoever waits for an answer hears ErrDisconnected.
 func (c *Client) send(m *wire.Message) error {
+	data, binary, err := c.cfg.Version.AppendMessage(nil, m)
+	if err != nil {
+		return err
+	}
+	return c.queue(frame{data, binary})
+}
+
+func (c *Client) queue(f frame) error {
 	switch {
 	case c.conn == nil || c.cause != nil:
 		return ErrDisconnected
 	case len(c.out) >= c.cfg.Buffer:
 		return ErrBufferFull
 	}
-	data, binary, err := c.cfg.Version.AppendMessage(nil, m)
-	if err != nil {
-		return err
-	}
-	c.out = append(c.out, frame{data, binary})
+	c.out = append(c.out, f)
 	if !c.writing {
 		c.writing = true
 		c.wg.Add(1)
@@ -59,4 +63,12 @@ func (c *Client) write(t transport) {
 	if closing {
 		t.close(1000, "")
 	}
+}
+
+// SendRaw queues a frame as it is, valid or not, on the connection that stands. It is for tests of servers, and returns
+// ErrDisconnected or ErrBufferFull if it cannot.
+func (c *Client) SendRaw(data []byte, binary bool) error {
+	c.mu.Lock()
+	defer c.unlock()
+	return c.queue(frame{data, binary})
 }
