@@ -24,13 +24,13 @@ func (a *app) tokenCommand() *cobra.Command {
 			}))
 }
 
-func (a *app) tokenMake(mode, short string) *cobra.Command {
+func (a *app) tokenMake(mode, about string) *cobra.Command {
 	var (
-		ttl, grace string
-		asJSON     bool
+		ttl, grace, bridge string
+		short, asJSON      bool
 	)
 	var cmd *cobra.Command
-	cmd = a.command(mode+" ID", short, oneDevice, false, func(ctx context.Context, c *api, args []string) error {
+	cmd = a.command(mode+" ID", about, oneDevice, false, func(ctx context.Context, c *api, args []string) error {
 		id := args[0]
 		body := map[string]any{"mode": mode}
 		for flag, v := range map[string]string{"ttl": ttl, "grace": grace} {
@@ -42,6 +42,12 @@ func (a *app) tokenMake(mode, short string) *cobra.Command {
 				body[flag+"_s"] = n
 			}
 		}
+		if short {
+			body["form"] = "short"
+		}
+		if bridge != "" {
+			body["bridge"] = bridge
+		}
 		var raw json.RawMessage
 		if err := c.call(ctx, "POST", apiPath("devices", id, "tokens"), nil, body, &raw); err != nil {
 			return err
@@ -52,8 +58,18 @@ func (a *app) tokenMake(mode, short string) *cobra.Command {
 		return a.printToken(raw, "token for "+id)
 	})
 	cmd.Flags().StringVar(&ttl, "ttl", "", "`duration` of its life (default auth.token_ttl; 0: no end)")
+	cmd.Flags().BoolVar(&short, "short", false, "the short signed form, for small MQTT password fields")
 	if mode == "rotate" {
 		cmd.Flags().StringVar(&grace, "grace", "", "`duration` that the old generation stays good (default 7d)")
+	}
+	if mode == "issue" {
+		cmd.Flags().StringVar(&bridge, "bridge", "", "make it good on the bridge of this `name` only, for messages that carry it")
+		cmd.PreRunE = func(*cobra.Command, []string) error {
+			if bridge != "" && short {
+				return usagef("--bridge and --short do not go together")
+			}
+			return nil
+		}
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole answer as JSON")
 	return cmd

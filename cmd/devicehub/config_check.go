@@ -20,6 +20,9 @@ import (
 // tell apart; what a device may have in flight must fit in it.
 const sequenceWindow = 4096
 
+// maxIssuer keeps a token within 512 bytes (identity.Config).
+const maxIssuer = 40
+
 // checker collects problems.
 type checker struct{ problems Problems }
 
@@ -249,8 +252,8 @@ func (r *ReadingsConfig) check(ck *checker) {
 
 func (c *Config) checkAuth(ck *checker) {
 	a := c.Auth
-	if a.Issuer == "" || len(a.Issuer) > 63 || strings.ContainsFunc(a.Issuer, func(r rune) bool { return !unicode.IsGraphic(r) || r == ' ' }) {
-		ck.add("auth.issuer", "must be 1 to 63 characters without blanks, not %q", a.Issuer)
+	if a.Issuer == "" || len(a.Issuer) > maxIssuer || strings.ContainsFunc(a.Issuer, func(r rune) bool { return !unicode.IsGraphic(r) || r == ' ' }) {
+		ck.add("auth.issuer", "must be 1 to %d bytes without blanks, not %q", maxIssuer, a.Issuer)
 	}
 	if a.TokenTTL != 0 {
 		ck.duration("auth.token_ttl", a.TokenTTL, Duration(60e9), 100*Year)
