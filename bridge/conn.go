@@ -177,11 +177,11 @@ func (c *conn) pause() {
 }
 
 // host is the peer's address without its port.
-func (c *conn) host() netip.Addr {
+func (c *conn) host() string {
 	if ap, err := netip.ParseAddrPort(c.addr()); err == nil {
-		return ap.Addr().Unmap()
+		return ap.Addr().Unmap().String()
 	}
-	return netip.Addr{}
+	return c.addr()
 }
 
 func (c *conn) addr() string { return c.nc.RemoteAddr().String() }

@@ -43,9 +43,9 @@ func (c *conn) connect(ctx context.Context) peer {
 		c.refuse(code, text)
 		return nil
 	}
-	if !c.srv.addrs.connect(c.host(), time.Now()) {
+	if err := c.srv.connects.Allow(c.host()); err != nil {
 		c.srv.stats.throttled.Add(1)
-		c.refuse(packet.QuotaExceeded, "too many connections from this address")
+		c.refused(err)
 		return nil
 	}
 	p, err := c.signIn(ctx, pk)
@@ -119,15 +119,10 @@ func (c *conn) acceptable(pk *packet.Packet) (code byte, text string) {
 
 // signIn finds out who connects, lets them in and answers with CONNACK.
 func (c *conn) signIn(ctx context.Context, pk *packet.Packet) (peer, error) {
-	host, now := c.host(), time.Now()
-	if !c.srv.addrs.mayFail(host, now) {
-		c.srv.stats.throttled.Add(1)
-		return nil, devices.Refuse(devices.CodeRateLimited, "too many failed sign-ins from this address").After(time.Second)
-	}
 	p, err := c.peer(ctx, pk)
 	if err != nil {
 		if e := refusal(err); !e.Retryable() && !errors.Is(err, errEndedEarly) {
-			c.srv.addrs.fail(host, now)
+			c.srv.connects.Failed(c.host())
 		}
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"devicehub/bridge/packet"
 	"devicehub/devices"
+	"devicehub/devices/connects"
 )
 
 func TestConnectRefusals(t *testing.T) {
@@ -255,7 +256,9 @@ func TestReceiveMaximumIsKept(t *testing.T) {
 }
 
 func TestLimitsOfAnAddress(t *testing.T) {
-	srv, addr := start(t, func(c *Config) { c.ConnectsPerS, c.FailedConnectsPerS = 50, 5 }, WithDoor(newDoor()))
+	limits := new(connects.Limiter)
+	limits.Set(50, 5)
+	srv, addr := start(t, nil, WithDoor(newDoor()), WithConnects(limits))
 	count := func(password string, n int) (refused int) {
 		for range n {
 			c := dial(t, addr, packet.V5)

@@ -74,4 +74,7 @@ type Account struct {
 	// Check, if set, is asked from time to time whether the account still is
 	// what it was.
 	Check func() error
+	// MayCommand, if set, says whether the account may command a device, in Home
+	// Assistant's way.
+	MayCommand func(id devices.ID) bool
 }

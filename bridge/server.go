@@ -14,6 +14,7 @@ import (
 
 	"devicehub/bridge/broker"
 	"devicehub/devices"
+	"devicehub/devices/connects"
 )
 
 // Config is how the listener listens and what it allows.
@@ -32,8 +33,6 @@ type Config struct {
 	MaxKeepAlive          time.Duration // 0 and what is longer counts as this
 	AlwaysServerKeepAlive bool          // say the keep-alive in every CONNACK, not only a changed one
 	VagueRefusals         bool          // SUBACK 0x80 instead of 0x87, for clients that know no other
-	ConnectsPerS          float64       // per address
-	FailedConnectsPerS    float64       // per address
 	MaxConnections        int
 	Sessions              broker.Options // of service accounts
 }
@@ -42,7 +41,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Root: "hub/v1", MaxPacket: 64 << 10, InFlight: 512, Window: 16, OutboundBytes: 256 << 10, OutboundAge: 10 * time.Second,
-		MaxKeepAlive: 300 * time.Second, ConnectsPerS: 1000, FailedConnectsPerS: 20, MaxConnections: 100_000,
+		MaxKeepAlive: 300 * time.Second, MaxConnections: 100_000,
 		Sessions: broker.DefaultOptions(),
 	}
 }
@@ -63,6 +62,10 @@ func WithLogger(l *slog.Logger) Option { return func(s *Server) { s.log = l } }
 // WithAudit records what devices tried and may not.
 func WithAudit(a devices.Auditor) Option { return func(s *Server) { s.auditor = a } }
 
+// WithConnects bounds connects and failed sign-ins per address; l may be shared
+// with other transports.
+func WithConnects(l *connects.Limiter) Option { return func(s *Server) { s.connects = l } }
+
 // Server is the hub's MQTT listener.
 type Server struct {
 	cfg      Config
@@ -72,7 +75,7 @@ type Server struct {
 	auditor  devices.Auditor
 	log      *slog.Logger
 	broker   *broker.Broker
-	addrs    addresses
+	connects *connects.Limiter
 	stats    counters
 
 	mu        sync.Mutex
@@ -92,6 +95,7 @@ type listener struct {
 // New returns a Server that does not listen yet.
 func New(cfg Config, opts ...Option) (*Server, error) {
 	s := &Server{cfg: cfg, topics: topics{cfg.Root}, log: slog.New(slog.DiscardHandler),
+		connects: new(connects.Limiter),
 		memories: map[devices.ID]*memory{}, conns: map[*conn]struct{}{}}
 	for _, o := range opts {
 		o(s)
@@ -103,7 +107,6 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 		return nil, errors.New("mqtt over TLS needs a certificate")
 	}
 	s.broker = broker.New(cfg.Sessions)
-	s.addrs.connects, s.addrs.fails = cfg.ConnectsPerS, cfg.FailedConnectsPerS
 	return s, nil
 }
 
@@ -322,11 +325,15 @@ func (s *Server) SetOnline(id devices.ID, online bool) {
 
 // audit records what a device tried and may not.
 func (s *Server) audit(id devices.ID, action string, code devices.Code) {
+	s.record("device:"+string(id), action, code)
+}
+
+func (s *Server) record(actor, action string, code devices.Code) {
 	if s.auditor == nil {
 		return
 	}
 	s.auditor.Record(devices.Origin{Via: "mqtt"}, devices.AuditEntry{
-		Actor: "device:" + string(id), Via: "mqtt", Action: action, Target: "device:" + string(id), Outcome: "refused", Code: code,
+		Actor: actor, Via: "mqtt", Action: action, Target: actor, Outcome: "refused", Code: code,
 	})
 }
 

@@ -118,8 +118,8 @@ func (s *service) mayPublish(topic string) bool {
 	if topic != s.srv.topics.root && !strings.HasPrefix(topic, s.srv.topics.root+"/") {
 		return true
 	}
-	_, last, ok := s.srv.topics.below(topic)
-	return ok && strings.HasPrefix(last, "ha/") && strings.HasSuffix(last, "/set")
+	id, ok := s.srv.topics.setTopic(topic)
+	return ok && (s.account.MayCommand == nil || s.account.MayCommand(id))
 }
 
 // handle takes one packet of the account.
@@ -168,6 +168,10 @@ func (s *service) publish(pk *packet.Packet) error {
 		return &packet.Error{Code: packet.ProtocolError, What: "no topic and no alias"}
 	case !s.mayPublish(pk.TopicName):
 		s.srv.stats.foreign.Add(1)
+		code = packet.NotAuthorized
+	case pk.FixedHeader.Retain && s.srv.topics.isSet(pk.TopicName):
+		s.srv.stats.retained.Add(1)
+		s.srv.record("service:"+s.account.Name, "mqtt.retained", devices.CodeRetainedCommand)
 		code = packet.NotAuthorized
 	default:
 		if qos == 2 {

@@ -49,6 +49,18 @@ func (t topics) below(topic string) (id, last string, ok bool) {
 	return id, last, ok
 }
 
+// setTopic is the device of <root>/<id>/ha/…/set, on which Home Assistant sends
+// commands.
+func (t topics) setTopic(topic string) (devices.ID, bool) {
+	id, last, ok := t.below(topic)
+	return devices.ID(id), ok && strings.HasPrefix(last, "ha/") && strings.HasSuffix(last, "/set")
+}
+
+func (t topics) isSet(topic string) bool {
+	_, ok := t.setTopic(topic)
+	return ok
+}
+
 // inbound says what a device publishes on one of its own topics; ok is false
 // where it may not publish.
 func inbound(last string) (on, metric string, ok bool) {

@@ -55,7 +55,6 @@ func Open(addr string) (*bridge.Server, error) {
 	cfg.InFlight = 20
 	cfg.MaxKeepAlive, cfg.AlwaysServerKeepAlive = 60*time.Second, true
 	cfg.VagueRefusals = true
-	cfg.ConnectsPerS, cfg.FailedConnectsPerS = 0, 0
 	srv, err := bridge.New(cfg, bridge.WithAccounts(everyone{}), bridge.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))))
 	if err != nil {
 		return nil, err

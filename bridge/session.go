@@ -1,0 +1,106 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/commands"
+	"devicehub/devices/identity"
+	"devicehub/devices/session"
+)
+
+// Passwords verifies devices; [identity.Service] does.
+type Passwords interface {
+	VerifyDevice(id devices.ID, password string) (identity.Principal, error)
+}
+
+// NewDoor is the hub's own Door: the device's token opens a [session.Session],
+// in which the device is on the topics of all its kinds at once.
+func NewDoor(d *session.Door, p Passwords, r *devices.Registry) Door {
+	return &sessions{d, p, r}
+}
+
+type sessions struct {
+	door      *session.Door
+	passwords Passwords
+	registry  *devices.Registry
+}
+
+func (s *sessions) Enter(ctx context.Context, a Arrival, l Link) (Session, error) {
+	p, err := s.passwords.VerifyDevice(a.Device, a.Password)
+	if err != nil {
+		return nil, err
+	}
+	sess, err := s.door.Open(ctx, session.Hello{
+		Principal: p, Device: a.Device, Transport: "mqtt", Addr: a.Addr, OfflineAfter: a.OfflineAfter,
+		Window:   1, // one unacknowledged command over MQTT
+		InFlight: a.InFlight,
+	}, linked{l})
+	if err != nil {
+		return nil, err
+	}
+	dev, ok := s.registry.Get(a.Device)
+	if !ok {
+		sess.Close("kicked")
+		return nil, devices.Refuse(devices.CodeUnauthorized, "no such device")
+	}
+	for _, k := range dev.Kinds {
+		if _, err := sess.Join(k, session.JoinParams{Proto: "mqtt"}); err != nil {
+			sess.Close("protocol_error")
+			return nil, err
+		}
+	}
+	return sess, nil
+}
+
+// linked is a Link as sessions see it.
+type linked struct{ Link }
+
+func (l linked) Send(_ devices.Kind, event string, payload any) bool {
+	if e, ok := payload.(commands.Envelope); ok && event == "command" {
+		return l.Command(Command{ID: e.CmdID, ExpiresAt: e.ExpiresAt, Payload: func(now time.Time) []byte {
+			e.TTLMS = max(0, e.ExpiresAt-now.UnixMilli())
+			b, _ := json.Marshal(e) // plain values
+			return b
+		}})
+	}
+	return l.Tell(event, payload)
+}
+
+// ServiceTokens verifies service accounts and knows their topics;
+// [identity.Service] does.
+type ServiceTokens interface {
+	VerifyService(name, password string) (identity.Principal, error)
+	Topics(name string) []string
+	Actor(p identity.Principal) (devices.Actor, error)
+}
+
+// NewAccounts lets the service accounts of t in.
+func NewAccounts(t ServiceTokens, r *devices.Registry) Accounts { return accounts{t, r} }
+
+type accounts struct {
+	tokens   ServiceTokens
+	registry *devices.Registry
+}
+
+func (a accounts) SignIn(name, password string) (Account, error) {
+	p, err := a.tokens.VerifyService(name, password)
+	if err != nil {
+		return Account{}, err
+	}
+	filters := a.tokens.Topics(p.Name)
+	if len(filters) == 0 {
+		return Account{}, devices.Refuse(devices.CodeForbidden, "the account has no topics")
+	}
+	return Account{
+		Name: p.Name, Filters: filters,
+		Check: func() error { _, err := a.tokens.Actor(p); return err },
+		MayCommand: func(id devices.ID) bool {
+			actor, err := a.tokens.Actor(p)
+			dev, ok := a.registry.Get(id)
+			return err == nil && ok && actor.May(devices.RightCommand, dev)
+		},
+	}, nil
+}
