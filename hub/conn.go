@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,7 @@ type Conn struct {
 	pending  atomic.Int32 // references not answered
 	draining atomic.Bool  // nothing more is received
 	place    int          // in the registry
+	last     *slot        // that got the last frame; of receive alone
 
 	mu    sync.Mutex
 	slots []*slot
@@ -194,6 +196,26 @@ func (c *Conn) receive(data []byte, binary bool) {
 	}
 }
 
+// yield lets the topic that got the last frame handle it before the next, if it is quick about
+// it, so that frames sent in one go are on the whole answered in their order. The transport
+// calls it between frames that arrived together.
+func (c *Conn) yield() {
+	t := c.last
+	c.last = nil
+	if t == nil {
+		return
+	}
+	for range 20 {
+		t.mu.Lock()
+		busy := t.running
+		t.mu.Unlock()
+		if !busy {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 const (
 	unmatched    = `{"reason":"unmatched topic"}`
 	joinCrashed  = `{"reason":"join crashed"}`
@@ -220,6 +242,7 @@ func (c *Conn) route(it *item) bool {
 		}
 		ok, dead := t.put(it)
 		if !dead {
+			c.last = t
 			return ok
 		}
 	}

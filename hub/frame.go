@@ -121,7 +121,12 @@ func (s *scratch) payloadJSON(v any) ([]byte, error) {
 		if !wire.Valid(v) {
 			return nil, fmt.Errorf("%w: not JSON", ErrPayload)
 		}
-		return bytes.Trim(v, " \t\r\n"), nil
+		if bytes.ContainsAny(v, " \t\r\n") { // as often as not inside a string
+			s.buf.Reset()
+			err := json.Compact(&s.buf, v)
+			return s.buf.Bytes(), err
+		}
+		return v, nil
 	case appender:
 		s.buf.Reset()
 		out, err := v.AppendJSON(s.buf.AvailableBuffer())

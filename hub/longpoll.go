@@ -255,6 +255,7 @@ func (p *posting) dispatch() int {
 		if code := p.frame(data, binary); code != pollOK {
 			return code
 		}
+		p.s.c.yield()
 	}
 	return pollOK
 }

@@ -181,7 +181,8 @@ func (t *slot) shift() *item {
 	return it
 }
 
-// discard drops what was sent to a channel that has ended, up to the next join.
+// discard drops what was sent to a channel that is about to end, up to the next join. That is
+// before the client is told: what it sends once it knows is answered.
 func (t *slot) discard() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -252,10 +253,10 @@ func (t *slot) message(s *Socket, m *wire.Message) {
 	case !m.JoinRef.IsNull() && !m.JoinRef.Equal(s.joinRef):
 		// Meant for a channel that has ended: dropped without a reply.
 	case m.Event.Is(wire.EventLeave):
+		t.discard()
 		s.reply(m.Ref, OK(nil))
 		s.sendClose()
 		t.terminate(s, ErrLeft)
-		t.discard()
 	case m.Event.Kind != wire.String:
 		t.conclude(s, unusableEvent(m.Event.String()))
 	default:
@@ -295,16 +296,17 @@ func (t *slot) conclude(s *Socket, err error) {
 	case err == nil:
 		return
 	case isStop(err):
+		t.discard()
 		s.sendClose()
 		t.terminate(s, ErrStop)
 	default:
 		t.conn.ep.counters.crashes.Add(1)
 		t.conn.ep.logCrash("channel crashed", t.topic, err)
 		s.runTerminate(err)
+		t.discard()
 		s.sendError()
 		t.terminate(s, err)
 	}
-	t.discard()
 }
 
 // terminate calls Terminate, unless that was done, and ends the channel.

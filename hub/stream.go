@@ -137,6 +137,9 @@ func (t *stream) handle() (done bool, cause error) {
 			t.seen()
 		case f.op == opText || f.op == opBinary:
 			t.c.receive(f.body, f.op == opBinary)
+			if t.r < t.w {
+				t.c.yield()
+			}
 		}
 	}
 }

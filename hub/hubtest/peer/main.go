@@ -1,0 +1,64 @@
+// Peer is the application that the transcripts in ../testdata were recorded from, written on
+// our hub: the other end of the replay tests, of the tests with real clients, and of benchmarks.
+//
+//	go run ./hub/hubtest/peer -listen 127.0.0.1:4100
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:4100", "address to listen on")
+	quiet := flag.Bool("quiet", false, "log nothing but errors")
+	flag.Parse()
+	level := slog.LevelInfo
+	if *quiet {
+		level = slog.LevelError
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *listen, log); err != nil {
+		fmt.Fprintln(os.Stderr, "peer:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, listen string, log *slog.Logger) error {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	a := newApp(log)
+	srv := &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	log.Info("listening", "addr", l.Addr().String())
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	late, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	l.Close()
+	err = a.ep.Drain(late)
+	if e := srv.Shutdown(late); err == nil {
+		err = e
+	}
+	if e := <-served; err == nil && !errors.Is(e, http.ErrServerClosed) && !errors.Is(e, net.ErrClosed) {
+		err = e
+	}
+	return err
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+)
+
+// line is one line of a transcript.
+type line struct {
+	Seq       int
+	T         int
+	Client    string
+	Dir       string
+	Kind      string
+	Raw       string
+	Hex       string
+	Len       int
+	Truncated bool
+	Fragments []string `json:"text_fragments"`
+	Protocols []string
+	Code      int
+	Reason    string
+	Clean     bool
+	Status    int
+	Headers   map[string]string
+	Body      string
+	Method    string
+	Path      string
+}
+
+func readTranscript(t *testing.T, path string) []line {
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var lines []line
+	in := bufio.NewScanner(f)
+	in.Buffer(nil, 64<<20)
+	for in.Scan() {
+		var l line
+		if err := json.Unmarshal(in.Bytes(), &l); err != nil {
+			t.Fatal(err)
+		}
+		if l.Truncated && l.Dir != "note" {
+			const tail = `"}]`
+			l.Raw += strings.Repeat("x", l.Len-len(l.Raw)-len(tail)) + tail
+		}
+		lines = append(lines, l)
+	}
+	if err := in.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// TestTranscripts replays the recordings. HUB_TRANSCRIPTS names a folder of others.
+func TestTranscripts(t *testing.T) {
+	dir := os.Getenv("HUB_TRANSCRIPTS")
+	if dir == "" {
+		dir = "../testdata/transcripts"
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts in %s: %v", dir, err)
+	}
+	sort.SliceStable(files, func(i, j int) bool { return timed(files[i]) && !timed(files[j]) }) // the long ones first
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".jsonl")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			replay(t, name, readTranscript(t, file))
+		})
+	}
+}
+
+func newServer(t *testing.T) *httptest.Server {
+	a := newApp(slog.New(slog.DiscardHandler))
+	srv := httptest.NewServer(a)
+	t.Cleanup(func() {
+		if err := a.ep.Drain(t.Context()); err != nil && t.Context().Err() == nil {
+			t.Error("drain:", err)
+		}
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return srv
+}
+
+// timed reports whether the pauses of a recording are part of what it shows.
+func timed(name string) bool {
+	return strings.Contains(name, "idle") || strings.Contains(name, "presence")
+}
+
+// player replays one transcript.
+type player struct {
+	t       *testing.T
+	name    string
+	url     string
+	sockets map[string]*socket
+	polls   map[string]*poller
+	known   map[string]bool // clients that the file connects
+	timed   bool            // pauses are part of the scenario
+	at      line
+}
+
+func replay(t *testing.T, name string, lines []line) {
+	p := &player{
+		t: t, name: name, url: newServer(t).URL, timed: timed(name),
+		sockets: make(map[string]*socket), polls: make(map[string]*poller), known: make(map[string]bool),
+	}
+	lines = ours(name, lines)
+	for _, l := range lines {
+		if l.Kind == "ws_connect" || l.Kind == "http_req" {
+			p.known[l.Client] = true
+		}
+	}
+	start := time.Now()
+	for i, l := range lines {
+		p.at = l
+		if p.timed && l.Dir != "s2c" {
+			time.Sleep(time.Until(start.Add(time.Duration(l.T) * time.Millisecond)))
+		}
+		switch {
+		case l.Kind == "server_action":
+			p.serverAction(l)
+		case l.Kind == "client_error":
+			p.sockets[l.Client].giveUp()
+		case l.Dir == "note" || !p.known[l.Client]:
+		case l.Kind == "http_req" || l.Kind == "http_res":
+			p.http(l)
+		case l.Dir == "c2s":
+			p.send(l)
+		default:
+			p.receive(l, lines[i:])
+		}
+	}
+	for _, s := range p.sockets {
+		s.quiet()
+	}
+	for _, s := range p.polls {
+		s.finish()
+	}
+}
+
+func (p *player) fail(format string, args ...any) {
+	p.t.Helper()
+	p.t.Fatalf("seq %d, client %s: %s", p.at.Seq, p.at.Client, fmt.Sprintf(format, args...))
+}
+
+// ours changes a recording where we differ from Phoenix on purpose, as listed at the end of the
+// recordings' own README.
+func ours(name string, lines []line) []line {
+	switch {
+	case strings.HasSuffix(name, "slow_join_blocks_socket"):
+		return lastReplyLast(lines)
+	case strings.HasSuffix(name, "_binary"):
+		return binaryReachesOthers(lines)
+	case strings.HasSuffix(name, "_bad_frames"):
+		return lastKeyCounts(lines)
+	}
+	return lines
+}
+
+// lastReplyLast: a slow join holds up its own topic alone, so its reply comes behind those
+// to what was sent after it.
+func lastReplyLast(lines []line) []line {
+	var out []line
+	var slow []line
+	for _, l := range lines {
+		if l.Dir == "s2c" && strings.Contains(l.Raw, "room:slow") {
+			slow = append(slow, l)
+			continue
+		}
+		if l.Dir == "c2s" && l.Kind == "close" {
+			out = append(out, slow...)
+			slow = nil
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// binaryReachesOthers: a binary broadcast that a V1 client cannot get neither crashes its
+// sender nor is lost for others. And an empty join_ref means null, so that its push is answered.
+func binaryReachesOthers(lines []line) []line {
+	out := make([]line, 0, len(lines))
+	v1 := ""
+	for i, l := range lines {
+		if l.Kind == "ws_connect" && strings.Contains(l.Raw, "vsn=1.") {
+			v1 = l.Client
+		}
+		if v1 != "" && l.Dir == "s2c" && l.Client != v1 && strings.Contains(l.Raw, `"phx_error"`) && lines[i-1].Kind == "binary" && strings.HasPrefix(lines[i-1].Hex, "02") {
+			l.Raw = `["1","12","room:b","phx_reply",{"response":{},"status":"ok"}]`
+		}
+		out = append(out, l)
+		if l.Dir == "c2s" && strings.HasPrefix(l.Hex, "00000106083") && l.Kind == "binary" {
+			reply := l
+			reply.Dir, reply.Hex = "s2c", "0101010602313"+l.Hex[11:12]+"726f6f6d3a626f6b"+l.Hex[len("000001060837726f6f6d3a6262696e5f6563686f"):]
+			out = append(out, reply)
+		}
+	}
+	return out
+}
+
+// lastKeyCounts: of a key that comes twice, the last value counts.
+func lastKeyCounts(lines []line) []line {
+	for i, l := range lines {
+		if l.Dir == "s2c" && i > 0 && strings.Contains(lines[i-1].Raw, `{"a":1,"a":2}`) {
+			lines[i].Raw = strings.Replace(l.Raw, `{"a":1}`, `{"a":2}`, 1)
+		}
+	}
+	return lines
+}
