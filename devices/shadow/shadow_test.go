@@ -294,7 +294,7 @@ func TestReportsCostFewWrites(t *testing.T) {
 			w.report("lamp", `{"brightness":`+string(rune('1'+i%9))+`,"transitioning":true}`)
 			time.Sleep(200 * time.Millisecond)
 		}
-		if n := w.store.(*Memory).writes; n != 0 {
+		if n := w.store.(*Memory).written(); n != 0 {
 			t.Errorf("interim reports: %d writes, want 0", n)
 		}
 		for i := range 50 {
@@ -302,7 +302,7 @@ func TestReportsCostFewWrites(t *testing.T) {
 			time.Sleep(2 * time.Millisecond)
 		}
 		time.Sleep(time.Second)
-		if n := w.store.(*Memory).writes; n > 4 {
+		if n := w.store.(*Memory).written(); n > 4 {
 			t.Errorf("50 reports in 100 ms: %d writes, want at most 4", n)
 		}
 	})

@@ -64,6 +64,13 @@ type Memory struct {
 	writes int
 }
 
+// written is the number of batches.
+func (m *Memory) written() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.writes
+}
+
 // ShadowStart counts.
 func (m *Memory) ShadowStart(context.Context) (int64, error) {
 	m.mu.Lock()

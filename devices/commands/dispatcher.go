@@ -1,0 +1,249 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"devicehub/devices"
+	"devicehub/devices/internal/deadline"
+	"devicehub/devices/internal/outbox"
+	"devicehub/devices/shadow"
+)
+
+// Liveness knows who is there; liveness.Tracker is one.
+type Liveness interface {
+	Status(id devices.ID) devices.Status
+	CommandAnswered(id devices.ID, epoch int64)
+	CommandUnanswered(id devices.ID, epoch int64)
+}
+
+// Config is what a Dispatcher is made of. All but Feed, Audit, Logger and Now
+// is required.
+type Config struct {
+	Store    Store
+	Registry *devices.Registry
+	Shadows  *shadow.Shadows
+	Liveness Liveness
+	Feed     devices.Feed    // is told "command_status" and "state" events
+	Audit    devices.Auditor // is told who commanded what
+	Logger   *slog.Logger
+	Now      func() time.Time // time.Now unless set
+}
+
+// Dispatcher holds the commands that are under way. Safe for concurrent use.
+type Dispatcher struct {
+	cfg Config
+	now func() time.Time
+	log *slog.Logger
+
+	seed   maphash.Seed
+	shards [64]shard
+	due    *deadline.Queue[devices.ID]
+	writes writer
+	stats  stats
+}
+
+type shard struct {
+	mu  sync.Mutex
+	m   map[devices.ID]*device
+	out outbox.Outbox
+}
+
+// device is what is under way to one device. Guarded by its shard.
+type device struct {
+	id     devices.ID
+	link   *link
+	boot   string
+	open   []*command // in the order of their issue
+	recent []*command // the last that ended
+
+	last        *command // the last that was sent
+	sends       [maxSends]time.Time
+	sendN       int
+	pumping     bool
+	pumpAgain   bool
+	reconcileAt time.Time // when to look whether the desired state is reached
+	reconciled  time.Time
+	rate        *rate.Limiter
+}
+
+// link is the way to a device.
+type link struct {
+	epoch     int64
+	transport string
+	window    int
+	send      func(Envelope) bool
+	stuck     time.Time // it took nothing; not before then again
+}
+
+const maxRecent = 32 // as many ids as a device keeps
+
+// New loads the commands that were under way. Those that may run once and were
+// sent end as timed_out; the rest is asked for again when the device is back.
+func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
+	d := &Dispatcher{cfg: cfg, now: cfg.Now, log: cfg.Logger, seed: maphash.MakeSeed(), due: deadline.New[devices.ID]()}
+	if d.now == nil {
+		d.now = time.Now
+	}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	for i := range d.shards {
+		d.shards[i].m = map[devices.ID]*device{}
+	}
+	d.writes.init(cfg.Store)
+	rows, err := cfg.Store.OpenCommands(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load commands: %w", err)
+	}
+	if err := d.restore(rows); err != nil {
+		return nil, err
+	}
+	cfg.Registry.Watch(d.changed)
+	cfg.Shadows.Watch(d.patched)
+	return d, nil
+}
+
+// Run sends, waits and writes until ctx ends; then it writes what is left.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { d.due.Run(ctx, d.now, d.tick) })
+	wg.Go(func() { d.writes.run(ctx, d) })
+	wg.Wait()
+	return nil
+}
+
+func (d *Dispatcher) shard(id devices.ID) *shard {
+	return &d.shards[maphash.String(d.seed, string(id))%uint64(len(d.shards))]
+}
+
+// with runs f on the device under its lock, then tells what f decided. The
+// device is made if need be.
+func (d *Dispatcher) with(id devices.ID, f func(dev *device, now time.Time)) {
+	sh := d.shard(id)
+	sh.mu.Lock()
+	dev := sh.m[id]
+	if dev == nil {
+		dev = &device{id: id, rate: rate.NewLimiter(60, 120)}
+		sh.m[id] = dev
+	}
+	f(dev, d.now())
+	d.schedule(dev)
+	dev.tidy()
+	sh.mu.Unlock()
+	d.flush(sh)
+}
+
+func (d *Dispatcher) flush(sh *shard) {
+	if d.cfg.Feed != nil {
+		sh.out.Flush(d.cfg.Feed)
+	}
+}
+
+// tidy moves what has ended out of the way.
+func (dev *device) tidy() {
+	dev.open = slices.DeleteFunc(dev.open, func(c *command) bool {
+		if c.final {
+			dev.recent = append(dev.recent, c)
+		}
+		return c.final
+	})
+	if over := len(dev.recent) - maxRecent; over > 0 {
+		dev.recent = slices.Clone(dev.recent[over:])
+	}
+}
+
+func (dev *device) find(cmdID string) *command {
+	for _, c := range dev.open {
+		if c.rec.CmdID == cmdID {
+			return c
+		}
+	}
+	for _, c := range dev.recent {
+		if c.rec.CmdID == cmdID {
+			return c
+		}
+	}
+	return nil
+}
+
+// move brings a command to a status and tells everybody.
+func (d *Dispatcher) move(c *command, to Status, now time.Time) {
+	c.rec.Status, c.rec.At = to, now.UnixMilli()
+	switch to {
+	case Refused, Cancelled, Superseded, Rejected, Failed, Confirmed, Expired, LateDone:
+		c.final = true
+	case Done:
+		c.final = !c.observable()
+	}
+	d.tell(c, now)
+	if rec, ok := d.cfg.Registry.Get(c.rec.Device); ok && !c.system {
+		switch to {
+		case Refused, Cancelled, Superseded, Rejected, Failed, Expired, TimedOut:
+			// What came to nothing is no longer wanted; under desired_wins a
+			// wish that may have arrived stands.
+			if to != TimedOut || rec.ShadowPolicy != devices.DesiredWins {
+				d.cfg.Shadows.Unwant(rec, c.rec.CmdID)
+			}
+		}
+	}
+}
+
+// end makes the present status final.
+func (d *Dispatcher) end(c *command, code string, now time.Time) {
+	c.rec.Code, c.rec.At, c.final = code, now.UnixMilli(), true
+	d.tell(c, now)
+}
+
+// tell publishes the command's status, and has it written.
+func (d *Dispatcher) tell(c *command, _ time.Time) {
+	d.stats.count(c)
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+	if c.stored {
+		d.writes.mark(c)
+	} else {
+		c.moved = true
+	}
+	rec, ok := d.cfg.Registry.Get(c.rec.Device)
+	if ok && d.cfg.Feed != nil {
+		d.shard(rec.ID).out.Put(devices.Event{Device: rec.ID, Kinds: rec.ControlTopicKinds(), Name: "command_status", Payload: c.rec})
+	}
+}
+
+// changed forgets what was under way to a deleted device.
+func (d *Dispatcher) changed(c devices.Change) {
+	if c.After != nil {
+		return
+	}
+	sh := d.shard(c.ID())
+	sh.mu.Lock()
+	dev := sh.m[c.ID()]
+	delete(sh.m, c.ID())
+	if dev != nil {
+		for _, cmd := range dev.open {
+			cmd.final = true
+			if cmd.changed != nil {
+				close(cmd.changed)
+				cmd.changed = nil
+			}
+			d.writes.forget(cmd)
+		}
+	}
+	sh.mu.Unlock()
+	d.due.Remove(c.ID())
+}
+
+// patched looks soon whether a device has its desired state.
+func (d *Dispatcher) patched(id devices.ID) {
+	d.with(id, func(dev *device, now time.Time) { dev.reconcileAt = now })
+}

@@ -1,0 +1,194 @@
+package commands
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/lights"
+)
+
+// Row is a stored command.
+type Row struct {
+	Device   devices.ID
+	CmdID    string
+	IssuedAt int64
+	Final    bool
+	Body     []byte // JSON
+}
+
+// Store keeps commands. Every call is durable, and all or nothing, when it
+// returns nil.
+type Store interface {
+	// SaveCommands adds rows, or replaces those of the same device and id.
+	// Devices that are no longer registered are left out.
+	SaveCommands(ctx context.Context, rows []Row) error
+	// OpenCommands returns the rows that are not final, the oldest first.
+	OpenCommands(ctx context.Context) ([]Row, error)
+	Command(ctx context.Context, id devices.ID, cmdID string) (row Row, ok bool, err error)
+	// CommandHistory returns up to limit rows of a device, by descending
+	// (IssuedAt, CmdID), those below the given pair (0, "": all).
+	CommandHistory(ctx context.Context, id devices.ID, issuedAt int64, cmdID string, limit int) ([]Row, error)
+	// PruneCommands removes final rows from before at, and of each device all
+	// final ones but the newest keep.
+	PruneCommands(ctx context.Context, at int64, keep int) error
+}
+
+// body is what is stored of a command.
+type body struct {
+	Record
+	Want   lights.Fields  `json:"want,omitempty"`
+	Hash   string         `json:"hash,omitempty"`
+	Refuse *devices.Error `json:"refuse,omitempty"`
+	System bool           `json:"system,omitempty"`
+}
+
+func (c *command) row() (Row, error) {
+	b, err := json.Marshal(body{c.rec, c.want, c.hash, c.refuse, c.system})
+	if err != nil {
+		return Row{}, fmt.Errorf("command %s: %w", c.rec.CmdID, err)
+	}
+	return Row{c.rec.Device, c.rec.CmdID, c.rec.IssuedAt, c.final, b}, nil
+}
+
+// record reads what people see of a stored command.
+func (r Row) record() (Record, error) {
+	var b body
+	if err := json.Unmarshal(r.Body, &b); err != nil {
+		return Record{}, fmt.Errorf("command %s of %s: %w", r.CmdID, r.Device, err)
+	}
+	return b.Record, nil
+}
+
+// command makes a stored command one in memory, as of now.
+func (r Row) command(now time.Time) (*command, error) {
+	var b body
+	if err := json.Unmarshal(r.Body, &b); err != nil {
+		return nil, fmt.Errorf("command %s of %s: %w", r.CmdID, r.Device, err)
+	}
+	at := func(ms int64) time.Time { return now.Add(time.Duration(ms-now.UnixMilli()) * time.Millisecond) }
+	c := &command{rec: b.Record, want: b.Want, group: b.Want.Groups(), hash: b.Hash, refuse: b.Refuse, system: b.System,
+		final: r.Final, stored: true, durable: make(chan struct{}), issuedAt: at(b.IssuedAt), expires: at(b.ExpiresAt)}
+	close(c.durable)
+	c.deadlines()
+	return c, nil
+}
+
+// restore takes over what was under way before this start.
+func (d *Dispatcher) restore(rows []Row) error {
+	now := d.now()
+	for _, row := range rows {
+		if _, ok := d.cfg.Registry.Get(row.Device); !ok {
+			continue
+		}
+		c, err := row.command(now)
+		if err != nil {
+			return err
+		}
+		d.with(row.Device, func(dev *device, now time.Time) {
+			dev.open = append(dev.open, c)
+			switch c.rec.Status {
+			case Sent, Acked, Done:
+				c.sentAt = now // when it was is not known any more
+				if c.op().Momentary() {
+					// It is not sent again, and its answer may be lost: timed out, once Run runs.
+					c.tries, c.ackDue, c.confirmBy = maxAttempts, now, now
+					return
+				}
+				// What it answered since may be lost: ask again when it is back.
+				c.ask = true
+			}
+		})
+	}
+	return nil
+}
+
+// Memory is a Store that forgets everything with the process.
+type Memory struct {
+	mu   sync.Mutex
+	rows map[devices.ID]map[string]Row
+}
+
+// SaveCommands keeps rows.
+func (m *Memory) SaveCommands(_ context.Context, rows []Row) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.rows == nil {
+		m.rows = map[devices.ID]map[string]Row{}
+	}
+	for _, r := range rows {
+		if m.rows[r.Device] == nil {
+			m.rows[r.Device] = map[string]Row{}
+		}
+		m.rows[r.Device][r.CmdID] = r
+	}
+	return nil
+}
+
+// OpenCommands returns what is not final.
+func (m *Memory) OpenCommands(context.Context) ([]Row, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var rows []Row
+	for _, cs := range m.rows {
+		for _, r := range cs {
+			if !r.Final {
+				rows = append(rows, r)
+			}
+		}
+	}
+	slices.SortFunc(rows, older)
+	return rows, nil
+}
+
+func older(a, b Row) int {
+	return cmp.Or(cmp.Compare(a.IssuedAt, b.IssuedAt), cmp.Compare(a.CmdID, b.CmdID))
+}
+
+// Command returns one row.
+func (m *Memory) Command(_ context.Context, id devices.ID, cmdID string) (Row, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.rows[id][cmdID]
+	return r, ok, nil
+}
+
+// CommandHistory returns rows of a device, the newest first.
+func (m *Memory) CommandHistory(_ context.Context, id devices.ID, issuedAt int64, cmdID string, limit int) ([]Row, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var rows []Row
+	for _, r := range m.rows[id] {
+		if issuedAt == 0 || older(r, Row{IssuedAt: issuedAt, CmdID: cmdID}) < 0 {
+			rows = append(rows, r)
+		}
+	}
+	slices.SortFunc(rows, func(a, b Row) int { return older(b, a) })
+	return rows[:min(limit, len(rows))], nil
+}
+
+// PruneCommands drops old final rows.
+func (m *Memory) PruneCommands(_ context.Context, at int64, keep int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, cs := range m.rows {
+		var final []Row
+		for _, r := range cs {
+			if r.Final {
+				final = append(final, r)
+			}
+		}
+		slices.SortFunc(final, func(a, b Row) int { return older(b, a) })
+		for i, r := range final {
+			if i >= keep || r.IssuedAt < at {
+				delete(cs, r.CmdID)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package commands
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"devicehub/devices"
+)
+
+const (
+	writeAfter  = 40 * time.Millisecond // transitions wait this long for company
+	pruneEvery  = time.Hour
+	historyFor  = 90 * 24 * time.Hour
+	historyKeep = 1000 // of one device
+)
+
+// writer brings commands to the disk: new ones at once, in groups of what came
+// while the last group was written; transitions behind. What waits is bounded by
+// what the dispatcher has open: while the disk fails, no command is made.
+type writer struct {
+	store Store
+	wake  chan struct{}
+	done  chan struct{} // closed when nothing is written any more
+
+	mu     sync.Mutex
+	fresh  []*command
+	behind map[*command]struct{}
+}
+
+func (w *writer) init(store Store) {
+	w.store, w.wake, w.done, w.behind = store, make(chan struct{}, 1), make(chan struct{}), map[*command]struct{}{}
+}
+
+func (w *writer) create(c *command) {
+	w.mu.Lock()
+	w.fresh = append(w.fresh, c)
+	w.mu.Unlock()
+	w.kick()
+}
+
+func (w *writer) mark(c *command) {
+	w.mu.Lock()
+	first := len(w.behind) == 0
+	w.behind[c] = struct{}{}
+	w.mu.Unlock()
+	if first {
+		w.kick()
+	}
+}
+
+func (w *writer) forget(c *command) {
+	w.mu.Lock()
+	delete(w.behind, c)
+	w.mu.Unlock()
+}
+
+func (w *writer) kick() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *writer) run(ctx context.Context, d *Dispatcher) {
+	defer close(w.done)
+	behind, prune := time.NewTimer(time.Hour), time.NewTimer(5*time.Minute)
+	defer behind.Stop()
+	defer prune.Stop()
+	waiting := false
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			w.flush(last, d)
+			return
+		case <-w.wake:
+			w.mu.Lock()
+			fresh := len(w.fresh) > 0
+			w.mu.Unlock()
+			if !fresh {
+				if !waiting {
+					waiting = true
+					behind.Reset(writeAfter)
+				}
+				continue
+			}
+		case <-behind.C:
+		case <-prune.C:
+			prune.Reset(pruneEvery)
+			if err := w.store.PruneCommands(ctx, d.now().Add(-historyFor).UnixMilli(), historyKeep); err != nil && ctx.Err() == nil {
+				d.log.Error("commands not pruned", "err", err)
+			}
+			continue
+		}
+		waiting = false
+		if !w.flush(ctx, d) && ctx.Err() == nil {
+			waiting = true
+			behind.Reset(time.Second)
+		}
+	}
+}
+
+// flush writes all that waits in one transaction. New commands that cannot be
+// written are refused; transitions wait on.
+func (w *writer) flush(ctx context.Context, d *Dispatcher) (ok bool) {
+	w.mu.Lock()
+	fresh, behind := w.fresh, w.behind
+	w.fresh, w.behind = nil, map[*command]struct{}{}
+	w.mu.Unlock()
+	if len(fresh)+len(behind) == 0 {
+		return true
+	}
+	rows := make([]Row, 0, len(fresh)+len(behind))
+	add := func(c *command) {
+		sh := d.shard(c.rec.Device)
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		c.moved = false
+		if row, err := c.row(); err == nil {
+			rows = append(rows, row)
+		} else {
+			d.log.Error("command not written", "device", c.rec.Device, "err", err)
+		}
+	}
+	for c := range behind {
+		add(c)
+	}
+	for _, c := range fresh {
+		add(c)
+	}
+	err := w.store.SaveCommands(ctx, rows)
+	if err != nil {
+		d.log.Error("commands not written", "err", err)
+		w.mu.Lock()
+		for c := range behind {
+			w.behind[c] = struct{}{}
+		}
+		w.mu.Unlock()
+	}
+	for _, c := range fresh {
+		d.settle(c, err)
+	}
+	return err == nil
+}
+
+// settle lets a new command that is on disk go, and refuses one that is not.
+func (d *Dispatcher) settle(c *command, err error) {
+	d.with(c.rec.Device, func(_ *device, now time.Time) {
+		if err != nil {
+			c.refuse = devices.Refuse(devices.CodePlatformUnavailable, "the command could not be kept").After(time.Second)
+			c.rec.Code = string(devices.CodePlatformUnavailable)
+			if !c.final {
+				d.move(c, Refused, now)
+			}
+			return
+		}
+		c.stored = true
+		if c.moved {
+			d.writes.mark(c)
+		}
+	})
+	if err == nil {
+		d.pump(c.rec.Device)
+	}
+	close(c.durable)
+}
