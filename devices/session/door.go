@@ -1,0 +1,284 @@
+package session
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"devicehub/devices"
+	"devicehub/devices/commands"
+	"devicehub/devices/identity"
+	"devicehub/devices/liveness"
+	"devicehub/devices/readings"
+)
+
+// Readings takes in what devices measure; [readings.Ingest] is one.
+type Readings interface {
+	Submit(src readings.Source, b readings.Batch, done func(readings.Result, error))
+	AckThrough(id devices.ID) []readings.BootAck
+}
+
+// Commands sends what people want to devices and hears what came of it;
+// [commands.Dispatcher] is one.
+type Commands interface {
+	Connected(id devices.ID, epoch int64, transport string, window int, send func(commands.Envelope) bool)
+	Disconnected(id devices.ID, epoch int64)
+	Pending(id devices.ID) []commands.Envelope
+	Answer(id devices.ID, epoch int64, payload []byte) error
+	Report(id devices.ID, epoch int64, payload []byte) (ver int64, err error)
+}
+
+// Shadows know what a light shall be; [shadow.Shadows] is one.
+type Shadows interface {
+	Delta(id devices.ID) map[string]any
+}
+
+// Liveness arbitrates connections; [liveness.Tracker] is one.
+type Liveness interface {
+	Open(id devices.ID, c liveness.Conn, end func(code devices.Code, reason string, byEpoch int64)) (epoch int64, err error)
+	SetBoot(id devices.ID, epoch int64, boot string)
+	Close(id devices.ID, epoch int64, reason string)
+	Heard(id devices.ID, epoch int64, what liveness.Heard)
+	Pong(id devices.ID, epoch int64, rtt time.Duration)
+	Sleep(id devices.ID, epoch int64, awakeAt int64)
+}
+
+// Identity judges tokens; [identity.Service] is one.
+type Identity interface {
+	Check(p identity.Principal) error
+	RefreshDevice(ctx context.Context, p identity.Principal) (identity.DeviceToken, error)
+	Used(p identity.Principal, boot string)
+}
+
+// Presence shows a device on the topic of one of its kinds for as long as
+// owner is not done.
+type Presence interface {
+	Track(owner Done, k devices.Kind, id devices.ID, meta map[string]any) error
+}
+
+// Done is anything that ends.
+type Done interface{ Done() <-chan struct{} }
+
+// Limits bound what one device may do.
+type Limits struct {
+	FrameBytes      int
+	ReadingsPerPush int
+	PushesInFlight  int
+	EventsPerSecond float64 // all transports together; a batch is one event
+	Burst           int
+}
+
+// Door lets devices in. Its fields are set before the first Open and not
+// changed after; only the limits may change, through SetLimits.
+type Door struct {
+	Registry *devices.Registry
+	Identity Identity
+	Readings Readings
+	Commands Commands
+	Shadows  Shadows
+	Liveness Liveness
+	Presence Presence
+	Node     string // this node's name, shown in presence
+	// Observe, if set, is told of every connection ("connect") and every event
+	// with the code it was refused with, "" when it was taken.
+	Observe func(transport, event string, code devices.Code)
+	Log     *slog.Logger
+
+	mu       sync.Mutex
+	limits   Limits
+	sessions map[devices.ID]map[*Session]struct{} // several for a moment, while one replaces another
+	rates    map[devices.ID]*rate.Limiter
+}
+
+// SetLimits sets the limits for sessions opened from now on, and the event
+// rate for all.
+func (d *Door) SetLimits(l Limits) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.limits = l
+	for _, r := range d.rates {
+		r.SetLimit(rate.Limit(l.EventsPerSecond))
+		r.SetBurst(l.Burst)
+	}
+}
+
+// Sessions is the number of open sessions.
+func (d *Door) Sessions() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, s := range d.sessions {
+		n += len(s)
+	}
+	return n
+}
+
+// Limits returns the limits in force.
+func (d *Door) Limits() Limits {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.limits
+}
+
+func (d *Door) observe(transport, event string, err error) {
+	if d.Observe == nil {
+		return
+	}
+	code := devices.CodeOf(err)
+	if err != nil && code == "" {
+		code = devices.CodePlatformUnavailable
+	}
+	d.Observe(transport, event, code)
+}
+
+// allow takes one event of the device's rate, or says when there is one.
+func (d *Door) allow(id devices.ID) error {
+	d.mu.Lock()
+	r := d.rates[id]
+	if r == nil {
+		if d.rates == nil {
+			d.rates = map[devices.ID]*rate.Limiter{}
+		}
+		r = rate.NewLimiter(rate.Limit(d.limits.EventsPerSecond), d.limits.Burst)
+		d.rates[id] = r
+	}
+	d.mu.Unlock()
+	if r.Allow() {
+		return nil
+	}
+	wait := time.Duration(float64(time.Second) / float64(r.Limit()))
+	return devices.Refuse(devices.CodeRateLimited, "too many events").After(max(wait, 20*time.Millisecond))
+}
+
+// admit returns the record of a device that may connect directly now.
+func (d *Door) admit(p identity.Principal, id devices.ID) (*devices.Device, error) {
+	if p.Kind != devices.ActorDevice || p.Name != string(id) {
+		return nil, devices.Refuse(devices.CodeForbidden, "the token is not this device's")
+	}
+	if err := d.Identity.Check(p); err != nil {
+		return nil, err
+	}
+	dev, ok := d.Registry.Get(id)
+	switch {
+	case !ok:
+		return nil, devices.Refuse(devices.CodeUnauthorized, "no such device")
+	case !dev.Enabled:
+		return nil, devices.Refuse(devices.CodeDeviceDisabled, "the device is disabled")
+	case dev.Via != devices.ViaDirect:
+		return nil, devices.Refuse(devices.CodeForbidden, "the device is connected through "+dev.Via)
+	}
+	return dev, nil
+}
+
+// Watch ends or corrects sessions whose device changed. It is a
+// [devices.Registry] watcher.
+func (d *Door) Watch(c devices.Change) {
+	for _, s := range d.of(c.ID()) {
+		switch {
+		case c.After == nil:
+			s.End(devices.CodeTokenRevoked, "the device was deleted")
+		case !c.After.Enabled:
+			s.End(devices.CodeDeviceDisabled, "the device is disabled")
+		case c.After.Via != devices.ViaDirect:
+			s.End(devices.CodeForbidden, "the device is connected through "+c.After.Via)
+		case configChanged(c.Before, c.After):
+			s.sendConfig(c.After)
+		}
+	}
+	if c.After == nil {
+		d.mu.Lock()
+		delete(d.rates, c.ID())
+		d.mu.Unlock()
+	}
+}
+
+// Recheck ends the sessions of the named devices, or of all, whose tokens are
+// no longer good.
+func (d *Door) Recheck(ids []devices.ID, all bool) {
+	if all {
+		d.mu.Lock()
+		ids = slices.Collect(maps.Keys(d.sessions))
+		d.mu.Unlock()
+	}
+	for _, id := range ids {
+		for _, s := range d.of(id) {
+			if err := d.Identity.Check(s.Principal()); err != nil {
+				s.endFor(err)
+			}
+		}
+	}
+}
+
+// Goodbye tells every connected device that the hub is going down; the
+// transports close the connections after it.
+func (d *Door) Goodbye() {
+	d.mu.Lock()
+	var list []*Session
+	for _, set := range d.sessions {
+		for s := range set {
+			list = append(list, s)
+		}
+	}
+	d.mu.Unlock()
+	for _, s := range list {
+		for _, k := range s.topics() {
+			s.link.Send(k, "disconnect", map[string]any{"code": "server_drain", "reason": "the hub is restarting"})
+		}
+	}
+}
+
+func (d *Door) of(id devices.ID) []*Session {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := make([]*Session, 0, len(d.sessions[id]))
+	for s := range d.sessions[id] {
+		list = append(list, s)
+	}
+	return list
+}
+
+// Run pings devices, warns of tokens that run out and ends the sessions of
+// those that did, until ctx is done.
+func (d *Door) Run(ctx context.Context) error {
+	const turns = 60 // each session is looked at once a minute, a sixtieth of them a second
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for n := uint32(0); ; n++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			for _, s := range d.turnOf(n%turns, turns) {
+				s.tend(now)
+			}
+		}
+	}
+}
+
+func (d *Door) turnOf(i, of uint32) []*Session {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []*Session
+	for _, set := range d.sessions {
+		for s := range set {
+			if s.turn%of == i {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
+// host is the address without its port.
+func host(addr string) string {
+	if ap, err := netip.ParseAddrPort(addr); err == nil {
+		return ap.Addr().Unmap().String()
+	}
+	return addr
+}
