@@ -92,6 +92,16 @@ func (c *Conn) Topics() []string {
 	return topics
 }
 
+// Socket returns the channel that is joined on a topic, or nil.
+func (c *Conn) Socket(topic string) *Socket {
+	if t := c.find(topic); t != nil {
+		if s := t.current(); s != nil && s.joined() {
+			return s
+		}
+	}
+	return nil
+}
+
 // Push sends an event on a topic that the client has joined. It reports false when it has not
 // or the connection has closed, and when the payload cannot be sent.
 func (c *Conn) Push(topic, event string, payload any) bool {

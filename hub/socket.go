@@ -74,6 +74,9 @@ func (s *Socket) Topic() string { return s.slot.topic }
 // Conn returns the connection.
 func (s *Socket) Conn() *Conn { return s.conn }
 
+// Channel returns the channel, for tests to look into. Its fields belong to its callbacks.
+func (s *Socket) Channel() Channel { return s.channel }
+
 // JoinRef returns the join_ref that tells this join from earlier and later ones of its topic
 // on this connection, or "".
 func (s *Socket) JoinRef() string { return s.jr.String() }
