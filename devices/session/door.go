@@ -30,13 +30,9 @@ type Commands interface {
 	Connected(id devices.ID, epoch int64, transport string, window int, send func(commands.Envelope) bool)
 	Disconnected(id devices.ID, epoch int64)
 	Pending(id devices.ID) []commands.Envelope
+	Delta(id devices.ID) map[string]any
 	Answer(id devices.ID, epoch int64, payload []byte) error
 	Report(id devices.ID, epoch int64, payload []byte) (ver int64, err error)
-}
-
-// Shadows know what a light shall be; [shadow.Shadows] is one.
-type Shadows interface {
-	Delta(id devices.ID) map[string]any
 }
 
 // Liveness arbitrates connections; [liveness.Tracker] is one.
@@ -81,7 +77,6 @@ type Door struct {
 	Identity Identity
 	Readings Readings
 	Commands Commands
-	Shadows  Shadows
 	Liveness Liveness
 	Presence Presence
 	Node     string // this node's name, shown in presence

@@ -330,7 +330,7 @@ func (s *Session) joinReply(dev *devices.Device, k devices.Kind, epoch int64) Jo
 		r.AckThrough = []readings.BootAck{}
 	}
 	if k == devices.KindLight && epoch != 0 {
-		r.Delta, r.Pending = s.door.Shadows.Delta(s.device), s.door.Commands.Pending(s.device)
+		r.Delta, r.Pending = s.door.Commands.Delta(s.device), s.door.Commands.Pending(s.device)
 	}
 	return r
 }
