@@ -42,7 +42,7 @@ type KeyInfo struct {
 	CreatedAt int64  `json:"created_at"`
 	RetiredAt int64  `json:"retired_at,omitempty"`
 	RevokedAt int64  `json:"revoked_at,omitempty"`
-	UntilAt   int64  `json:"until,omitempty"` // when a retired key stops verifying; absent when it never does
+	UntilAt   int64  `json:"used_until,omitempty"` // when a retired key stops verifying; absent when it never does
 }
 
 func newKey(kid string, now time.Time) (Key, error) {

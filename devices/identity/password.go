@@ -25,7 +25,7 @@ const (
 	hashSalt     = 16
 	hashKey      = 32
 	maxHashes    = 2
-	maxHashQueue = 64
+	maxHashQueue = 32
 
 	// Bounds of what a stored hash may ask for, lest a damaged store stop the hub.
 	maxHashTime   = 16

@@ -1,0 +1,251 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/identity"
+	"devicehub/devices/liveness"
+	"devicehub/devices/readings"
+	"devicehub/devices/shadow"
+)
+
+// Where sign-in is taken from without TLS.
+const (
+	InsecurePrivate = "private" // loopback and private addresses, the default
+	InsecureAny     = "any"
+)
+
+// Config is what an API needs beside its services.
+type Config struct {
+	Logger        *slog.Logger
+	Now           func() time.Time
+	Origins       Origins
+	PublicURL     string // the hub as browsers reach it; https makes the cookie Secure
+	InsecureLogin string // InsecurePrivate or InsecureAny
+	MaxBody       int64  // bytes of a request's body; default 65536
+	MetricsAccess string // who may read /metrics besides loopback: token (default), open, off
+	Bridges       []string
+	// Observe, if set, is told of every request that was answered, by its
+	// route's pattern.
+	Observe func(method, route string, status int, d time.Duration)
+}
+
+// Services are what the API translates for. Registry, Identity and Audit are
+// required; a route of a service that is nil answers platform_unavailable.
+type Services struct {
+	Registry *devices.Registry
+	Identity *identity.Service
+	Audit    devices.AuditLog
+
+	Door     Door
+	Readings Readings
+	Liveness Liveness
+	Shadows  Shadows
+	Commands Commands
+	// Search turns the query language of lists into a test that a device passes
+	// or not; its error is invalid.
+	Search func(q string) (func(*devices.Device) bool, error)
+	Trace  *Tracer
+	Adopt  Adopter
+
+	// Nodes, Bridges and Sinks list what the operator sees of each.
+	Nodes, Bridges, Sinks func(ctx context.Context) (any, error)
+	// Backup writes everything the hub keeps, consistent while it runs.
+	Backup func(ctx context.Context, w io.Writer, withoutKeys bool) error
+	// Ready tells what the hub still waits for.
+	Ready   func(ctx context.Context) []Check
+	Metrics http.Handler
+}
+
+// Door takes in what a device sends; session.Door is one.
+type Door interface {
+	Post(p identity.Principal, id devices.ID, body []byte, reply func(any, error))
+}
+
+// Readings are questions about what was measured; readings.Ingest is one.
+type Readings interface {
+	Latest(id devices.ID) map[string]readings.Latest
+	Series(ctx context.Context, q readings.SeriesQuery) (readings.Chart, error)
+	Across(ctx context.Context, q readings.AcrossQuery) (readings.Chart, error)
+	Export(ctx context.Context, w io.Writer, q readings.ExportQuery) error
+	Gaps(id devices.ID) []readings.Gap
+	ClockOffsetMS(id devices.ID) (int64, bool)
+	Forget(ctx context.Context, id devices.ID) error
+	Clock() readings.ClockState
+	AcceptClock(ctx context.Context) error
+}
+
+// Liveness says who is there; liveness.Tracker is one.
+type Liveness interface {
+	Status(id devices.ID) devices.Status
+	LastSeen(id devices.ID) int64
+	History(ctx context.Context, id devices.ID, limit int, cursor string) ([]liveness.Transition, string, error)
+}
+
+// Shadows keep desired and reported states; shadow.Shadows is one.
+type Shadows interface {
+	Doc(id devices.ID) (shadow.Doc, bool)
+	Patch(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, r shadow.PatchRequest) (shadow.Doc, error)
+}
+
+// Check is one thing that readiness waits for.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// API is the handler of /api, /healthz, /readyz and /metrics.
+type API struct {
+	cfg    Config
+	s      Services
+	now    func() time.Time
+	mux    *http.ServeMux
+	routes []route
+	lists  deviceLists
+	body   atomic.Int64
+}
+
+// New returns the API. It starts nothing.
+func New(cfg Config, s Services) *API {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Origins.PublicURL == "" {
+		cfg.Origins.PublicURL = cfg.PublicURL
+	}
+	a := &API{cfg: cfg, s: s, now: cfg.Now, mux: http.NewServeMux(), routes: routes()}
+	a.SetMaxBody(cfg.MaxBody)
+	for i := range a.routes {
+		r := &a.routes[i]
+		a.mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) { a.serve(w, req, r) })
+	}
+	a.mux.HandleFunc("/", a.unknown)
+	return a
+}
+
+// SetMaxBody changes how large a request's body may be; 0 means 65536.
+func (a *API) SetMaxBody(bytes int64) {
+	if bytes <= 0 {
+		bytes = 65536
+	}
+	a.body.Store(bytes)
+}
+
+func (a *API) bodyLimit(r *route) int64 { return max(a.body.Load(), r.bodyLimit) }
+
+// ServeHTTP serves one request, whatever happens.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	Headers(http.HandlerFunc(a.guarded)).ServeHTTP(w, r)
+}
+
+func (a *API) guarded(w http.ResponseWriter, r *http.Request) {
+	start := a.now()
+	rec := &recorder{ResponseWriter: w}
+	_, pattern := a.mux.Handler(r)
+	_, route, _ := strings.Cut(pattern, " ")
+	if route == "" {
+		route = "unknown"
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			a.cfg.Logger.Error("request crashed", "method", r.Method, "route", route, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			if rec.status != 0 { // too late for an answer: the client sees the stream break
+				panic(http.ErrAbortHandler)
+			}
+			writeJSON(rec, http.StatusServiceUnavailable, devices.Refuse(devices.CodePlatformUnavailable, "the hub could not do this; it is not your fault"))
+		}
+		if a.cfg.Observe != nil {
+			a.cfg.Observe(r.Method, route, rec.status, a.now().Sub(start))
+		}
+	}()
+	if !a.cfg.Origins.OK(r) {
+		a.fail(rec, r, route, devices.Refuse(devices.CodeForbidden, "this origin may not call the hub"))
+		return
+	}
+	a.mux.ServeHTTP(rec, r)
+}
+
+// serve runs one route.
+func (a *API) serve(w http.ResponseWriter, req *http.Request, r *route) {
+	c := &call{Request: req, api: a, w: w, route: r}
+	err := c.identify()
+	if err != nil && !r.open {
+		c.fail(err)
+		return
+	}
+	if err := r.checkQuery(req); err != nil {
+		c.fail(err)
+		return
+	}
+	ans, err := r.handle(c)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.write(ans)
+}
+
+// unknown answers for paths that no route has, and methods that a path has not.
+func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, m := range []string{"GET", "POST", "PATCH", "DELETE"} {
+		if m == r.Method {
+			continue
+		}
+		probe := r.Clone(r.Context())
+		probe.Method = m
+		if _, pattern := a.mux.Handler(probe); pattern != "/" {
+			allowed = append(allowed, m)
+		}
+	}
+	if len(allowed) > 0 {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		writeJSON(w, http.StatusMethodNotAllowed, devices.Invalid("method", strings.Join(allowed, ", ")))
+		return
+	}
+	a.fail(w, r, "unknown", devices.NotFound("route"))
+}
+
+// unavailable is the answer of a route whose service is not there.
+func unavailable(what string) (answer, error) {
+	return answer{}, devices.Refuse(devices.CodePlatformUnavailable, "this hub has no "+what)
+}
+
+// recorder remembers the status.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 && status >= 200 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -1,0 +1,149 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"devicehub/devices"
+	"devicehub/devices/commands"
+)
+
+// Commands bring what people want to devices; commands.Dispatcher is one.
+type Commands interface {
+	Issue(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, r commands.Request) (commands.Receipt, error)
+	Cancel(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, cmdID string) (commands.Record, error)
+	Get(ctx context.Context, a devices.Actor, id devices.ID, cmdID string) (commands.Record, error)
+	History(ctx context.Context, a devices.Actor, id devices.ID, limit int, cursor string) ([]commands.Record, string, error)
+	// Wait returns the record once the command is done or confirmed, as until
+	// says, or can no longer become it.
+	Wait(ctx context.Context, id devices.ID, cmdID, until string) (commands.Record, error)
+}
+
+const (
+	defaultWait = 10 * time.Second
+	maxWait     = 60 * time.Second
+)
+
+func (c *call) issueCommand() (answer, error) {
+	d, err := c.seen()
+	if err != nil {
+		return answer{}, err
+	}
+	if c.api.s.Commands == nil {
+		return unavailable("commands")
+	}
+	until := c.query("wait")
+	if until != "" && until != "done" && until != "confirmed" {
+		return answer{}, devices.Invalid("wait", "done or confirmed")
+	}
+	ms, err := c.number("timeout_ms", int(defaultWait.Milliseconds()), 1, int(maxWait.Milliseconds()))
+	if err != nil {
+		return answer{}, err
+	}
+	var r commands.Request
+	if err := c.body(&r); err != nil {
+		return answer{}, err
+	}
+	if key := c.Header.Get("Idempotency-Key"); key != "" && r.CmdID == "" {
+		if r.CmdID, err = c.commandID(d.ID, key); err != nil {
+			return answer{}, err
+		}
+	}
+	rc, err := c.api.s.Commands.Issue(c.Context(), c.actor, c.origin, d.ID, r)
+	if err != nil {
+		return answer{}, err
+	}
+	if until == "" {
+		return answer{202, rc}, nil
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), time.Duration(ms)*time.Millisecond)
+	defer cancel()
+	rec, err := c.api.s.Commands.Wait(ctx, d.ID, rc.CmdID, until)
+	if c.Context().Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
+		return answer{}, devices.Refuse(devices.CodeTimeout, "the command is still under way").With("cmd_id", rc.CmdID)
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(rec)
+}
+
+// seen returns the device named by the path if the caller may know of it: one
+// may command without reading. Whether they may command, the service decides.
+func (c *call) seen() (*devices.Device, error) {
+	if c.actor.Rights&(devices.RightRead|devices.RightCommand) == 0 {
+		return nil, devices.Refuse(devices.CodeForbidden, "not allowed")
+	}
+	d, found := c.api.s.Registry.Get(devices.ID(c.PathValue("id")))
+	if !found || !c.actor.May(devices.RightRead, d) && !c.actor.May(devices.RightCommand, d) {
+		return nil, devices.NotFound("device")
+	}
+	return d, nil
+}
+
+// commandID makes the caller's key for a request a command id: the same key
+// from the same caller for the same device is the same command. A key that has
+// the form of a command id is one.
+func (c *call) commandID(id devices.ID, key string) (string, error) {
+	if len(key) > devices.MaxText {
+		return "", devices.Invalid("Idempotency-Key", "at most 255 bytes")
+	}
+	if u, err := ulid.ParseStrict(key); err == nil {
+		return u.String(), nil
+	}
+	h := sha256.Sum256([]byte(c.actor.String() + "\x00" + string(id) + "\x00" + key))
+	return ulid.ULID(h[:16]).String(), nil
+}
+
+func (c *call) commands() (answer, error) {
+	d, err := c.device(devices.RightRead)
+	if err != nil {
+		return answer{}, err
+	}
+	if c.api.s.Commands == nil {
+		return unavailable("commands")
+	}
+	limit, at, err := c.page("commands")
+	if err != nil {
+		return answer{}, err
+	}
+	list, next, err := c.api.s.Commands.History(c.Context(), c.actor, d.ID, limit, at)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(map[string]any{"commands": orEmpty(list), "next_cursor": cursor("commands", next)})
+}
+
+func (c *call) command() (answer, error) {
+	d, err := c.device(devices.RightRead)
+	if err != nil {
+		return answer{}, err
+	}
+	if c.api.s.Commands == nil {
+		return unavailable("commands")
+	}
+	rec, err := c.api.s.Commands.Get(c.Context(), c.actor, d.ID, c.PathValue("cmd_id"))
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(rec)
+}
+
+func (c *call) cancelCommand() (answer, error) {
+	d, err := c.seen()
+	if err != nil {
+		return answer{}, err
+	}
+	if c.api.s.Commands == nil {
+		return unavailable("commands")
+	}
+	rec, err := c.api.s.Commands.Cancel(c.Context(), c.actor, c.origin, d.ID, c.PathValue("cmd_id"))
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(rec)
+}

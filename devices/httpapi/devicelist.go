@@ -1,0 +1,208 @@
+package httpapi
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+
+	"devicehub/devices"
+)
+
+// deviceLists keeps every device in the orders that lists are asked for most,
+// until the registry changes: a page out of 100,000 devices costs one pass over
+// pointers and no sorting.
+type deviceLists struct {
+	mu      sync.Mutex
+	version int64
+	byID    []*devices.Device
+	byName  []*devices.Device
+}
+
+func (l *deviceLists) get(reg *devices.Registry, name bool) []*devices.Device {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if v := reg.Version(); l.byID == nil || v != l.version {
+		ds := make([]*devices.Device, 0, reg.Len())
+		for d := range reg.All() {
+			ds = append(ds, d)
+		}
+		slices.SortFunc(ds, func(a, b *devices.Device) int { return cmp.Compare(a.ID, b.ID) })
+		l.version, l.byID, l.byName = v, ds, nil
+	}
+	if !name {
+		return l.byID
+	}
+	if l.byName == nil {
+		l.byName = slices.Clone(l.byID)
+		slices.SortStableFunc(l.byName, func(a, b *devices.Device) int { return cmp.Compare(nameKey(a), nameKey(b)) })
+	}
+	return l.byName
+}
+
+func nameKey(d *devices.Device) string { return strings.ToLower(d.Title()) }
+
+// listQuery is what a list of devices is narrowed and ordered by.
+type listQuery struct {
+	kind   devices.Kind
+	status string
+	labels map[string]string
+	match  func(*devices.Device) bool
+	sort   string // id, name, status, -last
+}
+
+func (c *call) listQuery() (q listQuery, err error) {
+	if q.kind = devices.Kind(c.query("kind")); q.kind != "" && !slices.Contains(devices.Kinds(), q.kind) {
+		return q, devices.Invalid("kind", "sensor or light")
+	}
+	if q.status = c.query("status"); q.status != "" && !slices.Contains(states, devices.State(q.status)) {
+		return q, devices.Invalid("status", "online, quiet, unresponsive, data_only, sleeping, offline or never_seen")
+	}
+	if q.labels, err = c.labels(); err != nil {
+		return q, err
+	}
+	switch q.sort = c.query("sort"); q.sort {
+	case "":
+		q.sort = "id"
+	case "id", "name", "status", "-last":
+	default:
+		return q, devices.Invalid("sort", "id, name, status or -last")
+	}
+	if text := c.query("q"); text != "" {
+		q.match, err = c.api.search(text)
+	}
+	return q, err
+}
+
+// states from the one that needs attention least to most; lists by status begin
+// with the last.
+var states = []devices.State{devices.Online, devices.DataOnly, devices.Sleeping, devices.NeverSeen, devices.Quiet, devices.Unresponsive, devices.Offline}
+
+// labels reads label=k:v, as often as it is given.
+func (c *call) labels() (map[string]string, error) {
+	m := map[string]string{}
+	for _, s := range c.URL.Query()["label"] {
+		k, v, found := strings.Cut(s, ":")
+		if !found || k == "" {
+			return nil, devices.Invalid("label", "key:value")
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+// search is the query language if the hub has it, else words that stand in the
+// id, the name or the area.
+func (a *API) search(text string) (func(*devices.Device) bool, error) {
+	if a.s.Search != nil {
+		return a.s.Search(text)
+	}
+	words := strings.Fields(strings.ToLower(text))
+	return func(d *devices.Device) bool {
+		hay := strings.ToLower(string(d.ID) + " " + d.Name + " " + d.Area)
+		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(hay, w) })
+	}, nil
+}
+
+func (q *listQuery) picks(c *call, d *devices.Device) bool {
+	if !c.actor.May(devices.RightRead, d) || q.kind != "" && !d.Is(q.kind) {
+		return false
+	}
+	for k, v := range q.labels {
+		if got, has := d.Labels[k]; !has || got != v {
+			return false
+		}
+	}
+	if q.match != nil && !q.match(d) {
+		return false
+	}
+	return q.status == "" || string(c.api.state(d.ID)) == q.status
+}
+
+func (a *API) state(id devices.ID) devices.State {
+	if a.s.Liveness == nil {
+		return devices.NeverSeen
+	}
+	return a.s.Liveness.Status(id).State
+}
+
+func (c *call) listDevices() (answer, error) {
+	if c.actor.Rights&devices.RightRead == 0 {
+		return answer{}, devices.Refuse(devices.CodeForbidden, "not allowed")
+	}
+	q, err := c.listQuery()
+	if err != nil {
+		return answer{}, err
+	}
+	limit, at, err := c.page("devices." + q.sort)
+	if err != nil {
+		return answer{}, err
+	}
+	picked := make([]*devices.Device, 0, limit)
+	for _, d := range c.api.lists.get(c.api.s.Registry, q.sort == "name") {
+		if q.picks(c, d) {
+			picked = append(picked, d)
+		}
+	}
+	key := q.key(c.api)
+	if q.sort == "status" || q.sort == "-last" {
+		keys := make(map[*devices.Device]string, len(picked))
+		for _, d := range picked {
+			keys[d] = key(d)
+		}
+		slices.SortFunc(picked, func(a, b *devices.Device) int { return cmp.Compare(keys[a], keys[b]) })
+	}
+	start := 0
+	if at != "" {
+		start, _ = slices.BinarySearchFunc(picked, at, func(d *devices.Device, at string) int {
+			if key(d) <= at {
+				return -1
+			}
+			return 1
+		})
+	}
+	page := picked[start:min(start+limit, len(picked))]
+	next := ""
+	if start+len(page) < len(picked) {
+		next = key(page[len(page)-1])
+	}
+	docs := make([]deviceDoc, len(page))
+	for i, d := range page {
+		docs[i] = c.api.document(d)
+	}
+	return ok(map[string]any{"devices": docs, "next_cursor": cursor("devices."+q.sort, next), "total": len(picked)})
+}
+
+// key is what a list is ordered by, with the id behind it to tell equals
+// apart; a cursor is the key of the last entry.
+func (q *listQuery) key(a *API) func(*devices.Device) string {
+	switch q.sort {
+	case "name":
+		return func(d *devices.Device) string { return nameKey(d) + "\x00" + string(d.ID) }
+	case "status":
+		return func(d *devices.Device) string {
+			worst := len(states) - 1 - slices.Index(states, a.state(d.ID))
+			return string(rune('a'+worst)) + string(d.ID)
+		}
+	case "-last":
+		return func(d *devices.Device) string {
+			var seen int64
+			if a.s.Liveness != nil {
+				seen = a.s.Liveness.LastSeen(d.ID)
+			}
+			return descending(seen) + string(d.ID)
+		}
+	}
+	return func(d *devices.Device) string { return string(d.ID) }
+}
+
+// descending is n as text of fixed length that sorts the other way round.
+func descending(n int64) string {
+	const digits = "0123456789"
+	b := [16]byte{}
+	for i := len(b) - 1; i >= 0; i-- {
+		b[i] = digits[9-n%10]
+		n /= 10
+	}
+	return string(b[:])
+}

@@ -1,0 +1,56 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/netip"
+
+	"devicehub/devices"
+)
+
+// Who may read /metrics besides loopback.
+const (
+	MetricsToken = "token" // whoever has an account that may read
+	MetricsOpen  = "open"
+	MetricsOff   = "off"
+)
+
+func (c *call) healthz() (answer, error) { return ok(map[string]string{"status": "ok"}) }
+
+// readyz says whether the hub is ready; administrators and services hear what
+// it waits for.
+func (c *call) readyz() (answer, error) {
+	var checks []Check
+	if c.api.s.Ready != nil {
+		checks = c.api.s.Ready(c.Context())
+	}
+	status, word := http.StatusOK, "ready"
+	for _, k := range checks {
+		if !k.OK {
+			status, word = http.StatusServiceUnavailable, "not ready"
+		}
+	}
+	body := map[string]any{"status": word}
+	if c.actor.Admin() || c.actor.Kind == devices.ActorService {
+		body["checks"] = orEmpty(checks)
+		if c.api.s.Readings != nil {
+			body["clock"] = c.api.s.Readings.Clock()
+		}
+	}
+	return answer{status, body}, nil
+}
+
+func (c *call) metrics() (answer, error) {
+	if c.api.s.Metrics == nil || c.api.cfg.MetricsAccess == MetricsOff {
+		return answer{}, devices.NotFound("route")
+	}
+	ip, err := netip.ParseAddr(peer(c.Request))
+	local := err == nil && ip.Unmap().IsLoopback()
+	if !local && c.api.cfg.MetricsAccess != MetricsOpen && c.actor.Rights&devices.RightRead == 0 {
+		if c.actor.Kind == "" {
+			return answer{}, c.api.unauthorized("sign in first")
+		}
+		return answer{}, devices.Refuse(devices.CodeForbidden, "not allowed")
+	}
+	c.api.s.Metrics.ServeHTTP(c.w, c.Request)
+	return streamed()
+}

@@ -1,0 +1,186 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/readings"
+)
+
+func (c *call) latest() (answer, error) {
+	d, err := c.device(devices.RightRead)
+	if err != nil {
+		return answer{}, err
+	}
+	if c.api.s.Readings == nil {
+		return unavailable("readings")
+	}
+	return ok(map[string]any{"metrics": c.api.s.Readings.Latest(d.ID), "gaps": c.api.s.Readings.Gaps(d.ID), "server_time": c.api.now().UnixMilli()})
+}
+
+// unsetSpan is how far back a chart reaches without from.
+const unsetSpan = time.Hour
+
+func (c *call) series() (answer, error) {
+	d, err := c.device(devices.RightRead)
+	if err != nil {
+		return answer{}, err
+	}
+	if c.api.s.Readings == nil {
+		return unavailable("readings")
+	}
+	q := readings.SeriesQuery{Device: d.ID, Metric: c.query("metric"), Agg: c.query("agg")}
+	if q.From, q.To, err = c.span(unsetSpan); err != nil {
+		return answer{}, err
+	}
+	if q.Points, err = c.number("points", 0, 1, readings.MaxPoints); err != nil {
+		return answer{}, err
+	}
+	chart, err := c.api.s.Readings.Series(c.Context(), q)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(chart)
+}
+
+// maxAcross is how many devices one chart can be about.
+const maxAcross = 2000
+
+func (c *call) across() (answer, error) {
+	if c.actor.Rights&devices.RightRead == 0 {
+		return answer{}, devices.Refuse(devices.CodeForbidden, "not allowed")
+	}
+	if c.api.s.Readings == nil {
+		return unavailable("readings")
+	}
+	ids, err := c.acrossIDs()
+	if err != nil {
+		return answer{}, err
+	}
+	q := readings.AcrossQuery{Devices: ids, Metric: c.query("metric"), Agg: c.query("agg")}
+	if q.From, q.To, err = c.span(unsetSpan); err != nil {
+		return answer{}, err
+	}
+	if q.Points, err = c.number("points", 0, 1, readings.MaxPoints); err != nil {
+		return answer{}, err
+	}
+	chart, err := c.api.s.Readings.Across(c.Context(), q)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(chart)
+}
+
+// acrossIDs are the devices named by ids, or else those in the caller's scope
+// that carry the labels.
+func (c *call) acrossIDs() (ids []devices.ID, err error) {
+	labels, err := c.labels()
+	if err != nil {
+		return nil, err
+	}
+	if list := c.query("ids"); list != "" {
+		if len(labels) > 0 {
+			return nil, devices.Invalid("ids", "ids or label, not both")
+		}
+		for s := range strings.SplitSeq(list, ",") {
+			d, found := c.api.s.Registry.Get(devices.ID(strings.TrimSpace(s)))
+			if !found || !c.actor.May(devices.RightRead, d) {
+				return nil, devices.NotFound("device").With("id", s)
+			}
+			ids = append(ids, d.ID)
+		}
+	} else {
+		q := listQuery{labels: labels}
+		for _, d := range c.api.lists.get(c.api.s.Registry, false) {
+			if q.picks(c, d) {
+				ids = append(ids, d.ID)
+			}
+		}
+	}
+	if len(ids) > maxAcross {
+		return nil, devices.Refuse(devices.CodeTooLarge, "too many devices for one chart").With("limit", maxAcross)
+	}
+	return ids, nil
+}
+
+func (c *call) export() (answer, error) {
+	d, err := c.device(devices.RightRead)
+	if err != nil {
+		return answer{}, err
+	}
+	if c.api.s.Readings == nil {
+		return unavailable("readings")
+	}
+	q := readings.ExportQuery{Device: d.ID, Metric: c.query("metric"), Format: c.query("format")}
+	if q.From, q.To, err = c.span(0); err != nil {
+		return answer{}, err
+	}
+	kind := map[string]string{"": "text/csv; charset=utf-8", readings.CSV: "text/csv; charset=utf-8", readings.NDJSON: "application/x-ndjson", readings.Line: "text/plain; charset=utf-8"}[q.Format]
+	ext := map[string]string{"": "csv", readings.CSV: "csv", readings.NDJSON: "ndjson", readings.Line: "txt"}[q.Format]
+	w := &lateHeader{ResponseWriter: c.w, set: func(h http.Header) {
+		h.Set("Content-Type", kind)
+		h.Set("Content-Disposition", `attachment; filename="`+string(d.ID)+"."+ext+`"`)
+	}}
+	err = c.api.s.Readings.Export(c.Context(), w, q)
+	switch {
+	case err == nil:
+		w.begin() // nothing to export is an empty file
+		return streamed()
+	case !w.begun:
+		return answer{}, err
+	}
+	if c.Context().Err() == nil {
+		c.api.cfg.Logger.Error("export broke off", "device", d.ID, "err", err)
+	}
+	panic(http.ErrAbortHandler) // the client must not take half for the whole
+}
+
+// lateHeader sets the header with the first byte, so that a refusal before it
+// can still be told.
+type lateHeader struct {
+	http.ResponseWriter
+	set   func(http.Header)
+	begun bool
+}
+
+func (w *lateHeader) begin() {
+	if !w.begun {
+		w.begun = true
+		w.set(w.Header())
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+func (w *lateHeader) Write(b []byte) (int, error) {
+	w.begin()
+	return w.ResponseWriter.Write(b)
+}
+
+func (c *call) events() (answer, error) {
+	d, err := c.device(devices.RightRead)
+	if err != nil {
+		return answer{}, err
+	}
+	if c.api.s.Liveness == nil {
+		return unavailable("connection history")
+	}
+	limit, at, err := c.page("events")
+	if err != nil {
+		return answer{}, err
+	}
+	list, next, err := c.api.s.Liveness.History(c.Context(), d.ID, limit, at)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(map[string]any{"events": orEmpty(list), "next_cursor": cursor("events", next)})
+}
+
+// orEmpty makes a list that is nil an empty one: [] and not null in JSON.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

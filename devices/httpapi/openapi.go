@@ -1,0 +1,132 @@
+package httpapi
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+//go:embed schemas.json
+var schemas []byte
+
+type object = map[string]any
+
+// openapi answers with the OpenAPI 3.1 document: the paths out of the table of
+// routes, the shapes out of schemas.json.
+func (c *call) openapi() (answer, error) {
+	return ok(document(c.api.routes))
+}
+
+func document(routes []route) object {
+	paths := object{}
+	for i := range routes {
+		r := &routes[i]
+		item, found := paths[r.path].(object)
+		if !found {
+			item = object{}
+			paths[r.path] = item
+		}
+		item[strings.ToLower(r.method)] = r.operation()
+	}
+	return object{
+		"openapi": "3.1.0",
+		"info": object{"title": "devicehub", "version": "1", "license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
+			"description": "Times are ms since epoch; fields ending in _ms and _s are durations. Lists are paged by opaque cursors: next_cursor is empty on the last page."},
+		"paths": paths,
+		"components": object{
+			"schemas": json.RawMessage(schemas),
+			"responses": object{"Error": object{"description": "Refused: the code says why, and the reason says it to people.",
+				"content": object{"application/json": object{"schema": ref("Error")}}}},
+			"securitySchemes": object{
+				"bearer": object{"type": "http", "scheme": "bearer", "description": "A user's, a service account's or a device's token"},
+				"cookie": object{"type": "apiKey", "in": "cookie", "name": "__Host-devicehub",
+					"description": "The dashboard's session; calls that change something need the header " + CSRFHeader + ": " + CSRFValue + ". Without https the cookie is named devicehub."},
+			},
+		},
+		"security": []object{{"bearer": []string{}}, {"cookie": []string{}}},
+	}
+}
+
+func ref(schema string) object { return object{"$ref": "#/components/schemas/" + schema} }
+
+func (r *route) operation() object {
+	op := object{"tags": []string{r.tag}, "summary": r.summary, "description": "Who: " + r.who + ".", "operationId": r.operationID(), "responses": r.responses()}
+	if params := r.parameters(); len(params) > 0 {
+		op["parameters"] = params
+	}
+	if r.body != "" {
+		op["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": ref(r.body)}}}
+	}
+	if r.open {
+		op["security"] = []object{}
+	}
+	return op
+}
+
+// operationID is the method and the path in one word: get_devices_id_latest.
+func (r *route) operationID() string {
+	path := strings.TrimPrefix(strings.TrimPrefix(r.path, base), "/")
+	return strings.ToLower(r.method) + "_" + strings.NewReplacer("/", "_", "{", "", "}", "", ".", "_").Replace(path)
+}
+
+func (r *route) parameters() []object {
+	var list []object
+	for part := range strings.SplitSeq(r.path, "/") {
+		if name, found := strings.CutPrefix(part, "{"); found {
+			list = append(list, object{"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true, "schema": object{"type": "string"}})
+		}
+	}
+	for _, p := range r.query {
+		schema := object{"type": p.kind}
+		if p.enum != nil {
+			schema["enum"] = p.enum
+		}
+		if p.many {
+			schema = object{"type": "array", "items": schema}
+		}
+		list = append(list, object{"name": p.name, "in": "query", "description": p.what, "schema": schema})
+	}
+	if strings.HasSuffix(r.path, "/commands") && r.method == "POST" {
+		list = append(list, object{"name": "Idempotency-Key", "in": "header", "description": "The same key with the same body is the same command", "schema": object{"type": "string"}})
+	}
+	return list
+}
+
+func (r *route) responses() object {
+	list := object{"default": object{"$ref": "#/components/responses/Error"}}
+	for status, what := range r.answers {
+		a := object{"description": fmt.Sprintf("%s.", r.summary)}
+		switch {
+		case what == "":
+		case strings.Contains(what, "/"):
+			a["content"] = object{what: object{"schema": object{"type": "string"}}}
+			if what == "text/csv" {
+				a["content"] = object{what: object{"schema": object{"type": "string"}}, "application/x-ndjson": object{"schema": object{"type": "string"}}, "text/plain": object{"schema": object{"type": "string"}}}
+			}
+		default:
+			a["content"] = object{"application/json": object{"schema": ref(what)}}
+		}
+		list[strconv.Itoa(status)] = a
+	}
+	return list
+}
+
+// schemaNames lists the shapes that the routes name.
+func schemaNames(routes []route) []string {
+	var names []string
+	for _, r := range routes {
+		for _, n := range r.answers {
+			if n != "" && !strings.Contains(n, "/") {
+				names = append(names, n)
+			}
+		}
+		if r.body != "" {
+			names = append(names, r.body)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -1,0 +1,193 @@
+package httpapi
+
+import (
+	"math"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/identity"
+)
+
+func (c *call) users() (answer, error) {
+	limit, at, err := c.page("users")
+	if err != nil {
+		return answer{}, err
+	}
+	list, next, err := c.api.s.Identity.Users(c.actor, limit, at)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(map[string]any{"users": list, "next_cursor": cursor("users", next)})
+}
+
+func (c *call) user() (answer, error) {
+	u, err := c.api.s.Identity.User(c.actor, c.PathValue("name"))
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(u)
+}
+
+func (c *call) createUser() (answer, error) {
+	var in struct {
+		Username string        `json:"username"`
+		Password string        `json:"password"`
+		Role     devices.Role  `json:"role"`
+		Scope    devices.Scope `json:"scope"`
+	}
+	if err := c.body(&in); err != nil {
+		return answer{}, err
+	}
+	u, err := c.api.s.Identity.CreateUser(c.Context(), c.actor, c.origin, identity.NewUser{Username: in.Username, Password: in.Password, Role: in.Role, Scope: in.Scope})
+	if err != nil {
+		return answer{}, err
+	}
+	return created(u)
+}
+
+func (c *call) updateUser() (answer, error) {
+	var in struct {
+		Role            *devices.Role  `json:"role"`
+		Scope           *devices.Scope `json:"scope"`
+		Password        *string        `json:"password"`
+		CurrentPassword string         `json:"current_password"`
+		Enabled         *bool          `json:"enabled"`
+	}
+	if err := c.body(&in); err != nil {
+		return answer{}, err
+	}
+	u, err := c.api.s.Identity.UpdateUser(c.Context(), c.actor, c.origin, c.PathValue("name"), identity.UserPatch{
+		Role: in.Role, Scope: in.Scope, Password: in.Password, Enabled: in.Enabled, CurrentPassword: in.CurrentPassword})
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(u)
+}
+
+func (c *call) deleteUser() (answer, error) {
+	if err := c.api.s.Identity.DeleteUser(c.Context(), c.actor, c.origin, c.PathValue("name")); err != nil {
+		return answer{}, err
+	}
+	return none()
+}
+
+func (c *call) accounts() (answer, error) {
+	limit, at, err := c.page("apitokens")
+	if err != nil {
+		return answer{}, err
+	}
+	list, next, err := c.api.s.Identity.Accounts(c.actor, limit, at)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(map[string]any{"apitokens": list, "next_cursor": cursor("apitokens", next)})
+}
+
+func (c *call) account() (answer, error) {
+	acc, err := c.api.s.Identity.Account(c.actor, c.PathValue("name"))
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(acc)
+}
+
+func (c *call) createAccount() (answer, error) {
+	var in struct {
+		Name   string        `json:"name"`
+		Rights []string      `json:"rights"`
+		Scope  devices.Scope `json:"scope"`
+		Topics []string      `json:"topics"`
+		TTL    *float64      `json:"ttl_s"`
+	}
+	if err := c.body(&in); err != nil {
+		return answer{}, err
+	}
+	rights, err := devices.ParseRights(in.Rights)
+	if err != nil {
+		return answer{}, err
+	}
+	ttl, err := duration("ttl_s", in.TTL)
+	if err != nil {
+		return answer{}, err
+	}
+	n := identity.NewAccount{Name: in.Name, Rights: rights, Scope: in.Scope, Topics: in.Topics}
+	if ttl != nil {
+		n.TTL = *ttl
+	}
+	acc, token, err := c.api.s.Identity.CreateAccount(c.Context(), c.actor, c.origin, n)
+	if err != nil {
+		return answer{}, err
+	}
+	return created(struct {
+		identity.AccountInfo
+		Token string `json:"token"`
+	}{acc, token})
+}
+
+func (c *call) updateAccount() (answer, error) {
+	var in struct {
+		Rights *[]string      `json:"rights"`
+		Scope  *devices.Scope `json:"scope"`
+		Topics *[]string      `json:"topics"`
+	}
+	if err := c.body(&in); err != nil {
+		return answer{}, err
+	}
+	p := identity.AccountPatch{Scope: in.Scope, Topics: in.Topics}
+	if in.Rights != nil {
+		rights, err := devices.ParseRights(*in.Rights)
+		if err != nil {
+			return answer{}, err
+		}
+		p.Rights = &rights
+	}
+	acc, err := c.api.s.Identity.UpdateAccount(c.Context(), c.actor, c.origin, c.PathValue("name"), p)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(acc)
+}
+
+func (c *call) deleteAccount() (answer, error) {
+	if err := c.api.s.Identity.DeleteAccount(c.Context(), c.actor, c.origin, c.PathValue("name")); err != nil {
+		return answer{}, err
+	}
+	return none()
+}
+
+func (c *call) keys() (answer, error) {
+	list, err := c.api.s.Identity.Keys(c.actor)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(map[string]any{"keys": list})
+}
+
+func (c *call) rotateKey() (answer, error) {
+	k, err := c.api.s.Identity.RotateKey(c.Context(), c.actor, c.origin)
+	if err != nil {
+		return answer{}, err
+	}
+	return created(k)
+}
+
+func (c *call) revokeKey() (answer, error) {
+	n, err := c.api.s.Identity.RevokeKey(c.Context(), c.actor, c.origin, c.PathValue("kid"))
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(map[string]int{"stranded": n})
+}
+
+// duration reads seconds of a body; nil stays nil.
+func duration(field string, s *float64) (*time.Duration, error) {
+	if s == nil {
+		return nil, nil
+	}
+	const max = 100 * 366 * 24 * 3600
+	if math.IsNaN(*s) || *s < 0 || *s > max {
+		return nil, devices.OutOfRange(field, 0, max, "s")
+	}
+	d := time.Duration(*s * float64(time.Second))
+	return &d, nil
+}

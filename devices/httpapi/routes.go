@@ -1,0 +1,219 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"devicehub/devices"
+)
+
+// route is one line of the API: what the multiplexer and the OpenAPI document
+// are made of.
+type route struct {
+	method, path string
+	tag, summary string
+	who          string // for the document; the services decide
+	open         bool   // answered also to who is not signed in
+	query        []param
+	body         string         // schema of the request's body
+	bodyLimit    int64          // where it is more than any body may be
+	answers      map[int]string // status -> schema, or media type, or "" for no body
+	handle       func(*call) (answer, error)
+}
+
+type param struct {
+	name, kind, what string // kind: string, integer, boolean
+	enum             []string
+	many             bool // may be given more than once
+}
+
+func (r *route) checkQuery(req *http.Request) error {
+	for name := range req.URL.Query() {
+		i := slices.IndexFunc(r.query, func(p param) bool { return p.name == name })
+		if i < 0 {
+			return devices.Refuse(devices.CodeInvalid, "unknown parameter").With("field", printable(name)).With("want", r.queryNames())
+		}
+		if p := r.query[i]; !p.many && len(req.URL.Query()[name]) > 1 {
+			return devices.Invalid(name, "one value")
+		}
+	}
+	return nil
+}
+
+func (r *route) queryNames() string {
+	names := make([]string, len(r.query))
+	for i, p := range r.query {
+		names[i] = p.name
+	}
+	return strings.Join(names, ", ")
+}
+
+func printable(s string) string {
+	if len(s) > 64 {
+		s = s[:64]
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+var (
+	pageParams = []param{{name: "limit", kind: "integer", what: "entries a page, 1 to 500"}, {name: "cursor", kind: "string", what: "next_cursor of the page before"}}
+	spanParams = []param{{name: "from", kind: "string", what: "RFC 3339 or ms since epoch"}, {name: "to", kind: "string", what: "RFC 3339 or ms since epoch, not included; now when absent"}}
+	aggParam   = param{name: "agg", kind: "string", what: "what will be drawn", enum: []string{"minmax", "mean", "last"}}
+	pointParam = param{name: "points", kind: "integer", what: "at most so many buckets"}
+	labelParam = param{name: "label", kind: "string", what: "key:value; all that are given must hold", many: true}
+)
+
+const (
+	base      = "/api/v1"
+	device    = base + "/devices/{id}"
+	listLimit = 4 << 20 // bytes of a list of devices to make
+)
+
+// with joins parameter lists.
+func with(lists ...[]param) []param { return slices.Concat(lists...) }
+
+func routes() []route {
+	return slices.Concat(openRoutes(), deviceRoutes(), historyRoutes(), commandRoutes(), peopleRoutes(), operatorRoutes())
+}
+
+func openRoutes() []route {
+	return []route{
+		{method: "GET", path: "/healthz", tag: "health", summary: "The process answers", who: "anybody", open: true,
+			answers: map[int]string{200: "Health"}, handle: (*call).healthz},
+		{method: "GET", path: "/readyz", tag: "health", summary: "Logs are replayed and every listener accepts; detail for administrators and services", who: "anybody", open: true,
+			answers: map[int]string{200: "Ready", 503: "Ready"}, handle: (*call).readyz},
+		{method: "GET", path: "/metrics", tag: "health", summary: "Prometheus metrics", who: "loopback, else as http.metrics says", open: true,
+			answers: map[int]string{200: "text/plain"}, handle: (*call).metrics},
+		{method: "GET", path: "/api/openapi.json", tag: "health", summary: "This document", who: "anybody", open: true,
+			answers: map[int]string{200: "OpenAPI"}, handle: (*call).openapi},
+		{method: "POST", path: base + "/login", tag: "session", summary: "Open a login session; with X-Requested-With: devicehub it is kept in a cookie", who: "anybody", open: true,
+			body: "Login", answers: map[int]string{200: "LoggedIn"}, handle: (*call).login},
+		{method: "POST", path: base + "/logout", tag: "session", summary: "End the login session", who: "people",
+			answers: map[int]string{204: ""}, handle: (*call).logout},
+		{method: "POST", path: base + "/refresh", tag: "session", summary: "A new token for 15 minutes", who: "people",
+			answers: map[int]string{200: "Access"}, handle: (*call).refresh},
+		{method: "GET", path: base + "/me", tag: "session", summary: "Who is signed in, with a token for the socket", who: "people",
+			answers: map[int]string{200: "Me"}, handle: (*call).me},
+		{method: "GET", path: base + "/sessions", tag: "session", summary: "Login sessions: one's own, for administrators everybody's", who: "people",
+			query: pageParams, answers: map[int]string{200: "Sessions"}, handle: (*call).sessions},
+		{method: "DELETE", path: base + "/sessions/{sid}", tag: "session", summary: "End a login session", who: "people",
+			answers: map[int]string{204: ""}, handle: (*call).endSession},
+	}
+}
+
+func deviceRoutes() []route {
+	return []route{
+		{method: "GET", path: base + "/devices", tag: "devices", summary: "Devices in one's scope", who: "viewer",
+			query: with([]param{{name: "q", kind: "string", what: "search, in the language of the dashboard's search box"},
+				{name: "kind", kind: "string", what: "of this kind", enum: []string{"sensor", "light"}},
+				{name: "status", kind: "string", what: "in this state", enum: []string{"online", "quiet", "unresponsive", "data_only", "sleeping", "offline", "never_seen"}},
+				labelParam, {name: "sort", kind: "string", what: "order", enum: []string{"id", "name", "status", "-last"}}}, pageParams),
+			answers: map[int]string{200: "Devices"}, handle: (*call).listDevices},
+		{method: "POST", path: base + "/devices", tag: "devices", summary: "Make a device, or all of a list or none, each with its first token", who: "admin",
+			body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
+		{method: "GET", path: device, tag: "devices", summary: "One device", who: "viewer",
+			answers: map[int]string{200: "Device"}, handle: (*call).getDevice},
+		{method: "PATCH", path: device, tag: "devices", summary: "Change a record; null takes a field away", who: "admin",
+			body: "DevicePatch", answers: map[int]string{200: "Device"}, handle: (*call).updateDevice},
+		{method: "DELETE", path: device, tag: "devices", summary: "Delete a device; its id stays taken for 30 days", who: "admin",
+			query:   []param{{name: "keep_readings", kind: "boolean", what: "keep what it measured"}},
+			answers: map[int]string{204: ""}, handle: (*call).deleteDevice},
+		{method: "GET", path: device + "/tokens", tag: "tokens", summary: "What is kept of a device's tokens", who: "admin",
+			answers: map[int]string{200: "Tokens"}, handle: (*call).tokens},
+		{method: "POST", path: device + "/tokens", tag: "tokens", summary: "A token of a new generation (rotate), or one more of the present one (issue)", who: "admin",
+			body: "NewToken", answers: map[int]string{201: "Token"}, handle: (*call).makeToken},
+		{method: "DELETE", path: device + "/tokens", tag: "tokens", summary: "Revoke every token; live sessions end at once", who: "admin",
+			answers: map[int]string{204: ""}, handle: (*call).revokeTokens},
+		{method: "POST", path: device + "/readings", tag: "readings", summary: "Send readings; the answer comes when they are durable", who: "the device",
+			body: "Readings", answers: map[int]string{200: "ReadingsReply"}, handle: (*call).postReadings},
+	}
+}
+
+func historyRoutes() []route {
+	return []route{
+		{method: "GET", path: device + "/latest", tag: "readings", summary: "The latest reading of each metric", who: "viewer",
+			answers: map[int]string{200: "Latest"}, handle: (*call).latest},
+		{method: "GET", path: device + "/series", tag: "readings", summary: "One metric of one device in buckets", who: "viewer",
+			query: with([]param{{name: "metric", kind: "string", what: "the metric"}}, spanParams, []param{pointParam, aggParam}), answers: map[int]string{200: "Series"}, handle: (*call).series},
+		{method: "GET", path: base + "/series", tag: "readings", summary: "One metric of many devices, taken together", who: "viewer",
+			query: with([]param{{name: "metric", kind: "string", what: "the metric"}, {name: "ids", kind: "string", what: "device ids, joined by commas"}, labelParam}, spanParams, []param{pointParam, aggParam}),
+			answers: map[int]string{200: "Series"}, handle: (*call).across},
+		{method: "GET", path: device + "/export", tag: "readings", summary: "Every reading that is kept, streamed", who: "viewer",
+			query:   with([]param{{name: "metric", kind: "string", what: "the metric; all when absent"}}, spanParams, []param{{name: "format", kind: "string", what: "how", enum: []string{"csv", "ndjson", "line"}}}),
+			answers: map[int]string{200: "text/csv"}, handle: (*call).export},
+		{method: "GET", path: device + "/events", tag: "devices", summary: "History of connections, the newest first", who: "viewer",
+			query: pageParams, answers: map[int]string{200: "Events"}, handle: (*call).events},
+		{method: "GET", path: device + "/trace", tag: "devices", summary: "What the device sends and gets, live, secrets redacted", who: "admin",
+			answers: map[int]string{200: "application/x-ndjson"}, handle: (*call).trace},
+		{method: "GET", path: device + "/shadow", tag: "shadow", summary: "Desired and reported state", who: "viewer",
+			answers: map[int]string{200: "Shadow"}, handle: (*call).getShadow},
+		{method: "PATCH", path: device + "/shadow", tag: "shadow", summary: "Change what is desired; null takes a field away", who: "operator",
+			body: "ShadowPatch", answers: map[int]string{200: "Shadow"}, handle: (*call).patchShadow},
+	}
+}
+
+func commandRoutes() []route {
+	return []route{
+		{method: "POST", path: device + "/commands", tag: "commands", summary: "Send a command; with wait, answer when it is done or confirmed", who: "operator",
+			query: []param{{name: "wait", kind: "string", what: "until", enum: []string{"done", "confirmed"}}, {name: "timeout_ms", kind: "integer", what: "at most so long, 1 to 60000"}},
+			body:  "NewCommand", answers: map[int]string{200: "Command", 202: "Receipt"}, handle: (*call).issueCommand},
+		{method: "GET", path: device + "/commands", tag: "commands", summary: "Commands, the newest first", who: "viewer",
+			query: pageParams, answers: map[int]string{200: "Commands"}, handle: (*call).commands},
+		{method: "GET", path: device + "/commands/{cmd_id}", tag: "commands", summary: "One command", who: "viewer",
+			answers: map[int]string{200: "Command"}, handle: (*call).command},
+		{method: "DELETE", path: device + "/commands/{cmd_id}", tag: "commands", summary: "Cancel a command that was not sent", who: "operator",
+			answers: map[int]string{200: "Command"}, handle: (*call).cancelCommand},
+	}
+}
+
+func peopleRoutes() []route {
+	return []route{
+		{method: "GET", path: base + "/users", tag: "people", summary: "People by name", who: "admin",
+			query: pageParams, answers: map[int]string{200: "Users"}, handle: (*call).users},
+		{method: "POST", path: base + "/users", tag: "people", summary: "Add a person", who: "admin",
+			body: "NewUser", answers: map[int]string{201: "User"}, handle: (*call).createUser},
+		{method: "GET", path: base + "/users/{name}", tag: "people", summary: "One person", who: "admin, and the person",
+			answers: map[int]string{200: "User"}, handle: (*call).user},
+		{method: "PATCH", path: base + "/users/{name}", tag: "people", summary: "Change a person; a new password ends their sessions", who: "admin; the person their own password, with current_password",
+			body: "UserPatch", answers: map[int]string{200: "User"}, handle: (*call).updateUser},
+		{method: "DELETE", path: base + "/users/{name}", tag: "people", summary: "Delete a person; their sessions end at once", who: "admin",
+			answers: map[int]string{204: ""}, handle: (*call).deleteUser},
+		{method: "GET", path: base + "/apitokens", tag: "people", summary: "Service accounts by name", who: "admin",
+			query: pageParams, answers: map[int]string{200: "Accounts"}, handle: (*call).accounts},
+		{method: "POST", path: base + "/apitokens", tag: "people", summary: "Add a service account; its token is shown once", who: "admin",
+			body: "NewAccount", answers: map[int]string{201: "CreatedAccount"}, handle: (*call).createAccount},
+		{method: "GET", path: base + "/apitokens/{name}", tag: "people", summary: "One service account", who: "admin",
+			answers: map[int]string{200: "Account"}, handle: (*call).account},
+		{method: "PATCH", path: base + "/apitokens/{name}", tag: "people", summary: "Change what a service account may do, at once", who: "admin",
+			body: "AccountPatch", answers: map[int]string{200: "Account"}, handle: (*call).updateAccount},
+		{method: "DELETE", path: base + "/apitokens/{name}", tag: "people", summary: "Delete a service account; its token is worth nothing from then on", who: "admin",
+			answers: map[int]string{204: ""}, handle: (*call).deleteAccount},
+		{method: "GET", path: base + "/keys", tag: "tokens", summary: "Signing keys, the newest first", who: "admin",
+			answers: map[int]string{200: "Keys"}, handle: (*call).keys},
+		{method: "POST", path: base + "/keys", tag: "tokens", summary: "Make a new signing key; the old one goes on verifying", who: "admin",
+			answers: map[int]string{201: "Key"}, handle: (*call).rotateKey},
+		{method: "DELETE", path: base + "/keys/{kid}", tag: "tokens", summary: "End a signing key and every token under it at once", who: "admin",
+			answers: map[int]string{200: "Stranded"}, handle: (*call).revokeKey},
+	}
+}
+
+func operatorRoutes() []route {
+	return []route{
+		{method: "GET", path: base + "/audit", tag: "operation", summary: "Who did what, the newest first", who: "admin; operators within their scope; viewers their own actions",
+			query:   with([]param{{name: "device", kind: "string", what: "what was done to this device"}, {name: "actor", kind: "string", what: "what this actor did, such as user:ana"}}, spanParams, pageParams),
+			answers: map[int]string{200: "Audit"}, handle: (*call).audit},
+		{method: "POST", path: base + "/clock/accept", tag: "operation", summary: "Take the hub's clock as right", who: "admin",
+			answers: map[int]string{200: "Clock"}, handle: (*call).acceptClock},
+		{method: "GET", path: base + "/nodes", tag: "operation", summary: "Nodes of the hub", who: "admin",
+			answers: map[int]string{200: "Nodes"}, handle: (*call).nodes},
+		{method: "GET", path: base + "/bridges", tag: "operation", summary: "Bridges to other brokers", who: "admin",
+			answers: map[int]string{200: "Bridges"}, handle: (*call).bridges},
+		{method: "GET", path: base + "/sinks", tag: "operation", summary: "Where readings are forwarded to", who: "admin",
+			answers: map[int]string{200: "Sinks"}, handle: (*call).sinks},
+		{method: "GET", path: base + "/discovered", tag: "operation", summary: "Devices that adapters have met and nobody has adopted", who: "admin",
+			answers: map[int]string{200: "Discovered"}, handle: (*call).discovered},
+		{method: "POST", path: base + "/backup", tag: "operation", summary: "Everything the hub keeps, in one file, while it runs", who: "admin",
+			body: "Backup", answers: map[int]string{200: "application/octet-stream"}, handle: (*call).backup},
+	}
+}
