@@ -327,7 +327,7 @@ func seconds(flag, s string) (int64, error) {
 	if err != nil {
 		return 0, usagef("--%s: %v", flag, err)
 	}
-	n := int64(d.Std() / time.Second)
+	n := int64(d.Duration() / time.Second)
 	if n == 0 && d != 0 {
 		return 0, usagef("--%s: must be at least a second", flag)
 	}

@@ -77,7 +77,7 @@ func (r *recordFlags) body(f *pflag.FlagSet) (map[string]any, error) {
 		if err != nil {
 			return nil, usagef("--expected-interval: %v", err)
 		}
-		body["expected_interval_s"] = d.Std().Seconds()
+		body["expected_interval_s"] = d.Duration().Seconds()
 	}
 	if f.Changed("device-config") {
 		var object map[string]any

@@ -359,8 +359,8 @@ func TestDurations(t *testing.T) {
 		{"0", "0", 0},
 	} {
 		d, err := ParseDuration(tt.in)
-		if err != nil || d.Std() != tt.want || d.String() != tt.out {
-			t.Errorf("%s: got %v (%s), %v, want %v (%s)", tt.in, d.Std(), d, err, tt.want, tt.out)
+		if err != nil || d.Duration() != tt.want || d.String() != tt.out {
+			t.Errorf("%s: got %v (%s), %v, want %v (%s)", tt.in, d.Duration(), d, err, tt.want, tt.out)
 		}
 	}
 	for _, in := range []string{"", "7", "-1h", "1x", "h", "1h2", "1..5h", "300y", " ", "1 h", "99999999999999999999y"} {

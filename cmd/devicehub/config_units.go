@@ -19,8 +19,8 @@ const (
 	Year = 365 * Day
 )
 
-// Std returns d as the standard library knows it.
-func (d Duration) Std() time.Duration { return time.Duration(d) }
+// Duration returns d as the standard library knows it.
+func (d Duration) Duration() time.Duration { return time.Duration(d) }
 
 // ParseDuration reads s; a bare 0 is zero.
 func ParseDuration(s string) (Duration, error) {

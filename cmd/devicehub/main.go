@@ -10,6 +10,6 @@ import (
 )
 
 func main() {
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, serve: serve, open: openHub, restore: restoreBackup}
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, serve: serve, open: openHub, restore: restoreFrom}
 	os.Exit(a.run(context.Background(), os.Args[1:]))
 }

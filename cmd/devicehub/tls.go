@@ -245,7 +245,7 @@ func selfSignedHosts(hosts []string) []string {
 
 // covers reports whether leaf is good for every host for some time yet.
 func covers(leaf *x509.Certificate, hosts []string, now time.Time) bool {
-	if now.Before(leaf.NotBefore) || now.Add(selfSignedRenew.Std()).After(leaf.NotAfter) {
+	if now.Before(leaf.NotBefore) || now.Add(selfSignedRenew.Duration()).After(leaf.NotAfter) {
 		return false
 	}
 	for _, h := range hosts {
@@ -269,7 +269,7 @@ func makeSelfSigned(certFile, keyFile string, hosts []string, now time.Time) err
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: "devicehub"},
 		NotBefore:             now.Add(-time.Hour),
-		NotAfter:              now.Add(selfSignedFor.Std()),
+		NotAfter:              now.Add(selfSignedFor.Duration()),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
