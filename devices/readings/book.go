@@ -20,6 +20,7 @@ const gapsLearned = 8
 type Book struct {
 	mu     sync.RWMutex
 	recs   map[devices.ID]*Record
+	byNum  map[uint32]*Record
 	series []*Series // at ID−1; nil where the device is forgotten
 	nums   uint32    // numbers of devices given so far
 	names  map[string]string
@@ -27,7 +28,7 @@ type Book struct {
 
 // NewBook returns an empty book.
 func NewBook() *Book {
-	return &Book{recs: map[devices.ID]*Record{}, names: map[string]string{}}
+	return &Book{recs: map[devices.ID]*Record{}, byNum: map[uint32]*Record{}, names: map[string]string{}}
 }
 
 // Record is one device in the book. Num names it in the store's files and is
@@ -39,6 +40,7 @@ type Record struct {
 	mu      sync.Mutex
 	series  []*Series
 	boots   []Window // the oldest first
+	booted  uint32   // boots met so far
 	applied uint64   // the position in the log behind the last entry applied
 	gone    bool     // forgotten
 }
@@ -126,7 +128,7 @@ func (b *Book) Record(id devices.ID) *Record {
 	if !ok {
 		b.nums++
 		r = &Record{ID: id, Num: b.nums}
-		b.recs[id] = r
+		b.recs[id], b.byNum[r.Num] = r, r
 	}
 	return r
 }
@@ -163,7 +165,7 @@ func (b *Book) Restore(id devices.ID, num uint32) *Record {
 		return r
 	}
 	r := &Record{ID: id, Num: num}
-	b.recs[id] = r
+	b.recs[id], b.byNum[num] = r, r
 	b.nums = max(b.nums, num)
 	return r
 }
@@ -219,6 +221,14 @@ func (b *Book) Series(id uint32) *Series {
 	return b.series[id-1]
 }
 
+// Numbered returns the record of a number, nil when it is forgotten or was
+// never given.
+func (b *Book) Numbered(num uint32) *Record {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.byNum[num]
+}
+
 // All yields the records as they were when the iteration began, in no order.
 func (b *Book) All() iter.Seq[*Record] {
 	b.mu.RLock()
@@ -255,7 +265,10 @@ func (b *Book) Apply(e *Entry, pos uint64) bool {
 		it := &e.Items[i]
 		if it.Seq > 0 && e.Boot != "" {
 			if w == nil {
-				w = window(&r.boots, e.Boot)
+				if w = window(&r.boots, e.Boot); w.Num == 0 {
+					r.booted++
+					w.Num = r.booted
+				}
 			}
 			w.decide(it)
 		}
@@ -267,6 +280,17 @@ func (b *Book) Apply(e *Entry, pos uint64) bool {
 		iv.S.interval = iv.MS
 	}
 	return true
+}
+
+// Clamp tells the book where the log ends: without fsync a crash of the machine
+// may have taken entries of it that the records know already, and what is
+// written in their place counts.
+func (b *Book) Clamp(end uint64) {
+	for r := range b.All() {
+		r.mu.Lock()
+		r.applied = min(r.applied, end)
+		r.mu.Unlock()
+	}
 }
 
 // decide marks the number of a decided reading.
@@ -314,6 +338,7 @@ func (b *Book) forget(r *Record) {
 	if b.recs[r.ID] == r {
 		delete(b.recs, r.ID)
 	}
+	delete(b.byNum, r.Num)
 	r.mu.Lock()
 	for _, s := range r.series {
 		b.series[s.ID-1] = nil
@@ -360,6 +385,30 @@ func (r *Record) Windows() []Window {
 		ws[i] = r.boots[i].clone()
 	}
 	return ws
+}
+
+// BootNum is the number of a boot that has a window, 0 for another.
+func (r *Record) BootNum(boot string) uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := len(r.boots) - 1; i >= 0; i-- {
+		if r.boots[i].Boot == boot {
+			return r.boots[i].Num
+		}
+	}
+	return 0
+}
+
+// BootOf is the boot of a number, "" when its window is gone.
+func (r *Record) BootOf(num uint32) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.boots {
+		if r.boots[i].Num == num {
+			return r.boots[i].Boot
+		}
+	}
+	return ""
 }
 
 // learned is the median of the last gaps, at least 20 s; 0 before there are 8.

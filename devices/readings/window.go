@@ -13,6 +13,9 @@ type Range struct{ First, Last int64 }
 // Window knows which sequence numbers of one boot of a device are decided.
 type Window struct {
 	Boot string
+	// Num stands for the boot in the store's log: the device's boots are
+	// numbered as they are first met.
+	Num uint32
 	// Ack is the greatest number up to which all are decided or fell out of
 	// the window undecided.
 	Ack int64

@@ -1,0 +1,154 @@
+package tsdb
+
+import (
+	"math"
+	"slices"
+	"sync/atomic"
+
+	"devicehub/devices/readings"
+)
+
+// blockBits is the binary logarithm of how many readings a block of the head
+// holds.
+const blockBits = 14
+
+// headPoint is one reading of the head: of a text, v is its number in texts.
+type headPoint struct {
+	t    int64
+	v    uint64
+	prev uint32 // place + 1 of the series' reading before, 0: none
+	q    readings.Quality
+}
+
+type headBlock [1 << blockBits]headPoint
+
+// gen is one generation of the head: readings that are in the log and not yet
+// in the chunks, in the order in which they came, each chained to the one of
+// its series before. One goroutine adds; others read through view.
+type gen struct {
+	blocks []*headBlock
+	n      uint32
+	last   []uint32 // by series, place + 1 of its newest reading
+	texts  []string
+	top    uint32 // greatest number of a series
+
+	pos     uint64                        // in the log, behind the last entry; set when it freezes
+	clock   readings.ClockMark            // likewise
+	touched map[*readings.Record]struct{} // whose state has changed
+	devs    []*readings.Record            // first defined here
+	series  []*readings.Series
+	forgot  []*readings.Record
+
+	refs atomic.Int32
+	pool *blockPool
+}
+
+// blockPool keeps the blocks of generations that are done with, so that the
+// head costs what two generations hold and no more.
+type blockPool struct {
+	free chan *headBlock
+}
+
+func newBlockPool(readings int) *blockPool {
+	return &blockPool{free: make(chan *headBlock, readings>>blockBits+2)}
+}
+
+func (p *blockPool) get() *headBlock {
+	select {
+	case b := <-p.free:
+		return b
+	default:
+		return new(headBlock)
+	}
+}
+
+func (p *blockPool) put(b *headBlock) {
+	select {
+	case p.free <- b:
+	default:
+	}
+}
+
+func newGen(pool *blockPool, series int) *gen {
+	g := &gen{pool: pool, touched: map[*readings.Record]struct{}{}, last: make([]uint32, 0, series)}
+	g.refs.Store(1)
+	return g
+}
+
+// add enters a reading of series s.
+func (g *gen) add(s *readings.Series, p *readings.Point, text bool) {
+	id := s.ID
+	for int(id) >= len(g.last) {
+		g.last = append(g.last, 0)
+	}
+	at := g.n
+	if int(at>>blockBits) == len(g.blocks) {
+		g.blocks = append(g.blocks, g.pool.get())
+	}
+	h := &g.blocks[at>>blockBits][at&(1<<blockBits-1)]
+	h.t, h.q, h.prev = p.T, p.Q, g.last[id]
+	if text {
+		h.v = uint64(len(g.texts))
+		g.texts = append(g.texts, p.S)
+	} else {
+		h.v = math.Float64bits(p.F)
+	}
+	g.last[id] = at + 1
+	g.top = max(g.top, id)
+	g.n++
+}
+
+func (g *gen) empty() bool {
+	return g.n == 0 && len(g.touched) == 0 && len(g.forgot) == 0 && len(g.devs) == 0
+}
+
+// release gives up one hold on the generation; the last lets its blocks be
+// used again.
+func (g *gen) release() {
+	if g.refs.Add(-1) == 0 {
+		for _, b := range g.blocks {
+			g.pool.put(b)
+		}
+		g.blocks = nil
+	}
+}
+
+// view is what a generation held of one series at a moment. It is released
+// when it was read.
+type view struct {
+	g      *gen
+	blocks []*headBlock
+	texts  []string
+	last   uint32
+}
+
+// look takes a view; nil when there is nothing of the series. The caller holds
+// the lock that keeps add out.
+func (g *gen) look(id uint32) *view {
+	if g == nil || int(id) >= len(g.last) || g.last[id] == 0 {
+		return nil
+	}
+	g.refs.Add(1)
+	return &view{g: g, blocks: g.blocks, texts: g.texts, last: g.last[id]}
+}
+
+// points appends the readings from ≤ t < to, in rising time, the newest of
+// those with the same time.
+func (v *view) points(dst []readings.Point, text bool, from, to int64) []readings.Point {
+	start := len(dst)
+	for at := v.last; at != 0; {
+		h := &v.blocks[(at-1)>>blockBits][(at-1)&(1<<blockBits-1)]
+		if h.t >= from && h.t < to {
+			p := readings.Point{T: h.t, Q: h.q}
+			if text {
+				p.S = v.texts[h.v]
+			} else {
+				p.F = math.Float64frombits(h.v)
+			}
+			dst = append(dst, p)
+		}
+		at = h.prev
+	}
+	slices.Reverse(dst[start:])
+	return dst[:start+len(settle(dst[start:]))]
+}

@@ -1,0 +1,72 @@
+package tsdb
+
+import (
+	"errors"
+	"time"
+
+	"devicehub/devices/tsdb/ingestlog"
+)
+
+// The states of a store.
+const (
+	StateReady   = "ready"
+	StateFull    = "full"    // no room on the disk; ends when there is
+	StateFailed  = "failed"  // the disk failed; ends with a restart
+	StateCorrupt = "corrupt" // the log is damaged; the operator's turn
+)
+
+// Stats is a snapshot of a store.
+type Stats struct {
+	State        string // ready, full, failed or corrupt; only a ready store takes readings
+	Err          string // why it is not ready
+	Fsync        string // batch, interval or off
+	HeadReadings int    // not yet in the chunks
+	Series       int
+	LogBytes     int64 // kept, for the next start and for sinks
+	ChunkBytes   int64
+	LastSync     time.Duration
+	LastFlush    time.Duration
+	Flushes      int64
+	Flushed      int64 // readings
+	StaleRollUps int
+}
+
+// Stats returns a snapshot.
+func (s *Store) Stats() Stats {
+	st := Stats{State: StateReady, Fsync: s.opts.Fsync, LastSync: s.log.LastSync(), LastFlush: time.Duration(s.stat.lastTook.Load()),
+		Flushes: s.stat.flushes.Load(), Flushed: s.stat.readings.Load()}
+	st.State, st.Err = s.state()
+	first, end := s.log.Bounds()
+	st.LogBytes = int64(end - first)
+	s.mu.RLock()
+	st.HeadReadings = int(s.active.n)
+	if s.frozen != nil {
+		st.HeadReadings += int(s.frozen.n)
+	}
+	st.StaleRollUps = len(s.dirty)
+	s.mu.RUnlock()
+	_, n := s.book.Numbers()
+	st.Series = int(n)
+	if s.broken.Load() == nil {
+		st.ChunkBytes = int64(s.db.Metrics().DiskSpaceUsage())
+	}
+	return st
+}
+
+func (s *Store) state() (state, reason string) {
+	err := s.log.State()
+	if b := s.broken.Load(); b != nil {
+		err = *b
+	} else if err == nil {
+		err = s.free.check(s.log, s.opts.MinFree, s.opts.Now())
+	}
+	switch {
+	case err == nil:
+		return StateReady, ""
+	case errors.Is(err, ingestlog.ErrFull):
+		return StateFull, err.Error()
+	case errors.Is(err, ingestlog.ErrCorrupt):
+		return StateCorrupt, err.Error()
+	}
+	return StateFailed, err.Error()
+}
