@@ -39,7 +39,9 @@ func (s *restartable) start() error {
 	if err != nil {
 		return err
 	}
-	s.addr = l.Addr().String()
+	if strings.HasSuffix(s.addr, ":0") {
+		s.addr = l.Addr().String()
+	}
 	s.app = newApp(slog.New(slog.DiscardHandler))
 	s.srv = &http.Server{Handler: s.handler(s.app)}
 	go s.srv.Serve(l)
