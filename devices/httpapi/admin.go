@@ -78,18 +78,19 @@ func (c *call) nodes() (answer, error)   { return c.operatorList("nodes", c.api.
 func (c *call) bridges() (answer, error) { return c.operatorList("bridges", c.api.s.Bridges) }
 func (c *call) sinks() (answer, error)   { return c.operatorList("sinks", c.api.s.Sinks) }
 
-func (c *call) operatorList(name string, list func(context.Context) (any, error)) (answer, error) {
+// operatorList answers with what answers, or without it with an empty list.
+func (c *call) operatorList(name string, answers func(context.Context) (any, error)) (answer, error) {
 	if err := c.administrator(); err != nil {
 		return answer{}, err
 	}
-	if list == nil {
+	if answers == nil {
 		return ok(map[string]any{name: []any{}})
 	}
-	v, err := list(c.Context())
+	v, err := answers(c.Context())
 	if err != nil {
 		return answer{}, err
 	}
-	return ok(map[string]any{name: v})
+	return ok(v)
 }
 
 func (c *call) backup() (answer, error) {

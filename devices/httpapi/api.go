@@ -57,7 +57,8 @@ type Services struct {
 	Trace  *Tracer
 	Adopt  Adopter
 
-	// Nodes, Bridges and Sinks list what the operator sees of each.
+	// Nodes, Bridges and Sinks answer for the routes of that name, with the
+	// whole body: {"nodes":[…]}. Nil: an empty list.
 	Nodes, Bridges, Sinks func(ctx context.Context) (any, error)
 	// Backup writes everything the hub keeps, consistent while it runs.
 	Backup func(ctx context.Context, w io.Writer, withoutKeys bool) error

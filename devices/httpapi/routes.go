@@ -137,7 +137,7 @@ func historyRoutes() []route {
 		{method: "GET", path: device + "/series", tag: "readings", summary: "One metric of one device in buckets", who: "viewer",
 			query: with([]param{{name: "metric", kind: "string", what: "the metric"}}, spanParams, []param{pointParam, aggParam}), answers: map[int]string{200: "Series"}, handle: (*call).series},
 		{method: "GET", path: base + "/series", tag: "readings", summary: "One metric of many devices, taken together", who: "viewer",
-			query: with([]param{{name: "metric", kind: "string", what: "the metric"}, {name: "ids", kind: "string", what: "device ids, joined by commas"}, labelParam}, spanParams, []param{pointParam, aggParam}),
+			query:   with([]param{{name: "metric", kind: "string", what: "the metric"}, {name: "ids", kind: "string", what: "device ids, joined by commas"}, labelParam}, spanParams, []param{pointParam, aggParam}),
 			answers: map[int]string{200: "Series"}, handle: (*call).across},
 		{method: "GET", path: device + "/export", tag: "readings", summary: "Every reading that is kept, streamed", who: "viewer",
 			query:   with([]param{{name: "metric", kind: "string", what: "the metric; all when absent"}}, spanParams, []param{{name: "format", kind: "string", what: "how", enum: []string{"csv", "ndjson", "line"}}}),

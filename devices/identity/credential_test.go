@@ -212,7 +212,7 @@ func TestDisabledAndDeletedDevices(t *testing.T) {
 	if err := h.DeleteDevice(ctx, cli, origin, "a"); err != nil {
 		t.Fatal(err)
 	}
-	h.wantCode(t, token, devices.CodeUnauthorized)
+	h.wantCode(t, token, devices.CodeTokenRevoked)
 	h.pass(devices.TombstoneFor + time.Hour)
 	again := h.device(t, "a")
 	h.wantCode(t, token, devices.CodeTokenRevoked)
@@ -355,7 +355,7 @@ func TestGenerationsSurviveARestart(t *testing.T) {
 	}
 	d, _ := h.reg.Get("a")
 	h.open(t)
-	h.wantCode(t, first, devices.CodeUnauthorized) // the registry is empty
+	h.wantCode(t, first, devices.CodeTokenRevoked) // the registry is empty
 	if err := h.reg.Create(t.Context(), h.now(), d.Clone()); err != nil {
 		t.Fatal(err)
 	}

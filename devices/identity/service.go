@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -53,6 +54,7 @@ type Service struct {
 	hashing chan struct{} // a place for each password hash under way
 	queued  chan struct{} // and for those that wait for one
 	dummy   string        // what unknown names are compared with
+	count   counters
 
 	writing  sync.Mutex // held by one change at a time, across its disk write
 	mu       sync.RWMutex
@@ -248,6 +250,31 @@ func (s *Service) flush(ctx context.Context) error {
 }
 
 func (s *Service) suspect() bool { return s.cfg.ClockSuspect != nil && s.cfg.ClockSuspect() }
+
+type counters struct{ logins, failed, limited, verified, cached atomic.Int64 }
+
+// Stats counts what a Service has done since it was opened, and what it holds.
+type Stats struct {
+	Logins         int64 // that succeeded
+	LoginsFailed   int64 // wrong name or password
+	LoginsLimited  int64 // refused for too many failures, or too many at once
+	TokensVerified int64 // signatures checked
+	TokensCached   int64 // known from before
+	Users          int
+	Sessions       int
+	Accounts       int
+}
+
+// Stats returns the counts of this moment.
+func (s *Service) Stats() Stats {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return Stats{
+		Logins: s.count.logins.Load(), LoginsFailed: s.count.failed.Load(), LoginsLimited: s.count.limited.Load(),
+		TokensVerified: s.count.verified.Load(), TokensCached: s.count.cached.Load(),
+		Users: len(s.users), Sessions: len(s.sessions), Accounts: len(s.accounts),
+	}
+}
 
 // Issuer is the "iss" of this hub's tokens.
 func (s *Service) Issuer() string { return s.cfg.Issuer }

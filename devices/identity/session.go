@@ -52,10 +52,17 @@ type SignIn struct {
 func (s *Service) Login(ctx context.Context, o devices.Origin, name, password, userAgent string) (in SignIn, err error) {
 	who := "(unknown)"
 	defer func() {
-		// What the limiter refuses is not recorded: it would fill the log.
-		if devices.CodeOf(err) != devices.CodeRateLimited && devices.CodeOf(err) != devices.CodeOverloaded {
-			s.record(devices.Actor{Kind: devices.ActorUser, Name: who}, o, "login", "user:"+who, nil, nil, err)
+		switch devices.CodeOf(err) {
+		case devices.CodeRateLimited, devices.CodeOverloaded:
+			s.count.limited.Add(1)
+			return // not recorded: it would fill the log
+		case devices.CodeUnauthorized:
+			s.count.failed.Add(1)
 		}
+		if err == nil {
+			s.count.logins.Add(1)
+		}
+		s.record(devices.Actor{Kind: devices.ActorUser, Name: who}, o, "login", "user:"+who, nil, nil, err)
 	}()
 	if n, err := ParseName(name); err == nil {
 		name = n

@@ -173,6 +173,7 @@ func (s *Service) parse(token string) (*signed, error) {
 		return nil, s.unauthorized("not a token of this hub")
 	}
 	if g := s.cache.get(token); g != nil {
+		s.count.cached.Add(1)
 		return g, nil
 	}
 	g := &signed{}
@@ -191,6 +192,7 @@ func (s *Service) parse(token string) (*signed, error) {
 	if err != nil || g.Issuer != s.cfg.Issuer {
 		return nil, s.unauthorized("not a token of this hub")
 	}
+	s.count.verified.Add(1)
 	s.cache.put(token, g)
 	return g, nil
 }

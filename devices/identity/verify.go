@@ -145,28 +145,30 @@ func (s *Service) devicePrincipal(g *signed, id devices.ID) (Principal, error) {
 }
 
 // Check reports whether a device's token is still good: its error is
-// unauthorized (no such device), token_revoked, device_disabled or
-// token_expired (unless p.Expired says that this is known). It reads memory
-// only.
+// unauthorized (no such device), token_revoked (or the device deleted),
+// device_disabled or token_expired (unless p.Expired says that this is known).
+// It reads memory only.
 func (s *Service) Check(p Principal) error {
 	if p.Kind != devices.ActorDevice {
 		_, err := s.Actor(p)
 		return err
 	}
 	id := devices.ID(p.Name)
-	d, ok := s.reg.Get(id)
-	if !ok {
-		return s.unauthorized("no such device")
-	}
+	d, exists := s.reg.Get(id)
 	now := s.now().UnixMilli()
 	s.mu.RLock()
 	c := s.creds[id]
+	known := exists || c != nil // a deleted device's credential stays
 	good := c != nil && p.Gen <= c.GenIssued && p.Gen >= c.minGen(now)
 	if k := s.keys[p.KID]; k == nil || k.RevokedAt != 0 {
 		good = false
 	}
 	s.mu.RUnlock()
 	switch {
+	case !known:
+		return s.unauthorized("no such device")
+	case !exists:
+		return devices.Refuse(devices.CodeTokenRevoked, "the device was deleted")
 	case !good:
 		return devices.Refuse(devices.CodeTokenRevoked, "the token was revoked")
 	case !d.Enabled:
