@@ -27,6 +27,9 @@ node_stamps  := $(addsuffix /node_modules/.installed,$(node_folders))
 dashboard_sources := $(shell find dashboard -name node_modules -prune -o -name dist -prune -o -type f ! -name '*.go' -print)
 dashboard_built   := dashboard/dist/app/index.html
 
+# What gofmt looks at: our packages' files, nothing below node_modules.
+go_files := {{$$d := .Dir}}{{range .GoFiles}}{{$$d}}/{{.}} {{end}}{{range .TestGoFiles}}{{$$d}}/{{.}} {{end}}{{range .XTestGoFiles}}{{$$d}}/{{.}} {{end}}{{range .IgnoredGoFiles}}{{$$d}}/{{.}} {{end}}
+
 ldflags = -s -w$(if $(filter-out development,$(VERSION)), -X main.release=$(VERSION))
 
 build: dashboard binaries
@@ -63,7 +66,7 @@ deps: node
 	@.ci/deps
 
 lint:
-	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	@unformatted=$$(gofmt -l $$($(GO) list -f '$(go_files)' ./...)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt -w is needed on:" $$unformatted >&2; exit 1; fi
 	$(GO) vet ./...
 

@@ -83,7 +83,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	fmt.Fprintf(d.out, "\n    dashboard   %s\n    user name   admin\n    password    %s\n\n    MQTT        %s\n    the hub's log is %s\n    Ctrl-C ends everything\n\n",
 		d.hubURL, password, d.mqttURL, hub.log)
 
-	sim, err := d.startSim(dir, password)
+	sim, err := d.startSim(password)
 	if err != nil {
 		return err
 	}
@@ -164,9 +164,9 @@ func (d *demo) waitReady(ctx context.Context, hub *child) error {
 	}
 }
 
-func (d *demo) startSim(dir, password string) (*child, error) {
+func (d *demo) startSim(password string) (*child, error) {
 	cmd := exec.Command(filepath.Join(d.bin, "firmware-sim"), "run", d.profile,
-		"--hub", d.hubURL, "--mqtt", d.mqttURL, "--username", "admin", "--password-stdin", "--report", filepath.Join(dir, "report"))
+		"--hub", d.hubURL, "--mqtt", d.mqttURL, "--username", "admin", "--password-stdin", "--settle", "5s")
 	cmd.Stdin = strings.NewReader(password + "\n")
 	cmd.Stdout, cmd.Stderr = d.out, d.out
 	return start(cmd, "")

@@ -25,6 +25,7 @@ import (
 const (
 	tokenEnv   = "DEVICEHUB_TOKEN"
 	adminWait  = 15 * time.Second // for a hub that is starting, or another command
+	callWait   = 2 * time.Minute  // for an answer that does not stream
 	maxAnswer  = 64 << 20         // bytes of one JSON answer
 	apiVersion = "/api/v1"
 )
@@ -230,6 +231,8 @@ func refusal(res *http.Response, remote bool) error {
 
 // call makes one request and reads its JSON answer into out, unless nil.
 func (c *api) call(ctx context.Context, method, path string, query url.Values, body, out any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, callWait, fmt.Errorf("the hub did not answer within %s: look at its log", callWait))
+	defer cancel()
 	res, err := c.send(ctx, method, path, query, body)
 	if err != nil {
 		return err
