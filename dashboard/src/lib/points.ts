@@ -1,0 +1,142 @@
+// The points of one chart: history from the series route, continued by live
+// readings, with gaps left as gaps.
+
+import type { Scalar, Series } from './types'
+
+/** A point stands for everything between t and t + step of its series. */
+export interface Point { t: number; min: number; max: number; mean: number; count: number }
+
+/** A reading that came late: drawn by itself, since it may lie where the line already is. */
+export interface LatePoint { t: number; v: number }
+
+export const numeric = (v: Scalar | null | undefined): number | undefined =>
+  typeof v === 'number' && Number.isFinite(v) ? v : typeof v === 'boolean' ? (v ? 1 : 0) : undefined
+
+/** fromSeries keeps the buckets that hold numbers. */
+export function fromSeries(s: Series): Point[] {
+  const out: Point[] = []
+  for (const b of s.buckets) {
+    const mean = b.mean ?? numeric(b.last)
+    if (mean === undefined || mean === null) continue
+    out.push({ t: b.t, mean, min: b.min ?? mean, max: b.max ?? mean, count: b.count || 1 })
+  }
+  return out.sort((a, b) => a.t - b.t)
+}
+
+/**
+ * add puts a live reading at the end of points, in place. A reading inside the
+ * last bucket widens it; the same (t, v) again changes nothing but its count.
+ * It returns false for what lies before the last point: that is history and is
+ * fetched, not guessed.
+ */
+export function add(points: Point[], t: number, v: number, stepMs: number): boolean {
+  const last = points[points.length - 1]
+  if (!last || t >= last.t + Math.max(stepMs, 1)) {
+    const start = last && stepMs > 0 ? last.t + Math.floor((t - last.t) / stepMs) * stepMs : t
+    // Below two seconds a step is finer than most devices: keep the true time.
+    points.push({ t: stepMs <= 2000 ? t : start, mean: v, min: v, max: v, count: 1 })
+    return true
+  }
+  if (t < last.t) return false
+  if (v < last.min || v > last.max || last.count === 1) {
+    last.min = Math.min(last.min, v)
+    last.max = Math.max(last.max, v)
+  }
+  last.mean = (last.mean * last.count + v) / (last.count + 1)
+  last.count++
+  return true
+}
+
+/** join continues older points with newer ones; where both have a moment, the newer fetch is right. */
+export function join(older: readonly Point[], newer: readonly Point[]): Point[] {
+  const first = newer[0]
+  if (!first) return older.slice()
+  return [...older.filter((p) => p.t < first.t), ...newer]
+}
+
+/** within are the points of a window, and one on either side so that lines reach its edges. */
+export function within(points: readonly Point[], from: number, to: number): Point[] {
+  let lo = lowerBound(points, from)
+  let hi = lowerBound(points, to + 1)
+  if (lo > 0) lo--
+  if (hi < points.length) hi++
+  return points.slice(lo, hi)
+}
+
+/** inside are the points of a window alone. */
+export const inside = (points: readonly Point[], from: number, to: number): Point[] =>
+  points.slice(lowerBound(points, from), lowerBound(points, to + 1))
+
+function lowerBound(points: readonly Point[], t: number): number {
+  let lo = 0
+  let hi = points.length
+  while (lo < hi) {
+    const mid = (lo + hi) >> 1
+    if (points[mid]!.t < t) lo = mid + 1
+    else hi = mid
+  }
+  return lo
+}
+
+/**
+ * gapAfter is how long a silence must be to be drawn as one: three times the
+ * interval the device is expected to keep, else three times its usual gap.
+ */
+export function gapAfter(points: readonly Point[], stepMs: number, intervalMs?: number): number {
+  let usual = intervalMs ?? 0
+  if (!usual && points.length > 2) {
+    const gaps = points.slice(1).map((p, i) => p.t - points[i]!.t).sort((a, b) => a - b)
+    usual = gaps[gaps.length >> 1]!
+  }
+  return Math.max(3 * usual, 2.5 * stepMs, usual ? 0 : 20_000)
+}
+
+type Column = (number | null)[]
+
+/** columns lays points out as uPlot wants them, [t, mean, min, max], with a null in every gap. */
+export function columns(points: readonly Point[], gapMs: number): [number[], Column, Column, Column] {
+  const t: number[] = []
+  const mean: Column = []
+  const min: Column = []
+  const max: Column = []
+  let before: Point | undefined
+  for (const p of points) {
+    if (before && p.t - before.t > gapMs) {
+      t.push((before.t + p.t) / 2)
+      mean.push(null)
+      min.push(null)
+      max.push(null)
+    }
+    t.push(p.t)
+    mean.push(p.mean)
+    min.push(p.min)
+    max.push(p.max)
+    before = p
+  }
+  return [t, mean, min, max]
+}
+
+export interface Summary { last: number; min: number; max: number; mean: number; trend: 'rising' | 'falling' | 'steady' }
+
+/** summary says in few numbers what a chart shows; undefined when it shows nothing. */
+export function summary(points: readonly Point[]): Summary | undefined {
+  if (points.length === 0) return undefined
+  let min = Infinity
+  let max = -Infinity
+  let sum = 0
+  let n = 0
+  for (const p of points) {
+    min = Math.min(min, p.min)
+    max = Math.max(max, p.max)
+    sum += p.mean * p.count
+    n += p.count
+  }
+  const tail = Math.max(1, Math.floor(points.length / 8))
+  const avg = (ps: readonly Point[]) => ps.reduce((a, p) => a + p.mean, 0) / ps.length
+  const change = points.length < 4 ? 0 : avg(points.slice(-tail)) - avg(points.slice(-3 * tail, -tail))
+  const noise = (max - min) * 0.05
+  return {
+    last: points[points.length - 1]!.mean, min, max, mean: sum / n,
+    trend: change > noise ? 'rising' : change < -noise ? 'falling' : 'steady',
+  }
+}

@@ -1,0 +1,89 @@
+// Service accounts: programs that use the API, sockets or the hub's own broker.
+
+import { useState } from 'preact/hooks'
+import { Moment } from '../../components/age'
+import { Code } from '../../components/copy'
+import { Confirm, Dialog } from '../../components/dialog'
+import { Empty, Loading } from '../../components/empty'
+import { ErrorNote } from '../../components/error'
+import { usePages } from '../../lib/hooks'
+import { note } from '../../state/announce'
+import { asError, del, get, post, type ApiError } from '../../state/api'
+
+interface Account { name: string; rights: string[]; scope?: string; topics?: string[]; created_at: number; expires_at?: number; last4?: string }
+
+const RIGHTS = [{ value: 'read', label: 'Read devices and history' }, { value: 'command', label: 'Send commands' }, { value: 'ingest', label: 'Send readings for devices' }, { value: 'admin', label: 'Administer' }]
+
+export function Accounts() {
+  const list = usePages<Account>('apitokens', async (cursor, signal) => {
+    const r = await get<{ apitokens: Account[]; next_cursor?: string }>('/apitokens', { cursor }, signal)
+    return { items: r.apitokens ?? [], next: r.next_cursor }
+  })
+  const [adding, setAdding] = useState(false)
+  const [removing, setRemoving] = useState<Account>()
+  const [token, setToken] = useState<{ name: string; token: string }>()
+  if (!list.items) return list.error ? <ErrorNote error={list.error} retry={list.reload} /> : <Loading what="API tokens" />
+  return (
+    <div class="stack">
+      <div class="actions start"><button type="button" class="button primary" onClick={() => setAdding(true)}>Add an API token</button></div>
+      {token && <section class="card stack"><h3>Token of {token.name}</h3><p class="muted small">Shown only now. Over MQTT it is the password of the user <code>service:{token.name}</code>.</p><Code text={token.token} label="Token" /></section>}
+      {list.items.length === 0 && <Empty title="No API tokens."><p class="muted">Programs such as Home Assistant or a script sign in with one, with no more rights than they need.</p></Empty>}
+      {list.items.length > 0 && (
+        <div class="card flush table-scroll">
+          <table class="table">
+            <thead><tr><th scope="col">Name</th><th scope="col">May</th><th scope="col">Scope</th><th scope="col">MQTT topics</th><th scope="col">Since</th><th scope="col">Expires</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
+            <tbody>
+              {list.items.map((a) => (
+                <tr key={a.name}>
+                  <th scope="row">{a.name}{a.last4 && <span class="muted small"> …{a.last4}</span>}</th>
+                  <td>{a.rights?.join(', ')}</td>
+                  <td>{a.scope ? <code>{a.scope}</code> : <span class="muted">every device</span>}</td>
+                  <td>{a.topics?.length ? a.topics.map((t) => <code key={t}>{t} </code>) : <span class="muted">none</span>}</td>
+                  <td><Moment t={a.created_at} /></td>
+                  <td>{a.expires_at ? <Moment t={a.expires_at} /> : <span class="muted">never</span>}</td>
+                  <td class="row-actions"><button type="button" class="button small" onClick={() => setRemoving(a)}>Remove</button></td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {list.more && <button type="button" class="button block" onClick={() => void list.more!()}>More</button>}
+      {adding && <AccountForm onClose={() => setAdding(false)} onSaved={(t) => { setToken(t); list.reload() }} />}
+      {removing && <Confirm title={`Remove ${removing.name}`} action="Remove" text="Its token is worth nothing from then on, and its connections end." onClose={() => setRemoving(undefined)} run={async () => { await del(`/apitokens/${encodeURIComponent(removing.name)}`); note(`${removing.name} is removed`, 'good'); list.reload() }} />}
+    </div>
+  )
+}
+
+function AccountForm({ onClose, onSaved }: { onClose: () => void; onSaved: (t: { name: string; token: string }) => void }) {
+  const [error, setError] = useState<ApiError>()
+  const submit = async (e: SubmitEvent) => {
+    e.preventDefault()
+    const form = new FormData(e.currentTarget as HTMLFormElement)
+    const days = Number(form.get('days'))
+    const scope = String(form.get('scope')).trim()
+    const topics = String(form.get('topics')).split(/[\s,]+/).filter(Boolean)
+    const name = String(form.get('name')).trim()
+    setError(undefined)
+    try {
+      const r = await post<{ token: string }>('/apitokens', { name, rights: form.getAll('rights'), ...(scope ? { scope } : {}), ...(topics.length ? { topics } : {}), ...(days > 0 ? { ttl_s: days * 86_400 } : {}) })
+      onSaved({ name, token: r.token })
+      onClose()
+    } catch (err) {
+      setError(asError(err))
+    }
+  }
+  return (
+    <Dialog title="Add an API token" onClose={onClose}>
+      <form class="stack" onSubmit={submit}>
+        <div class="field"><label for="a-name">Name</label><input id="a-name" name="name" required autoComplete="off" autoCapitalize="none" spellcheck={false} placeholder="homeassistant" /></div>
+        <fieldset class="field"><legend>It may</legend>{RIGHTS.map((r) => <label key={r.value} class="check"><input type="checkbox" name="rights" value={r.value} defaultChecked={r.value === 'read'} />{r.label}</label>)}</fieldset>
+        <div class="field"><label for="a-scope">Scope</label><input id="a-scope" name="scope" placeholder="area=kitchen" autoComplete="off" spellcheck={false} /><span class="hint">Which devices; empty: all.</span></div>
+        <div class="field"><label for="a-topics">MQTT topics</label><input id="a-topics" name="topics" placeholder="homeassistant/#" autoComplete="off" spellcheck={false} /></div>
+        <div class="field"><label for="a-days">Good for, in days</label><input id="a-days" name="days" type="number" min="0" inputMode="numeric" placeholder="365" /><span class="hint">Empty: without an end.</span></div>
+        <ErrorNote error={error} />
+        <div class="actions"><button type="button" class="button" onClick={onClose}>Cancel</button><button type="submit" class="button primary">Create</button></div>
+      </form>
+    </Dialog>
+  )
+}

@@ -1,0 +1,78 @@
+// A device's credential: replaced with time to spare, or ended at once.
+
+import { useState } from 'preact/hooks'
+import { Moment } from '../../components/age'
+import { Confirm } from '../../components/dialog'
+import { ErrorNote } from '../../components/error'
+import { asError, del, get, post, type ApiError } from '../../state/api'
+import { useLoad } from '../../lib/hooks'
+import { note } from '../../state/announce'
+import type { DeviceLive } from '../../state/device'
+import { Credential } from '../onboard/credential'
+
+export interface IssuedToken { token: string; gen?: number; expires_at?: number }
+
+interface Known {
+  gen: number; min_gen: number; graces: { below: number; until: number }[]
+  tokens: { jti: string; gen: number; form: string; issued_at: number; expires_at?: number; last4: string; good: boolean }[]
+}
+
+export function TokenTab({ device }: { device: DeviceLive }) {
+  const [issued, setIssued] = useState<IssuedToken>()
+  const [error, setError] = useState<ApiError>()
+  const [revoking, setRevoking] = useState(false)
+  const known = useLoad(`tokens ${device.id}`, (signal) => get<Known>(`/devices/${device.id}/tokens`, undefined, signal))
+  const make = async (mode: 'rotate' | 'issue') => {
+    setError(undefined)
+    try {
+      setIssued(await post<IssuedToken>(`/devices/${device.id}/tokens`, { mode }))
+      known.reload()
+    } catch (e) {
+      setError(asError(e))
+    }
+  }
+  return (
+    <div class="stack">
+      <div class="choices">
+        <div class="choice"><h3>Rotate</h3><p class="muted">A token of the next generation. The present one works for 7 more days, or until the new one has been used on two boots.</p><button type="button" class="button" onClick={() => void make('rotate')}>Rotate the token</button></div>
+        <div class="choice"><h3>Issue</h3><p class="muted">One more token of the present generation, for a device that is set up again.</p><button type="button" class="button" onClick={() => void make('issue')}>Issue a token</button></div>
+        <div class="choice"><h3>Revoke</h3><p class="muted">Ends every token of this device, and its connections, within a second.</p><button type="button" class="button danger" onClick={() => setRevoking(true)}>Revoke all tokens</button></div>
+      </div>
+      <ErrorNote error={error} />
+      {issued && <Credential id={device.id} kinds={device.record.value!.kinds} issued={issued} />}
+      {known.data && known.data.tokens.length > 0 && <KnownTokens known={known.data} />}
+      {revoking && (
+        <Confirm title="Revoke all tokens" action="Revoke" typed={device.id} onClose={() => setRevoking(false)}
+          text={<>The device is disconnected at once and needs a new token to come back.</>}
+          run={async () => {
+            await del(`/devices/${device.id}/tokens`)
+            setIssued(undefined)
+            known.reload()
+            note(`All tokens of ${device.id} are revoked`, 'good')
+          }} />
+      )}
+    </div>
+  )
+}
+
+function KnownTokens({ known }: { known: Known }) {
+  const grace = (gen: number) => known.graces.find((g) => gen < g.below)?.until
+  return (
+    <div class="card flush table-scroll">
+      <table class="table">
+        <thead><tr><th scope="col">Token</th><th scope="col">Generation</th><th scope="col">Issued</th><th scope="col">Expires</th><th scope="col">State</th></tr></thead>
+        <tbody>
+          {known.tokens.map((t) => (
+            <tr key={t.jti}>
+              <th scope="row"><code>…{t.last4}</code> <span class="muted">{t.form}</span></th>
+              <td class="num">{t.gen}{t.gen === known.gen ? ' (present)' : ''}</td>
+              <td><Moment t={t.issued_at} /></td>
+              <td>{t.expires_at ? <Moment t={t.expires_at} /> : <span class="muted">never</span>}</td>
+              <td>{!t.good ? <span class="tag bad">ended</span> : grace(t.gen) ? <span class="muted">good until <Moment t={grace(t.gen)} /></span> : <span class="tag good">good</span>}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  )
+}

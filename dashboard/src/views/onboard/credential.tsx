@@ -1,0 +1,40 @@
+// A token, shown once: as a code for a camera and as lines for a shell.
+
+import { useState } from 'preact/hooks'
+import { Code, CopyButton } from '../../components/copy'
+import { QRCode } from '../../components/qr'
+import { Segments } from '../../components/tabs'
+import { snippets } from '../../lib/snippets'
+import { dateTime } from '../../lib/time'
+import type { Kind } from '../../lib/types'
+import { zoneName } from '../../state/prefs'
+
+interface Issued { token: string; gen?: number; expires_at?: number; grace_until?: number }
+
+export function Credential({ id, kinds, issued }: { id: string; kinds: Kind[]; issued: Issued }) {
+  const kind: Kind = kinds.includes('light') ? 'light' : 'sensor'
+  const ways = snippets({ id, kind, token: issued.token, origin: location.origin })
+  const [way, setWay] = useState(ways[0]!.name)
+  const shown = ways.find((w) => w.name === way) ?? ways[0]!
+  const payload = JSON.stringify({ hub: location.origin, id, token: issued.token })
+  return (
+    <section class="credential card" aria-label="Token">
+      <div class="credential-qr">
+        <QRCode text={payload} label={`QR code with the address of the hub, the id ${id} and its token`} />
+        <p class="muted small">Holds the hub’s address, the id and the token.</p>
+      </div>
+      <div class="credential-text stack">
+        <div>
+          <h3>Token</h3>
+          <p class="muted small">Shown only now.{issued.expires_at ? ` Good until ${dateTime(issued.expires_at, zoneName())}.` : ' It does not expire.'}{issued.grace_until ? ` The one before it works until ${dateTime(issued.grace_until, zoneName())}.` : ''}</p>
+          <div class="token-line"><code>{issued.token}</code><CopyButton text={issued.token} /></div>
+        </div>
+        <div>
+          <h3>Connect it</h3>
+          <Segments label="Way to connect" options={ways.map((w) => ({ value: w.name, label: w.name }))} value={way} onChange={setWay} />
+          <Code text={shown.text} label={`${shown.name} example`} />
+        </div>
+      </div>
+    </section>
+  )
+}
