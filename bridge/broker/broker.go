@@ -44,6 +44,7 @@ type Message struct {
 	Retain  bool
 	Props   Props
 	Expires time.Time // zero: never
+	Stored  bool      // in an inline subscriber's hands: kept from before it subscribed
 
 	lasts time.Duration // a will's expiry, which begins when it is published
 }
@@ -257,7 +258,9 @@ func (b *Broker) Subscribe(filter string, f func(Message)) (cancel func()) {
 	b.retained.each(filter, func(m *Message) { kept = append(kept, m) })
 	b.mu.Unlock()
 	for _, m := range kept {
-		f(*m)
+		old := *m
+		old.Stored = true
+		f(old)
 	}
 	return func() {
 		b.mu.Lock()

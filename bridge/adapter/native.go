@@ -1,0 +1,135 @@
+package adapter
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/commands"
+	"devicehub/devices/liveness"
+	"devicehub/devices/readings"
+)
+
+// native is the hub's own topics on a foreign broker: <root>/<id>/r, r/<metric>,
+// senml, state, ack and lwt to the hub, cmd from it.
+type native struct {
+	*Behind
+}
+
+func newNative(b *Behind) *native { return &native{b} }
+
+func (n *native) Filters() []string {
+	var f []string
+	for _, last := range []string{"r", "r/+", "senml", "state", "ack", "lwt", "cmd"} {
+		f = append(f, n.Root+"/+/"+last)
+	}
+	return f
+}
+
+// split is the device and the rest of a native topic.
+func (n *native) split(topic string) (id, last string) {
+	id, last, _ = strings.Cut(strings.TrimPrefix(topic, n.Root+"/"), "/")
+	return id, last
+}
+
+func (n *native) Lane(topic string) string {
+	id, _ := n.split(topic)
+	return id
+}
+
+func (n *native) Up() {}
+
+func (n *native) Handle(m Message, done func(error)) {
+	name, last := n.split(m.Topic)
+	if last == "cmd" { // the hub's own come back here; a retained one is nobody's to follow
+		if m.Retained && len(m.Payload) > 0 {
+			n.retainedCommand("device:" + name)
+		}
+		done(nil)
+		return
+	}
+	done = n.taken(done)
+	id, err := devices.ParseID(name)
+	if err != nil {
+		done(err)
+		return
+	}
+	dev, err := n.device(id)
+	if err != nil {
+		done(err)
+		return
+	}
+	if m.Retained && last != "lwt" {
+		done(devices.Refuse(devices.CodeInvalid, "a device's messages are not retained"))
+		return
+	}
+	n.speaks(id, liveness.WillOnly, n.command)
+	payload := m.Payload
+	if last != "lwt" { // which may be anything, and is written long before it is sent
+		if payload, err = n.token(id, payload); err != nil {
+			done(err)
+			return
+		}
+	}
+	n.event(dev, last, payload, done)
+}
+
+func (n *native) event(dev *devices.Device, last string, payload []byte, done func(error)) {
+	var batch readings.Batch
+	var err error
+	switch last {
+	case "r":
+		var many struct {
+			R json.RawMessage `json:"r"`
+		}
+		if json.Unmarshal(payload, &many) == nil && many.R != nil {
+			batch, err = readings.ParseReadings(payload)
+		} else {
+			batch, err = readings.ParseReading(payload)
+		}
+	case "senml":
+		cbor := len(payload) > 0 && !strings.ContainsRune("[{ \t\r\n", rune(payload[0]))
+		batch, err = readings.ParseSenML(payload, cbor, dev.ID, time.Now())
+	case "state":
+		done(n.report(dev, payload))
+		return
+	case "ack":
+		done(n.answer(dev.ID, payload))
+		return
+	case "lwt":
+		n.will(dev.ID, payload)
+		done(nil)
+		return
+	default:
+		metric, _ := strings.CutPrefix(last, "r/")
+		batch, err = readings.ParseBare(metric, payload)
+	}
+	if err != nil {
+		done(err)
+		return
+	}
+	n.push(dev, batch, done)
+}
+
+// will is a device's last will. That of another boot is ignored: it comes late.
+func (n *native) will(id devices.ID, payload []byte) {
+	var w struct {
+		Boot string `json:"boot"`
+	}
+	_ = json.Unmarshal(payload, &w) // anything is a will
+	n.mu.Lock()
+	boot := n.member(id).boot
+	n.mu.Unlock()
+	if w.Boot != "" && boot != "" && w.Boot != boot {
+		return
+	}
+	n.available(id, false, "connection_lost")
+}
+
+// command goes out at QoS 0 and is never retained: repetition is the hub's.
+func (n *native) command(dev *devices.Device, e commands.Envelope) bool {
+	e.TTLMS = max(0, e.ExpiresAt-time.Now().UnixMilli())
+	b, err := json.Marshal(e)
+	return err == nil && n.bus.Publish(n.Root+"/"+string(dev.ID)+"/cmd", b, 0, false)
+}

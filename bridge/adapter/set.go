@@ -1,0 +1,213 @@
+package adapter
+
+import (
+	"context"
+	"hash/maphash"
+	"strings"
+	"sync"
+	"time"
+
+	"devicehub/devices"
+)
+
+// Config names one adapter of a bus.
+type Config struct {
+	Kind string // of Kinds; empty is native
+	Base string // the dialect's own prefix; empty is its usual one
+}
+
+// Set is the adapters of one bus, with the devices behind it.
+type Set struct {
+	*Behind
+	adapters []Adapter
+	lanes    *Lanes
+	guard    guard
+}
+
+const maxLanes = 10_000 // messages of one bus that are not yet decided
+
+// NewSet makes the adapters of a bus. Without any it is the native one.
+func NewSet(h Hub, bus Bus, trust bool, adapters []Config) (*Set, error) {
+	s := &Set{lanes: NewLanes(maxLanes)}
+	s.guard.init()
+	s.Behind = NewBehind(h, guarded{bus, &s.guard}, trust)
+	if len(adapters) == 0 {
+		adapters = []Config{{Kind: "native"}}
+	}
+	for _, c := range adapters {
+		a, err := New(c.Kind, c.Base, s.Behind)
+		if err != nil {
+			return nil, err
+		}
+		s.adapters = append(s.adapters, a)
+	}
+	return s, nil
+}
+
+// Filters are what the bus has to subscribe to.
+func (s *Set) Filters() (all []string) {
+	for _, a := range s.adapters {
+		all = append(all, a.Filters()...)
+	}
+	return all
+}
+
+// Take hands a message to the adapters that want it. done is called when it is
+// decided for good. false means that there is no room for it now.
+func (s *Set) Take(m Message, done func()) bool {
+	if !m.Retained && s.guard.own(m.Topic, m.Payload) {
+		done()
+		return true
+	}
+	for _, a := range s.adapters {
+		for _, f := range a.Filters() {
+			if match(f, m.Topic) {
+				return s.lanes.Put(a, m, done)
+			}
+		}
+	}
+	done()
+	return true
+}
+
+// Waiting is the number of messages that are not yet decided.
+func (s *Set) Waiting() int { return s.lanes.Len() }
+
+// Looped is how many of the hub's own messages came back.
+func (s *Set) Looped() int64 { return s.guard.count() }
+
+// Up says that the bus is connected.
+func (s *Set) Up() {
+	s.Behind.Up()
+	for _, a := range s.adapters {
+		a.Up()
+	}
+}
+
+// Publish is the Feed's: adapters that show the hub's devices elsewhere tell of it.
+func (s *Set) Publish(e devices.Event) {
+	for _, a := range s.adapters {
+		if f, ok := a.(devices.Feed); ok {
+			f.Publish(e)
+		}
+	}
+}
+
+// Run does what adapters do in the background, until ctx is done.
+func (s *Set) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, a := range s.adapters {
+		if r, ok := a.(interface{ Run(context.Context) }); ok {
+			wg.Go(func() { r.Run(ctx) })
+		}
+	}
+	<-ctx.Done()
+	wg.Wait()
+	s.lanes.Close()
+}
+
+// match reports whether a filter selects a topic (MQTT 3.1.1 §4.7).
+func match(filter, topic string) bool {
+	for {
+		f, frest, fmore := strings.Cut(filter, "/")
+		if f == "#" {
+			return true
+		}
+		t, trest, tmore := strings.Cut(topic, "/")
+		if f != "+" && f != t || fmore != tmore {
+			return fmore && !tmore && (f == "+" || f == t) && frest == "#"
+		}
+		if !fmore {
+			return true
+		}
+		filter, topic = frest, trest
+	}
+}
+
+// guard knows the messages that the hub itself published on a bus, so that none
+// comes back as somebody else's.
+type guard struct {
+	seed maphash.Seed
+
+	mu     sync.Mutex
+	ring   [4096]uint64
+	at     [4096]time.Time
+	next   int
+	places map[uint64]int // how often each stands in the ring
+	looped int64
+}
+
+const guardFor = time.Minute
+
+func (g *guard) init() {
+	g.seed, g.places = maphash.MakeSeed(), map[uint64]int{}
+}
+
+func (g *guard) hash(topic string, payload []byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(g.seed)
+	_, _ = h.WriteString(topic)
+	_ = h.WriteByte(0)
+	_, _ = h.Write(payload)
+	return h.Sum64()
+}
+
+func (g *guard) published(topic string, payload []byte) {
+	k := g.hash(topic, payload)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.drop(g.next)
+	g.ring[g.next], g.at[g.next] = k, time.Now()
+	g.places[k]++
+	g.next = (g.next + 1) % len(g.ring)
+}
+
+func (g *guard) drop(i int) {
+	k := g.ring[i]
+	if k == 0 {
+		return
+	}
+	if g.places[k]--; g.places[k] <= 0 {
+		delete(g.places, k)
+	}
+	g.ring[i] = 0
+}
+
+// own reports whether a message is one of the hub's own, coming back. Each is
+// taken for that once.
+func (g *guard) own(topic string, payload []byte) bool {
+	k := g.hash(topic, payload)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.places[k] == 0 {
+		return false
+	}
+	for i, x := range g.ring {
+		if x == k {
+			fresh := time.Since(g.at[i]) < guardFor
+			g.drop(i)
+			if fresh {
+				g.looped++
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (g *guard) count() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.looped
+}
+
+// guarded is a Bus whose messages the guard knows.
+type guarded struct {
+	Bus
+	g *guard
+}
+
+func (b guarded) Publish(topic string, payload []byte, qos byte, retain bool) bool {
+	b.g.published(topic, payload)
+	return b.Bus.Publish(topic, payload, qos, retain)
+}

@@ -1,0 +1,442 @@
+package adapter
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/commands"
+	"devicehub/devices/lights"
+	"devicehub/devices/liveness"
+	"devicehub/devices/readings"
+)
+
+// zigbee2mqtt speaks to Zigbee2MQTT. A device is adopted under its IEEE address,
+// which stays when its friendly name changes.
+type zigbee2mqtt struct {
+	*Behind
+	base string
+
+	mu    sync.Mutex
+	named map[string]*zigbeeDevice // by friendly name
+}
+
+// zigbeeDevice is what <base>/bridge/devices says of one device.
+type zigbeeDevice struct {
+	ieee, name string
+	scale      int  // of brightness, 254 if not said
+	announced  bool // it has an availability topic
+	units      map[string]string
+}
+
+func newZigbee2MQTT(base string, b *Behind) *zigbee2mqtt {
+	if base == "" {
+		base = "zigbee2mqtt"
+	}
+	return &zigbee2mqtt{Behind: b, base: base, named: map[string]*zigbeeDevice{}}
+}
+
+func (z *zigbee2mqtt) Filters() []string { return []string{z.base + "/#"} }
+
+func (z *zigbee2mqtt) Up() {}
+
+// Lane keeps the order of one device, and of everything beside the list of
+// devices.
+func (z *zigbee2mqtt) Lane(topic string) string {
+	name := strings.TrimPrefix(topic, z.base+"/")
+	return strings.TrimSuffix(name, "/availability")
+}
+
+func (z *zigbee2mqtt) Handle(m Message, done func(error)) {
+	name := strings.TrimPrefix(m.Topic, z.base+"/")
+	switch {
+	case name == "bridge/devices":
+		z.devices(m.Payload)
+	case name == "bridge/state":
+		z.bridgeState(m.Payload)
+	case strings.HasPrefix(name, "bridge/"), strings.HasSuffix(name, "/get"):
+	case strings.HasSuffix(name, "/set"), strings.Contains(name, "/set/"):
+		if m.Retained && len(m.Payload) > 0 {
+			z.retainedCommand("topic:" + m.Topic)
+		}
+	case strings.HasSuffix(name, "/availability"):
+		z.availability(strings.TrimSuffix(name, "/availability"), m.Payload)
+	case !m.Retained: // a retained state may be of any age
+		z.state(name, m.Payload, z.taken(done))
+		return
+	}
+	done(nil)
+}
+
+func (z *zigbee2mqtt) find(name string) *zigbeeDevice {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.named[name]
+}
+
+// word is the state of {"state":"online"}, or of the bare word of old versions.
+func word(payload []byte) string {
+	var s struct {
+		State string `json:"state"`
+	}
+	if json.Unmarshal(payload, &s) == nil && s.State != "" {
+		return s.State
+	}
+	return string(payload)
+}
+
+func (z *zigbee2mqtt) bridgeState(payload []byte) {
+	if word(payload) != "offline" {
+		return
+	}
+	z.mu.Lock()
+	var all []*zigbeeDevice
+	for _, d := range z.named {
+		all = append(all, d)
+	}
+	z.mu.Unlock()
+	for _, d := range all {
+		if dev, ok := z.adopted("z2m", d.ieee); ok {
+			z.speaks(dev.ID, z.can(d), z.command)
+			z.available(dev.ID, false, "bridge_down")
+		}
+	}
+}
+
+func (z *zigbee2mqtt) can(d *zigbeeDevice) liveness.Availability {
+	if d.announced {
+		return liveness.Announced
+	}
+	return liveness.NoAvailability
+}
+
+func (z *zigbee2mqtt) availability(name string, payload []byte) {
+	d := z.find(name)
+	if d == nil {
+		return
+	}
+	z.mu.Lock()
+	d.announced = true
+	z.mu.Unlock()
+	if dev, ok := z.adopted("z2m", d.ieee); ok {
+		z.speaks(dev.ID, liveness.Announced, z.command)
+		z.available(dev.ID, word(payload) == "online", "connection_lost")
+	}
+}
+
+// expose is one capability in <base>/bridge/devices.
+type expose struct {
+	Type     string   `json:"type"`
+	Name     string   `json:"name"`
+	Property string   `json:"property"`
+	Unit     string   `json:"unit"`
+	Access   int      `json:"access"`
+	ValueMin *float64 `json:"value_min"`
+	ValueMax *float64 `json:"value_max"`
+	Features []expose `json:"features"`
+}
+
+// devices reads the list of devices: names, capabilities, what can be adopted.
+func (z *zigbee2mqtt) devices(payload []byte) {
+	var list []struct {
+		IEEE       string `json:"ieee_address"`
+		Type       string `json:"type"`
+		Name       string `json:"friendly_name"`
+		Model      string `json:"model_id"`
+		Definition *struct {
+			Model       string   `json:"model"`
+			Vendor      string   `json:"vendor"`
+			Description string   `json:"description"`
+			Exposes     []expose `json:"exposes"`
+		} `json:"definition"`
+		Software string `json:"software_build_id"`
+	}
+	if json.Unmarshal(payload, &list) != nil {
+		return
+	}
+	named := map[string]*zigbeeDevice{}
+	for _, x := range list {
+		if x.Type == "Coordinator" || x.Definition == nil || x.IEEE == "" || x.Name == "" {
+			continue
+		}
+		d := &zigbeeDevice{ieee: x.IEEE, name: x.Name, scale: 254, units: map[string]string{}}
+		dev := &devices.Device{Name: x.Name, Model: x.Definition.Model, Manufacturer: x.Definition.Vendor, Firmware: x.Software, Via: z.bus.Name()}
+		for _, e := range x.Definition.Exposes {
+			if e.Type == "light" {
+				dev.Light = d.light(e)
+				dev.Kinds = append(dev.Kinds, devices.KindLight)
+				continue
+			}
+			if m, _, ok := zigbeeMetric(e.Property, 0.0); ok {
+				d.units[e.Property] = e.Unit
+				if m != "" && len(dev.Kinds) == 0 {
+					dev.Kinds = []devices.Kind{devices.KindSensor}
+				}
+			}
+		}
+		if len(dev.Kinds) == 0 {
+			dev.Kinds = []devices.Kind{devices.KindSensor}
+		}
+		named[x.Name] = d
+		z.meet("z2m", x.IEEE, dev)
+	}
+	z.mu.Lock()
+	for name, d := range named {
+		if old := z.named[name]; old != nil && old.ieee == d.ieee {
+			d.announced = old.announced
+		}
+	}
+	z.named = named
+	z.mu.Unlock()
+}
+
+// light is what a light's features come to.
+func (d *zigbeeDevice) light(e expose) *devices.Light {
+	l := &devices.Light{}
+	dims := false
+	for _, f := range e.Features {
+		switch f.Name {
+		case "brightness":
+			dims = true
+			if f.ValueMax != nil && *f.ValueMax >= 1 {
+				d.scale = int(*f.ValueMax)
+			}
+		case "color_temp":
+			l.Modes = append(l.Modes, devices.ModeColorTemp)
+			if f.ValueMin != nil && f.ValueMax != nil && *f.ValueMin > 0 {
+				l.MinKelvin, l.MaxKelvin = lights.FromMireds(int(*f.ValueMax)), lights.FromMireds(int(*f.ValueMin))
+			}
+		case "color_xy":
+			l.Modes = append(l.Modes, devices.ModeXY)
+		case "color_hs":
+			l.Modes = append(l.Modes, devices.ModeHS)
+		}
+	}
+	if len(l.Modes) == 0 {
+		l.Modes = []devices.LightMode{devices.ModeOnOff}
+		if dims {
+			l.Modes[0] = devices.ModeBrightness
+		}
+	}
+	return l
+}
+
+// zigbeeMetric is the hub's metric for a property, and its value there.
+func zigbeeMetric(property string, v any) (metric string, value any, ok bool) {
+	switch property {
+	case "temperature", "humidity", "pressure", "illuminance", "battery", "voltage", "current", "power", "energy", "co2", "pm25", "pm10",
+		"voc", "occupancy", "smoke", "power_factor", "conductivity":
+		return property, v, true
+	case "illuminance_lux":
+		return "illuminance", v, true
+	case "soil_moisture":
+		return "moisture", v, true
+	case "water_leak":
+		return "leak", v, true
+	case "contact": // true is closed; a door that is true is open
+		b, isBool := v.(bool)
+		return "door", !b, isBool || v == 0.0
+	case "ac_frequency":
+		return "frequency", v, true
+	}
+	return "", nil, false
+}
+
+// state takes a device's message: readings, and a light's state.
+func (z *zigbee2mqtt) state(name string, payload []byte, done func(error)) {
+	d := z.find(name)
+	if d == nil { // a group, or a device that the list has not named yet
+		done(nil)
+		return
+	}
+	dev, ok := z.adopted("z2m", d.ieee)
+	if !ok {
+		done(nil)
+		return
+	}
+	var f map[string]any
+	if err := json.Unmarshal(payload, &f); err != nil {
+		done(devices.Invalid("payload", "JSON"))
+		return
+	}
+	z.speaks(dev.ID, z.can(d), z.command)
+	if dev.Is(devices.KindLight) {
+		if s := zigbeeState(f, d.scale); len(s) > 0 {
+			b, _ := json.Marshal(s)
+			if err := z.report(dev, b); err != nil {
+				done(err)
+				return
+			}
+		}
+	}
+	rows, units := []any{}, map[string]string{}
+	for property, v := range f {
+		if m, value, ok := zigbeeMetric(property, v); ok && value != nil {
+			rows = append(rows, []any{m, value})
+			if u := d.units[property]; u != "" {
+				units[m] = u
+			}
+		}
+	}
+	if len(rows) == 0 {
+		z.heard(dev.ID)
+		done(nil)
+		return
+	}
+	b, _ := json.Marshal(map[string]any{"r": rows, "u": units})
+	batch, err := readings.ParseReadings(b)
+	if err != nil {
+		done(err)
+		return
+	}
+	z.push(dev, batch, done)
+}
+
+// zigbeeState is a light's message as a state report.
+func zigbeeState(f map[string]any, scale int) map[string]any {
+	s := map[string]any{}
+	switch f["state"] {
+	case "ON":
+		s["on"] = true
+	case "OFF":
+		s["on"] = false
+	default:
+		return nil
+	}
+	if b, ok := f["brightness"].(float64); ok && b >= 1 {
+		s["brightness"] = lights.FromScale(int(b), scale)
+	}
+	color, _ := f["color"].(map[string]any)
+	switch f["color_mode"] {
+	case "color_temp":
+		if ct, ok := f["color_temp"].(float64); ok && ct > 0 {
+			s["mode"], s["kelvin"] = "color_temp", lights.FromMireds(int(ct))
+		}
+	case "xy":
+		if x, y := color["x"], color["y"]; x != nil && y != nil {
+			s["mode"], s["xy"] = "xy", []any{x, y}
+		}
+	case "hs":
+		if h, sat := color["hue"], color["saturation"]; h != nil && sat != nil {
+			s["mode"], s["hs"] = "hs", []any{h, sat}
+		}
+	}
+	return s
+}
+
+// command sends a set in Zigbee2MQTT's words. The broker's taking it is all the
+// answer there is; the device's state confirms it.
+func (z *zigbee2mqtt) command(dev *devices.Device, e commands.Envelope) bool {
+	ieee := dev.Labels["z2m"]
+	z.mu.Lock()
+	var d *zigbeeDevice
+	for _, x := range z.named {
+		if x.ieee == ieee {
+			d = x
+		}
+	}
+	z.mu.Unlock()
+	if d == nil {
+		return false
+	}
+	topic, body := z.base+"/"+d.name+"/set", map[string]any{}
+	switch e.Op {
+	case "set":
+		body = zigbeeSet(e.Params, d.scale)
+	case "refresh":
+		topic, body = z.base+"/"+d.name+"/get", map[string]any{"state": ""}
+	case "identify":
+		body["effect"] = "blink"
+	default:
+		answerLater(z.Behind, dev.ID, e.CmdID, "rejected", "unsupported")
+		return true
+	}
+	b, err := json.Marshal(body)
+	if err != nil || !z.bus.Publish(topic, b, 1, false) {
+		return false
+	}
+	answerLater(z.Behind, dev.ID, e.CmdID, "acked", "")
+	return true
+}
+
+// answerLater answers a command in the place of a device that has no words for
+// it, on a goroutine of its own: the dispatcher is still sending.
+func answerLater(b *Behind, id devices.ID, cmd, status, code string) {
+	time.AfterFunc(0, func() {
+		a := map[string]string{"cmd_id": cmd, "status": status}
+		if code != "" {
+			a["code"] = code
+		}
+		p, _ := json.Marshal(a)
+		b.mu.Lock()
+		epoch := b.member(id).epoch
+		b.mu.Unlock()
+		_ = b.Commands.Answer(id, epoch, p)
+	})
+}
+
+// zigbeeSet is the parameters of a set in Zigbee2MQTT's words.
+func zigbeeSet(p map[string]any, scale int) map[string]any {
+	out := map[string]any{}
+	num := func(k string) (float64, bool) { return number(p[k]) }
+	if on, ok := p["on"].(bool); ok {
+		out["state"] = map[bool]string{true: "ON", false: "OFF"}[on]
+	}
+	if b, ok := num("brightness"); ok {
+		out["brightness"] = lights.ToScale(int(b), scale)
+	}
+	if k, ok := num("kelvin"); ok {
+		out["color_temp"] = lights.Mireds(int(k))
+	}
+	if c := numbers(p["xy"]); len(c) == 2 {
+		out["color"] = map[string]any{"x": c[0], "y": c[1]}
+	}
+	if c := numbers(p["hs"]); len(c) == 2 {
+		out["color"] = map[string]any{"hue": c[0], "saturation": c[1]}
+	}
+	if c := numbers(p["rgb"]); len(c) >= 3 {
+		out["color"] = map[string]any{"r": c[0], "g": c[1], "b": c[2]}
+	}
+	if e, ok := p["effect"].(string); ok && e != lights.NoEffect {
+		out["effect"] = e
+	}
+	if t, ok := num("transition_ms"); ok {
+		out["transition"] = math.Round(t) / 1000
+	}
+	return out
+}
+
+// number reads a number of whatever Go type it came in.
+func number(v any) (float64, bool) {
+	switch n := v.(type) {
+	case float64:
+		return n, true
+	case int:
+		return float64(n), true
+	case int64:
+		return float64(n), true
+	case json.Number:
+		f, err := n.Float64()
+		return f, err == nil
+	}
+	return 0, false
+}
+
+func numbers(v any) (list []float64) {
+	switch l := v.(type) {
+	case []float64:
+		return l
+	case []any:
+		for _, x := range l {
+			n, ok := number(x)
+			if !ok {
+				return nil
+			}
+			list = append(list, n)
+		}
+	}
+	return list
+}
