@@ -226,11 +226,12 @@ func unknownEnv(environ []string, keys []configKey) []string {
 
 // addConfigFlags gives flags one flag for every key that is neither a list nor
 // a secret (a secret on a command line can be read by every process). Only
-// those named in shown appear in the help.
+// those named in shown appear in the help. data_dir is a flag of every command
+// already.
 func addConfigFlags(flags *pflag.FlagSet, shown map[string]string) {
 	defaults := Default()
 	for _, k := range configKeys() {
-		if k.List() || k.Secret || flags.Lookup(k.Flag()) != nil {
+		if k.List() || k.Secret || k.Path == "data_dir" {
 			continue
 		}
 		f := flags.VarPF(&keyFlag{key: k, text: fmt.Sprint(plain(k.In(&defaults)))}, k.Flag(), "", shown[k.Path])
