@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -185,9 +186,9 @@ func TestHubRestart(t *testing.T) {
 	_, stop := bridge(t, m, h)
 	stop()
 	c := m.client(t, "p")
-	var last string
-	c.Subscribe("hub/v1/_hub/online", 1, func(_ mqtt.Client, msg mqtt.Message) { last = string(msg.Payload()) }).Wait()
-	h.WantThat(t, "the hub is offline", func() bool { return last == "offline" })
+	var last atomic.Value
+	c.Subscribe("hub/v1/_hub/online", 1, func(_ mqtt.Client, msg mqtt.Message) { last.Store(string(msg.Payload())) }).Wait()
+	h.WantThat(t, "the hub is offline", func() bool { return last.Load() == "offline" })
 	for i := 1; i <= 30; i++ {
 		c.Publish("hub/v1/k-1/r", 1, false, fmt.Sprintf(`{"boot":"b","s0":%d,"r":[["temperature",%d]]}`, i, i)).Wait()
 	}
@@ -196,7 +197,7 @@ func TestHubRestart(t *testing.T) {
 		a := h.Ingest.AckThrough("k-1")
 		return len(a) == 1 && a[0].S == 30
 	})
-	h.WantThat(t, "the hub is online", func() bool { return last == "online" })
+	h.WantThat(t, "the hub is online", func() bool { return last.Load() == "online" })
 }
 
 // What the hub cannot take is not acknowledged: it is the broker's until then.
