@@ -12,7 +12,8 @@ import (
 //
 //	version 1 | applied u64 | boots met | number of series, then each:
 //	  number | flags: 1 has a reading, 2 told an interval, 4 has gaps | t | quality | value | interval | gaps seen, the 8 gaps
-//	number of windows, then each: boot | number | ack | lost | gaps | too old | numbers above ack less ack
+//	number of windows, then each: boot | number | ack | lost | gaps | too old | how many numbers above ack,
+//	  then by turns the length of a run of undecided and of decided ones, from ack + 1
 //
 // Integers are uvarints, values 8 bytes or a text with its length.
 const stateVersion = 1
@@ -89,15 +90,24 @@ func (w *Window) appendState(b []byte) []byte {
 	b = appendRanges(b, w.Gaps)
 	b = appendRanges(b, w.TooOld)
 	b = binary.AppendUvarint(b, uint64(w.n))
-	if w.n == 0 {
-		return b
-	}
-	for s := w.Ack + 1; s <= w.Ack+WindowSize; s++ {
-		if w.bits[s/64%(WindowSize/64)]&(1<<(s%64)) != 0 {
-			b = binary.AppendUvarint(b, uint64(s-w.Ack))
+	for s, left := int64(1), w.n; left > 0; s++ {
+		from := s
+		for !w.above(s) {
+			s++
 		}
+		b = binary.AppendUvarint(b, uint64(s-from))
+		for from = s; s <= WindowSize && w.above(s); s++ {
+			left--
+		}
+		b = binary.AppendUvarint(b, uint64(s-from))
 	}
 	return b
+}
+
+// above reports whether the number d above Ack is decided.
+func (w *Window) above(d int64) bool {
+	s := w.Ack + d
+	return w.bits[s/64%(WindowSize/64)]&(1<<(s%64)) != 0
 }
 
 func appendText(b []byte, s string) []byte {
@@ -218,19 +228,23 @@ func (w *Window) loadState(in *stateReader) {
 	w.Lost = int64(in.uint())
 	w.Gaps = in.ranges()
 	w.TooOld = in.ranges()
-	n := in.count(WindowSize)
+	n := in.uint()
 	if n == 0 {
 		return
 	}
 	w.bits = make([]uint64, WindowSize/64)
-	for ; n > 0; n-- {
-		d := in.uint()
-		if d < 1 || d > WindowSize {
+	for d := uint64(1); n > 0; d++ { // the number behind a run is not in the next
+		d += in.uint()
+		run := in.uint()
+		if run == 0 || run > n || d+run > WindowSize+1 || d == 0 {
 			in.bad = true
 			return
 		}
-		s := w.Ack + int64(d)
-		w.bits[s/64%(WindowSize/64)] |= 1 << (s % 64)
-		w.n++
+		for end := d + run; d < end; d++ {
+			s := w.Ack + int64(d)
+			w.bits[s/64%(WindowSize/64)] |= 1 << (s % 64)
+			w.n++
+		}
+		n -= run
 	}
 }

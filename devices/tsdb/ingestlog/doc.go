@@ -88,6 +88,7 @@ func decodeHeader(b []byte) (h header, err error) {
 	return h, nil
 }
 
+// sum is the checksum of a frame.
 func (h header) sum(pos uint64, content []byte) uint32 {
 	var seed [16]byte
 	binary.LittleEndian.PutUint64(seed[:], h.salt)
