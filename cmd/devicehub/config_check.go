@@ -332,17 +332,6 @@ func (c *Config) fillBridges() {
 	}
 }
 
-// Proxies are the trusted proxies as prefixes; Check has passed.
-func (h *HTTPConfig) Proxies() []netip.Prefix {
-	var out []netip.Prefix
-	for _, s := range h.TrustedProxies {
-		if p, err := parsePrefix(s); err == nil {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
 // parsePrefix reads an address or a prefix.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {

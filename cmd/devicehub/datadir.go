@@ -30,9 +30,8 @@ const (
 // Everything that the process makes from then on is its owner's alone (umask
 // 077).
 type DataDir struct {
-	path  string
-	lock  *os.File
-	fresh bool
+	path string
+	lock *os.File
 }
 
 // LockedError says that another process holds the data folder.
@@ -112,9 +111,6 @@ func (d *DataDir) Path() string { return d.path }
 func (d *DataDir) Join(elem ...string) string {
 	return filepath.Join(append([]string{d.path}, elem...)...)
 }
-
-// Fresh reports whether OpenDataDir found the folder empty or made it.
-func (d *DataDir) Fresh() bool { return d.fresh }
 
 // Close lets go of the folder.
 func (d *DataDir) Close() error {
@@ -230,7 +226,6 @@ func (d *DataDir) checkFormat() error {
 	name := d.Join(formatFile)
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		d.fresh = true
 		return d.writeFormat()
 	} else if err != nil {
 		return fmt.Errorf("data folder: %w; make it readable", err)

@@ -136,17 +136,6 @@ func (c *Certificates) Run(ctx context.Context) error {
 	}
 }
 
-// Reload looks at certificate files now, as on SIGHUP.
-func (c *Certificates) Reload() error {
-	if c == nil || c.refresh == nil {
-		return nil
-	}
-	if err := c.refresh(); err != nil && !errors.Is(err, errCertReloaded) {
-		return err
-	}
-	return nil
-}
-
 // errCertReloaded says that reload took a new pair.
 var errCertReloaded = errors.New("certificate reloaded")
 
