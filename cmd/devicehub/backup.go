@@ -50,7 +50,7 @@ type manifest struct {
 const backupKind = "devicehub backup"
 
 // snapshotFunc makes a consistent copy of a store, while it is in use, in a
-// folder that exists and is empty.
+// folder that does not exist yet.
 type snapshotFunc func(ctx context.Context, dir string) error
 
 // writeBackup writes everything in the data folder to w while the hub runs;
@@ -63,16 +63,15 @@ func writeBackup(ctx context.Context, w io.Writer, dir *DataDir, log *slog.Logge
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 
+	// Readings first: a device made meanwhile has none, and no reading is of a
+	// device that the registry does not know.
+	copied := filepath.Join(scratch, readingsFolder)
+	if err := readings(ctx, copied); err != nil {
+		return fmt.Errorf("readings: %w", err)
+	}
 	registry := filepath.Join(scratch, registryFile)
 	if err := copyRegistry(ctx, dir.Join(registryFile), registry, log, withoutKeys); err != nil {
 		return fmt.Errorf("registry: %w", err)
-	}
-	copied := filepath.Join(scratch, readingsFolder)
-	if err := os.Mkdir(copied, 0o700); err != nil {
-		return err
-	}
-	if err := readings(ctx, copied); err != nil {
-		return fmt.Errorf("readings: %w", err)
 	}
 
 	zw, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
