@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -518,7 +519,8 @@ func TestSkipBroadcasts(t *testing.T) {
 func TestJoinReplyComesFirst(t *testing.T) {
 	inBubble(t, script{}, func(t *testing.T, ep *hub.Endpoint) {
 		stop := make(chan struct{})
-		go func() {
+		var wg sync.WaitGroup
+		wg.Go(func() {
 			for {
 				select {
 				case <-stop:
@@ -528,7 +530,7 @@ func TestJoinReplyComesFirst(t *testing.T) {
 					time.Sleep(time.Microsecond)
 				}
 			}
-		}()
+		})
 		for range 50 {
 			var first atomic.Pointer[string]
 			pipe, err := ep.Dial("/socket", &hub.ConnectInfo{Params: hub.Params{"vsn": "2.0.0"}}, func(f hub.PipeFrame) {
@@ -546,5 +548,6 @@ func TestJoinReplyComesFirst(t *testing.T) {
 			pipe.Close()
 		}
 		close(stop)
+		wg.Wait()
 	})
 }

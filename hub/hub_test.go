@@ -84,10 +84,10 @@ func (c *client) want(frame string) {
 	c.ws.SetReadDeadline(time.Now().Add(5 * time.Second))
 	_, got, err := c.ws.ReadMessage()
 	if err != nil {
-		c.t.Fatalf("got %v, want %s", err, frame)
+		c.t.Fatalf("got %v, want %.200s", err, frame)
 	}
 	if string(got) != frame {
-		c.t.Fatalf("got  %s\nwant %s", got, frame)
+		c.t.Fatalf("got  %.200s\nwant %.200s", got, frame)
 	}
 }
 

@@ -21,6 +21,7 @@ type session struct {
 	mu       sync.Mutex
 	waiter   chan struct{} // the newest poll that waits
 	lastPoll time.Time
+	closedAt time.Time
 	released bool
 }
 
@@ -51,13 +52,17 @@ func (s *session) wake() {
 	}
 }
 
-// end implements transport. What was sent before may still be polled.
+// lastWords is how long what was sent before a close may still be polled.
+const lastWords = 2 * time.Second
+
+// end implements transport. What was sent before may still be polled, for a while.
 func (s *session) end(abrupt bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
 	case <-s.closed:
 	default:
+		s.closedAt = time.Now()
 		close(s.closed)
 	}
 	waiting := false
@@ -66,7 +71,9 @@ func (s *session) end(abrupt bool) {
 	}
 	if abrupt || !waiting {
 		s.release()
+		return
 	}
+	s.c.ep.wheel.again(s, s.closedAt.Add(lastWords))
 }
 
 // release forgets the session. The caller holds mu.
@@ -118,7 +125,10 @@ func (s *session) expiry() time.Duration { return s.c.mount.opts.window * 3 / 2 
 // due ends a session that is not polled.
 func (s *session) due(now time.Time) time.Time {
 	s.mu.Lock()
-	deadline, released := s.lastPoll.Add(s.expiry()), s.released
+	deadline, released, closing := s.lastPoll.Add(s.expiry()), s.released, !s.closedAt.IsZero()
+	if closing {
+		deadline = s.closedAt.Add(lastWords)
+	}
 	s.mu.Unlock()
 	if released {
 		return time.Time{}
@@ -126,8 +136,10 @@ func (s *session) due(now time.Time) time.Time {
 	if now.Before(deadline) {
 		return deadline
 	}
-	s.c.ep.counters.idleTimeouts.Add(1)
-	s.c.close(CloseProtocolError, "", ErrIdleTimeout)
+	if !closing {
+		s.c.ep.counters.idleTimeouts.Add(1)
+		s.c.close(CloseProtocolError, "", ErrIdleTimeout)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.release()

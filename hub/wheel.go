@@ -42,6 +42,15 @@ func (w *wheel) add(x timed, deadline time.Time, start func(func())) {
 	w.put(x, deadline)
 }
 
+// again has x, once added, looked at at another time as well.
+func (w *wheel) again(x timed, deadline time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stop != nil {
+		w.put(x, deadline)
+	}
+}
+
 func (w *wheel) put(x timed, deadline time.Time) {
 	tick := deadline.UnixNano()/int64(wheelTick) + 1
 	tick = min(max(tick, w.tick+1), w.tick+wheelSize-1)
