@@ -171,8 +171,11 @@ func (a *API) guarded(w http.ResponseWriter, r *http.Request) {
 			}
 			writeJSON(rec, http.StatusServiceUnavailable, devices.Refuse(devices.CodePlatformUnavailable, "the hub could not do this; it is not your fault"))
 		}
+		took := a.now().Sub(start)
+		// The pattern and not the path: a path or query may hold anything.
+		a.cfg.Logger.Debug("request", "method", r.Method, "route", route, "status", rec.status, "took", took)
 		if a.cfg.Observe != nil {
-			a.cfg.Observe(r.Method, route, rec.status, a.now().Sub(start))
+			a.cfg.Observe(r.Method, route, rec.status, took)
 		}
 	}()
 	if !a.cfg.Origins.OK(r) {

@@ -152,7 +152,9 @@ func TestLiveSessionsEndWithTheirRights(t *testing.T) {
 		"revoked":  func(id string) { r.into(r.do("DELETE", "/api/v1/devices/"+id+"/tokens", r.admin, nil), 204, nil) },
 		"disabled": func(id string) { r.into(r.do("PATCH", "/api/v1/devices/"+id, r.admin, `{"enabled":false}`), 200, nil) },
 		"deleted":  func(id string) { r.into(r.do("DELETE", "/api/v1/devices/"+id, r.admin, nil), 204, nil) },
-		"rotated":  func(id string) { r.into(r.do("POST", "/api/v1/devices/"+id+"/tokens", r.admin, `{"grace_s":0}`), 201, nil) },
+		"rotated": func(id string) {
+			r.into(r.do("POST", "/api/v1/devices/"+id+"/tokens", r.admin, `{"grace_s":0}`), 201, nil)
+		},
 	} {
 		l := r.connect(r.device(`{"id":"`+name+`","kinds":["light"]}`), false)
 		end(name)

@@ -69,7 +69,11 @@ func (c *call) listQuery() (q listQuery, err error) {
 		return q, devices.Invalid("sort", "id, name, status or -last")
 	}
 	if text := c.query("q"); text != "" {
-		q.match, err = c.api.search(text)
+		if c.api.s.Search == nil {
+			_, err = unavailable("search")
+			return q, err
+		}
+		q.match, err = c.api.s.Search(text)
 	}
 	return q, err
 }
@@ -89,19 +93,6 @@ func (c *call) labels() (map[string]string, error) {
 		m[k] = v
 	}
 	return m, nil
-}
-
-// search is the query language if the hub has it, else words that stand in the
-// id, the name or the area.
-func (a *API) search(text string) (func(*devices.Device) bool, error) {
-	if a.s.Search != nil {
-		return a.s.Search(text)
-	}
-	words := strings.Fields(strings.ToLower(text))
-	return func(d *devices.Device) bool {
-		hay := strings.ToLower(string(d.ID) + " " + d.Name + " " + d.Area)
-		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(hay, w) })
-	}, nil
 }
 
 func (q *listQuery) picks(c *call, d *devices.Device) bool {

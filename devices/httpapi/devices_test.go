@@ -87,6 +87,7 @@ func TestBadInput(t *testing.T) {
 		{"another list's cursor", "GET /api/v1/devices?cursor=dXNlcnMAYQ", "", devices.CodeInvalid, "cursor"},
 		{"noise for a cursor", "GET /api/v1/devices?cursor=***", "", devices.CodeInvalid, "cursor"},
 		{"bad status", "GET /api/v1/devices?status=up", "", devices.CodeInvalid, "status"},
+		{"bad search", "GET /api/v1/devices?q=temperature%3E%3Ex", "", devices.CodeInvalid, ""},
 		{"bad label", "GET /api/v1/devices?label=x", "", devices.CodeInvalid, "label"},
 		{"bad time", "GET /api/v1/devices/a/series?metric=temperature&from=yesterday", "", devices.CodeInvalid, "from"},
 		{"from after to", "GET /api/v1/devices/a/series?metric=temperature&from=2000&to=1000", "", devices.CodeInvalid, "from"},
@@ -180,7 +181,7 @@ func TestListsAreFilteredSortedAndPaged(t *testing.T) {
 	}{
 		{"", r.admin, "abcd"}, {"sort=id", r.admin, "abcd"}, {"sort=name", r.admin, "cdab"}, {"sort=-last", r.admin, "cabd"}, {"sort=status", r.admin, "abdc"},
 		{"kind=light", r.admin, "ab"}, {"label=floor:1", r.admin, "ac"}, {"label=floor:1&label=x:y", r.admin, ""}, {"status=never_seen", r.admin, "abd"}, {"status=data_only", r.admin, "c"},
-		{"q=kitchen", r.admin, "bc"}, {"q=alpha&kind=sensor", r.admin, "cd"}, {"", kitchen, "bc"}, {"label=floor:1", kitchen, "c"},
+		{"q=area:kitchen", r.admin, "bc"}, {"q=temperature%3E20", r.admin, "c"}, {"q=status:never_seen+kind:light", r.admin, "ab"}, {"q=alpha&kind=sensor", r.admin, "cd"}, {"", kitchen, "bc"}, {"label=floor:1", kitchen, "c"},
 	} {
 		if got, total := all(tt.query, tt.token); got != tt.want || total != float64(len(tt.want)) {
 			t.Errorf("%s: got %s of %v, want %s", tt.query, got, total, tt.want)

@@ -16,6 +16,7 @@ import (
 
 	"devicehub/devices"
 	"devicehub/devices/commands"
+	"devicehub/devices/fleet"
 	"devicehub/devices/httpapi"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
@@ -92,7 +93,7 @@ func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 	var err error
 	r.reg, err = devices.OpenRegistry(ctx, regStore)
 	must(err)
-	r.ident, err = identity.Open(ctx, idStore, r.reg, identity.Config{TokenTTL: identity.DefaultTokenTTL, Logger: log, Auditor: audit})
+	r.ident, err = identity.Open(ctx, idStore, r.reg, identity.Config{TokenTTL: identity.DefaultTokenTTL, Logger: log, Auditor: audit, HashMemory: 64})
 	must(err)
 	_, err = r.ident.Prepare(ctx, "admin-password")
 	must(err)
@@ -110,7 +111,8 @@ func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 	}
 	r.cfg = httpapi.Config{Logger: log}
 	r.s = httpapi.Services{Registry: r.reg, Identity: r.ident, Audit: audit, Door: r.door, Readings: ingest, Liveness: r.track, Shadows: shadows, Commands: r.disp, Trace: r.tracer,
-		Ready: func(context.Context) []httpapi.Check { return r.ready }}
+		Search: fleet.New(fleet.Config{Registry: r.reg, Status: r.track.Status, Latest: ingest.Latest, Light: shadows.Power, Logger: log}).Matcher,
+		Ready:  func(context.Context) []httpapi.Check { return r.ready }}
 	for _, f := range change {
 		f(r)
 	}

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -219,6 +220,9 @@ func (s *Service) storeAll(ctx context.Context, cs []Credential, rows []IssuedTo
 		s.creds[c.Device] = &c
 		if len(c.Graces) > 0 {
 			s.graces[c.Device] = true
+			for _, g := range c.Graces {
+				s.nextGrace = min(s.nextGrace, g.Until)
+			}
 		} else {
 			delete(s.graces, c.Device)
 		}
@@ -301,6 +305,10 @@ func (s *Service) endGraces(ctx context.Context) error {
 	now := s.now().UnixMilli()
 	var over []Credential
 	s.mu.RLock()
+	if now < s.nextGrace { // nothing to do, with however many graces
+		s.mu.RUnlock()
+		return nil
+	}
 	for id := range s.graces {
 		c := s.creds[id]
 		if slices.ContainsFunc(c.Graces, func(g Grace) bool { return g.Until <= now }) {
@@ -311,11 +319,14 @@ func (s *Service) endGraces(ctx context.Context) error {
 		}
 	}
 	s.mu.RUnlock()
+	if len(over) > 0 {
+		if err := s.storeAll(ctx, over, nil, nil); err != nil {
+			return err // tried again with the next sweep
+		}
+	}
+	s.setNextGrace()
 	if len(over) == 0 {
 		return nil
-	}
-	if err := s.storeAll(ctx, over, nil, nil); err != nil {
-		return err
 	}
 	ids := make([]devices.ID, len(over))
 	for i := range over {
@@ -323,6 +334,18 @@ func (s *Service) endGraces(ctx context.Context) error {
 	}
 	s.tell(Change{Devices: ids, Reason: devices.CodeTokenRevoked})
 	return nil
+}
+
+// setNextGrace finds when the next grace ends.
+func (s *Service) setNextGrace() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nextGrace = math.MaxInt64
+	for id := range s.graces {
+		for _, g := range s.creds[id].Graces {
+			s.nextGrace = min(s.nextGrace, g.Until)
+		}
+	}
 }
 
 // deviceChanged follows the registry. It must not write: it runs inside the

@@ -51,7 +51,7 @@ func (h *hub) open(t *testing.T) {
 	h.reg = reg
 	h.Service, err = identity.Open(t.Context(), h.store, reg, identity.Config{
 		TokenTTL: identity.DefaultTokenTTL, Now: h.now, Auditor: h.audit, Logger: slog.New(slog.NewTextHandler(h.logs, nil)),
-		ClockSuspect: func() bool { return h.suspect },
+		ClockSuspect: func() bool { return h.suspect }, HashMemory: 64,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -16,11 +16,10 @@ import (
 
 // Passwords are kept as argon2id hashes in the PHC string form. The cost is
 // RFC 9106's in shape and OWASP's in size (19 MiB, two passes, one lane): some
-// 30 ms on one core. Hashing takes a core and memory, so that no more than
+// 30 ms on one core ([Config.HashMemory] changes the size). Hashing takes a core and memory, so that no more than
 // maxHashes run at once and maxHashQueue wait.
 const (
 	hashTime     = 2
-	hashMemory   = 19 * 1024 // KiB
 	hashThreads  = 1
 	hashSalt     = 16
 	hashKey      = 32
@@ -42,12 +41,13 @@ func checkPassword(p string) error {
 	return nil
 }
 
-func hashPassword(p string) string {
+func (s *Service) hashPassword(p string) string {
+	memory := s.cfg.HashMemory
 	salt := make([]byte, hashSalt)
 	rand.Read(salt) // never fails
-	key := argon2.IDKey([]byte(p), salt, hashTime, hashMemory, hashThreads, hashKey)
+	key := argon2.IDKey([]byte(p), salt, hashTime, memory, hashThreads, hashKey)
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, hashMemory, hashTime, hashThreads, b64.EncodeToString(salt), b64.EncodeToString(key))
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, hashTime, hashThreads, b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
 // matches compares a password with a stored hash, in the hash's own cost.

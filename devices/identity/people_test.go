@@ -473,3 +473,29 @@ func TestAuditIsReadAsFarAsOneMay(t *testing.T) {
 		}
 	}
 }
+
+// Passwords are hashed at the documented cost unless told otherwise, and a hash
+// keeps the cost it was made with.
+func TestPasswordHashes(t *testing.T) {
+	store := &identity.Memory{}
+	reg, err := devices.OpenRegistry(t.Context(), &devices.MemoryRegistry{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, memory := range []uint32{0, 64} {
+		s, err := identity.Open(t.Context(), store, reg, identity.Config{HashMemory: memory})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Prepare(t.Context(), "admin-password"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Login(t.Context(), origin, "admin", "admin-password", ""); err != nil {
+			t.Errorf("with %d KiB: %v", memory, err)
+		}
+	}
+	st, err := store.LoadIdentity(t.Context())
+	if err != nil || !strings.HasPrefix(st.Users[0].Hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
+		t.Errorf("got %q %v", st.Users[0].Hash, err)
+	}
+}

@@ -29,7 +29,13 @@ type Config struct {
 
 	FailedLoginsPerAddress int // a minute; default 30
 	FailedLoginsPerName    int // a minute; default 10
+	// HashMemory is what hashing a password takes, in KiB; default
+	// DefaultHashMemory. Hashes keep the cost that they were made with.
+	HashMemory uint32
 }
+
+// DefaultHashMemory is OWASP's for argon2id with two passes.
+const DefaultHashMemory = 19 * 1024
 
 // DefaultTokenTTL is how long a device token lives unless told otherwise.
 const DefaultTokenTTL = 8760 * time.Hour
@@ -56,18 +62,19 @@ type Service struct {
 	dummy   string        // what unknown names are compared with
 	count   counters
 
-	writing  sync.Mutex // held by one change at a time, across its disk write
-	mu       sync.RWMutex
-	creds    map[devices.ID]*Credential
-	dirty    map[devices.ID]bool // credentials whose NewBoot is not written yet
-	graces   map[devices.ID]bool // devices with a grace that runs
-	keys     map[string]*Key
-	signing  *Key
-	users    map[string]*User
-	sessions map[string]*Session
-	accounts map[string]*Account
-	touched  map[string]int64 // sid -> last use that is not written yet
-	watchers []func(Change)
+	writing   sync.Mutex // held by one change at a time, across its disk write
+	mu        sync.RWMutex
+	creds     map[devices.ID]*Credential
+	dirty     map[devices.ID]bool // credentials whose NewBoot is not written yet
+	graces    map[devices.ID]bool // devices with a grace that runs
+	nextGrace int64               // when the first of them ends, ms since epoch; earlier does no harm
+	keys      map[string]*Key
+	signing   *Key
+	users     map[string]*User
+	sessions  map[string]*Session
+	accounts  map[string]*Account
+	touched   map[string]int64 // sid -> last use that is not written yet
+	watchers  []func(Change)
 }
 
 // Change says who is to be looked at again, because what they may do has
@@ -96,6 +103,9 @@ func Open(ctx context.Context, store Store, reg *devices.Registry, cfg Config) (
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.HashMemory == 0 {
+		cfg.HashMemory = DefaultHashMemory
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -113,7 +123,7 @@ func Open(ctx context.Context, store Store, reg *devices.Registry, cfg Config) (
 		touched:  map[string]int64{},
 	}
 	s.SetLoginLimits(cfg.FailedLoginsPerAddress, cfg.FailedLoginsPerName)
-	s.dummy = hashPassword(rand.Text())
+	s.dummy = s.hashPassword(rand.Text())
 	state, err := store.LoadIdentity(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("load identity: %w", err)
@@ -187,7 +197,7 @@ func (s *Service) Prepare(ctx context.Context, presetPassword string) (Setup, er
 	if err := checkPassword(password); err != nil {
 		return Setup{}, fmt.Errorf("auth.initial_admin_password: %w", err)
 	}
-	u := User{Name: set.Name, Role: devices.RoleAdmin, Hash: hashPassword(password), CreatedAt: s.now().UnixMilli()}
+	u := User{Name: set.Name, Role: devices.RoleAdmin, Hash: s.hashPassword(password), CreatedAt: s.now().UnixMilli()}
 	if err := s.store.PutUser(ctx, u); err != nil {
 		return Setup{}, fmt.Errorf("make the first user: %w", err)
 	}

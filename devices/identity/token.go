@@ -192,9 +192,24 @@ func (s *Service) parse(token string) (*signed, error) {
 	if err != nil || g.Issuer != s.cfg.Issuer {
 		return nil, s.unauthorized("not a token of this hub")
 	}
+	g.share(s.cfg.Issuer)
 	s.count.verified.Add(1)
 	s.cache.put(token, g)
 	return g, nil
+}
+
+// share replaces strings that most tokens have in common by one copy: there
+// may be very many in the cache.
+func (g *signed) share(issuer string) {
+	g.Issuer = issuer
+	if g.Audience == audience {
+		g.Audience = audience
+	}
+	for _, typ := range []string{typDevice, typUser, typService, typBridge} {
+		if g.Typ == typ {
+			g.Typ = typ
+		}
+	}
 }
 
 // revokedKey reports whether the key kid no longer counts.

@@ -33,6 +33,7 @@ type Audit struct {
 	flushing sync.Mutex // held across a write, so that nothing is written twice
 
 	mu    sync.Mutex
+	bound int // entries that may wait
 	queue []devices.AuditEntry
 	lost  int64
 	wake  chan struct{}
@@ -52,7 +53,7 @@ func (db *DB) Audit(ctx context.Context, now func() time.Time) (*Audit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Audit{db: db, key: key, now: now, log: db.log, wake: make(chan struct{}, 1)}, nil
+	return &Audit{db: db, key: key, now: now, log: db.log, bound: auditQueue, wake: make(chan struct{}, 1)}, nil
 }
 
 // Secret returns the named random secret of this installation, which it makes,
@@ -89,7 +90,7 @@ func (a *Audit) Record(o devices.Origin, e devices.AuditEntry) {
 		e.IPHash = hex.EncodeToString(h.Sum(nil)[:16])
 	}
 	a.mu.Lock()
-	if len(a.queue) < auditQueue {
+	if len(a.queue) < a.bound {
 		a.queue = append(a.queue, e)
 	} else {
 		a.lost++

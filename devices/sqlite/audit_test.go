@@ -111,7 +111,8 @@ func TestAuditSurvivesAndKeepsItsKey(t *testing.T) {
 
 func TestAuditQueueIsBounded(t *testing.T) {
 	a := audit(t, open(t))
-	for range auditQueue + 7 {
+	a.bound = 100
+	for range a.bound + 7 {
 		a.Record(devices.Origin{}, devices.AuditEntry{Action: "x"})
 	}
 	list, _, err := a.Audit(t.Context(), devices.AuditQuery{Limit: 1})
