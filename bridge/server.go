@@ -80,6 +80,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	memories  map[devices.ID]*memory
+	online    map[devices.ID]string // what stands on <root>/<id>/online
 	conns     map[*conn]struct{}
 	services  map[*service]struct{}
 	draining  bool
@@ -96,7 +97,7 @@ type listener struct {
 func New(cfg Config, opts ...Option) (*Server, error) {
 	s := &Server{cfg: cfg, topics: topics{cfg.Root}, log: slog.New(slog.DiscardHandler),
 		connects: new(connects.Limiter),
-		memories: map[devices.ID]*memory{}, conns: map[*conn]struct{}{}}
+		memories: map[devices.ID]*memory{}, online: map[devices.ID]string{}, conns: map[*conn]struct{}{}}
 	for _, o := range opts {
 		o(s)
 	}
@@ -309,6 +310,7 @@ func (s *Server) sayHub(word string) {
 func (s *Server) Forget(id devices.ID) {
 	s.mu.Lock()
 	delete(s.memories, id)
+	delete(s.online, id)
 	s.mu.Unlock()
 	s.broker.Publish(broker.Message{Topic: s.topics.of(id, onOnline), QoS: 1, Retain: true}) // an empty payload clears it
 }
@@ -319,6 +321,13 @@ func (s *Server) SetOnline(id devices.ID, online bool) {
 	word := "offline"
 	if online {
 		word = "online"
+	}
+	s.mu.Lock()
+	same := s.online[id] == word
+	s.online[id] = word
+	s.mu.Unlock()
+	if same {
+		return
 	}
 	s.broker.Publish(broker.Message{Topic: s.topics.of(id, onOnline), Payload: []byte(word), QoS: 1, Retain: true})
 }

@@ -1,0 +1,234 @@
+package bridge
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"devicehub/bridge/packet"
+)
+
+// TestServerProcess is not a test: it is the listener in a process of its own,
+// for benchmarks that count its CPU and memory.
+func TestServerProcess(t *testing.T) {
+	if os.Getenv("BRIDGE_SERVER") == "" {
+		return
+	}
+	cfg := Default()
+	cfg.Listen = "127.0.0.1:0"
+	srv, err := New(cfg, WithDoor(&benchDoor{log: new(commits)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("listening", srv.Addr("tcp"))
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		in := bufio.NewScanner(os.Stdin)
+		for in.Scan() { // "gc" gives back what can be given back
+			runtime.GC()
+			debug.FreeOSMemory()
+			fmt.Println("done")
+		}
+		cancel()
+	}()
+	if err := srv.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// process is a broker in a process of its own.
+type process struct {
+	b    testing.TB
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Scanner
+	addr string
+}
+
+func listenerProcess(b testing.TB) *process {
+	p := &process{b: b, cmd: exec.Command(os.Args[0], "-test.run=^TestServerProcess$")}
+	p.cmd.Env = append(os.Environ(), "BRIDGE_SERVER=1", "GOMAXPROCS=1")
+	p.in, _ = p.cmd.StdinPipe()
+	out, _ := p.cmd.StdoutPipe()
+	if err := p.cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { p.in.Close(); _ = p.cmd.Wait() })
+	p.out = bufio.NewScanner(out)
+	for p.out.Scan() {
+		if addr, ok := strings.CutPrefix(p.out.Text(), "listening "); ok {
+			p.addr = addr
+			return p
+		}
+	}
+	b.Fatal("the server did not start")
+	return nil
+}
+
+func mosquittoProcess(b testing.TB) *process {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	conf := filepath.Join(b.TempDir(), "m.conf")
+	if err := os.WriteFile(conf, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 1000\nmax_queued_messages 0\n"), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	p := &process{b: b, cmd: exec.Command("mosquitto", "-c", conf), addr: addr}
+	if err := p.cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = p.cmd.Process.Signal(os.Interrupt); _ = p.cmd.Wait() })
+	for range 200 {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			return p
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.Fatal("mosquitto does not listen")
+	return nil
+}
+
+// cpu is the process's user and system time so far.
+func (p *process) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		p.b.Skip("needs /proc")
+	}
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+2:]))
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+func (p *process) rss() int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, _ := strconv.Atoi(strings.Fields(v)[0])
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// settle asks a Go process to give back what it does not need.
+func (p *process) settle() {
+	if p.in == nil {
+		return
+	}
+	fmt.Fprintln(p.in, "gc")
+	for p.out.Scan() {
+		if p.out.Text() == "done" {
+			return
+		}
+	}
+}
+
+// BenchmarkIngest publishes over 50 connections, with 20 messages of each
+// unacknowledged at QoS 1, and reports the CPU of the server process. The
+// listener acknowledges after commits of 5 ms; Mosquitto has no subscriber.
+func BenchmarkIngest(b *testing.B) {
+	for _, qos := range []byte{0, 1} {
+		for name, start := range map[string]func(testing.TB) *process{"listener": listenerProcess, "mosquitto": mosquittoProcess} {
+			b.Run(fmt.Sprintf("qos%d/%s", qos, name), func(b *testing.B) {
+				p := start(b)
+				before := p.cpu()
+				b.ResetTimer()
+				load(b, p.addr, 50, 20, qos)
+				b.StopTimer()
+				b.ReportMetric(float64((p.cpu()-before).Microseconds())/float64(b.N), "server-µs/msg")
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+			})
+		}
+	}
+}
+
+func load(b *testing.B, addr string, conns, window int, qos byte) {
+	var wg sync.WaitGroup
+	for k := range conns {
+		n := b.N / conns
+		if k < b.N%conns {
+			n++
+		}
+		c := dial(b, addr, packet.V311)
+		id := fmt.Sprint("d-", k)
+		c.send(packet.Connect<<4, c.connectBody(connect{id: id, user: id, password: "pw", clean: true}))
+		c.wantType(packet.Connack)
+		body := c.publishBody("hub/v1/"+id+"/r", `{"m":"temperature","v":21.45,"s":1234567,"t":1763682000123}`, qos, 1)
+		at := 2 + len("hub/v1/"+id+"/r")
+		wg.Go(func() {
+			acks := bufio.NewReader(c.nc)
+			ack := make([]byte, 4)
+			_ = c.nc.SetDeadline(time.Now().Add(2 * time.Minute))
+			for i := range n {
+				if qos > 0 {
+					body[at], body[at+1] = byte((i+1)>>8), byte(i%255+1)
+					if i >= window {
+						if _, err := io.ReadFull(acks, ack); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				}
+				if _, err := c.nc.Write(frame(packet.Publish<<4|qos<<1, body)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+			if qos == 0 { // all is read when the ping is answered
+				_, _ = c.nc.Write([]byte{packet.Pingreq << 4, 0})
+				_, _ = io.ReadFull(acks, ack[:2])
+				return
+			}
+			for range min(n, window) {
+				_, _ = io.ReadFull(acks, ack)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// BenchmarkIdle reports the server's memory for each of 2000 idle connections.
+func BenchmarkIdle(b *testing.B) {
+	const n = 2000
+	for name, start := range map[string]func(testing.TB) *process{"listener": listenerProcess, "mosquitto": mosquittoProcess} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				p := start(b)
+				p.settle()
+				before := p.rss()
+				for k := range n {
+					c := dial(b, p.addr, packet.V311)
+					id := fmt.Sprint("d-", k)
+					c.send(packet.Connect<<4, c.connectBody(connect{id: id, user: id, password: "pw", clean: true}))
+					c.wantType(packet.Connack)
+					c.subscribe(1, "hub/v1/"+id+"/cmd")
+				}
+				time.Sleep(100 * time.Millisecond)
+				p.settle()
+				p.settle()
+				b.ReportMetric(float64(p.rss()-before)/n, "B/conn")
+			}
+		})
+	}
+}
