@@ -66,17 +66,14 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 
 // fail answers with a refusal, or, for a fault of the hub's, logs it and says
 // that the hub is unavailable.
-func (c *call) fail(err error) {
-	if c.Context().Err() != nil && !errors.As(err, new(*devices.Error)) {
-		return // the client has gone
-	}
-	c.api.fail(c.w, c.Request, c.route.path, err)
-}
+func (c *call) fail(err error) { c.api.fail(c.w, c.Request, c.route.path, err) }
 
 func (a *API) fail(w http.ResponseWriter, r *http.Request, route string, err error) {
 	var e *devices.Error
 	if !errors.As(err, &e) {
-		a.cfg.Logger.Error("request failed", "method", r.Method, "route", route, "err", err)
+		if r.Context().Err() == nil { // else the client has gone, and nothing failed
+			a.cfg.Logger.Error("request failed", "method", r.Method, "route", route, "err", err)
+		}
 		e = devices.Refuse(devices.CodePlatformUnavailable, "the hub could not do this; it is not your fault")
 		err = e
 	}

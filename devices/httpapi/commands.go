@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -19,7 +18,7 @@ type Commands interface {
 	Get(ctx context.Context, a devices.Actor, id devices.ID, cmdID string) (commands.Record, error)
 	History(ctx context.Context, a devices.Actor, id devices.ID, limit int, cursor string) ([]commands.Record, string, error)
 	// Wait returns the record once the command is done or confirmed, as until
-	// says, or can no longer become it.
+	// says, or can no longer become it; timeout with the cmd_id when ctx ends first.
 	Wait(ctx context.Context, id devices.ID, cmdID, until string) (commands.Record, error)
 }
 
@@ -63,9 +62,6 @@ func (c *call) issueCommand() (answer, error) {
 	ctx, cancel := context.WithTimeout(c.Context(), time.Duration(ms)*time.Millisecond)
 	defer cancel()
 	rec, err := c.api.s.Commands.Wait(ctx, d.ID, rc.CmdID, until)
-	if c.Context().Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
-		return answer{}, devices.Refuse(devices.CodeTimeout, "the command is still under way").With("cmd_id", rc.CmdID)
-	}
 	if err != nil {
 		return answer{}, err
 	}
