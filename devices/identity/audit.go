@@ -62,14 +62,14 @@ func picked(q devices.AuditQuery, e devices.AuditEntry) bool {
 }
 
 // ReadAudit answers q as far as a may see: administrators everything, operators
-// what concerns the devices in their scope and what they did themselves, others
-// what they did themselves.
+// what concerns the devices in their scope and what they did themselves, viewers
+// what they did themselves, programs nothing.
 func ReadAudit(ctx context.Context, log devices.AuditLog, reg *devices.Registry, a devices.Actor, q devices.AuditQuery) (list []devices.AuditEntry, next string, err error) {
+	if a.Kind != devices.ActorUser && a.Kind != devices.ActorCLI {
+		return nil, "", devices.Refuse(devices.CodeForbidden, "people only")
+	}
 	if needAdmin(a) == nil {
 		return log.Audit(ctx, q)
-	}
-	if a.Kind != devices.ActorUser {
-		return nil, "", devices.Refuse(devices.CodeForbidden, "people only")
 	}
 	own := a.String()
 	if a.Role != devices.RoleOperator {

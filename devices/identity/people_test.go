@@ -466,6 +466,7 @@ func TestAuditIsReadAsFarAsOneMay(t *testing.T) {
 		{"viewer", vi, devices.AuditQuery{}, "login user:vi"},
 		{"viewer asking for another", vi, devices.AuditQuery{Actor: "user:op"}, "forbidden"},
 		{"service", devices.Actor{Kind: devices.ActorService, Name: "s", Rights: devices.RightRead}, devices.AuditQuery{}, "forbidden"},
+		{"service with every right", devices.Actor{Kind: devices.ActorService, Name: "s", Rights: devices.RightRead | devices.RightAdmin}, devices.AuditQuery{}, "forbidden"},
 		{"admin", cli, devices.AuditQuery{Actor: "user:op"}, "login user:op"},
 	} {
 		if got := read(tt.a, tt.q); got != tt.want {

@@ -208,8 +208,8 @@ func (s *Service) Prepare(ctx context.Context, presetPassword string) (Setup, er
 }
 
 // Watch has f called after every change of someone's standing, before the
-// change's call returns. f must not block. Watch is for wiring, before the
-// first change.
+// change's call returns. f must not block, and may ask the service but not
+// change it. Watch is for wiring, before the first change.
 func (s *Service) Watch(f func(Change)) { s.watchers = append(s.watchers, f) }
 
 func (s *Service) tell(c Change) {
