@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	sim "devicehub/firmware-sim"
+	"devicehub/firmware-sim/profile"
+)
+
+type runFlags struct {
+	hub, mqtt, username, token, report string
+	passwordStdin                      bool
+	duration, settle                   time.Duration
+	scale                              float64
+	json, dryRun, keep, noJudge, debug bool
+	seed                               uint64
+}
+
+func newRun() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run PROFILE.yaml",
+		Short: "Play a fleet and judge the hub",
+		Long: "Registers the devices of a profile, plays them, reads back what the hub has stored, and removes them.\n" +
+			"Exit code: 0 every assertion holds, 1 one does not, 2 wrong usage, 3 the generator was the bottleneck.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
+	}
+	fs := c.Flags()
+	fs.StringVar(&f.hub, "hub", "http://127.0.0.1:4000", "the hub's URL")
+	fs.StringVar(&f.mqtt, "mqtt", "", "the MQTT listener's URL (default mqtt://<hub's host>:1883)")
+	fs.StringVar(&f.username, "username", "", "an administrator's name")
+	fs.BoolVar(&f.passwordStdin, "password-stdin", false, "read the password from standard input")
+	fs.StringVar(&f.token, "token", "", "an administrator's token instead (or FIRMWARE_SIM_TOKEN)")
+	fs.DurationVar(&f.duration, "duration", 0, "how long to play (default: the profile's hold, else until stopped)")
+	fs.DurationVar(&f.settle, "settle", 30*time.Second, "how long devices may take at the end to get the rest acknowledged")
+	fs.Float64Var(&f.scale, "scale", 1, "multiply counts and rates")
+	fs.Uint64Var(&f.seed, "seed", 0, "instead of the profile's seed")
+	fs.StringVar(&f.report, "report", "", "write report.json and report.html into this folder")
+	fs.BoolVar(&f.json, "json", false, "print the report as JSON on standard output")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan and stop")
+	fs.BoolVar(&f.keep, "keep-devices", false, "leave the devices on the hub")
+	fs.BoolVar(&f.noJudge, "no-judge", false, "do not read back what the hub has stored")
+	fs.BoolVar(&f.debug, "debug", false, "log every connect and disconnect to standard error")
+	return c
+}
+
+func (f *runFlags) run(cmd *cobra.Command, path string) error {
+	p, err := profile.Read(path)
+	if err != nil {
+		return usageError{err}
+	}
+	if f.scale <= 0 {
+		return usageError{errors.New("--scale must be above 0")}
+	}
+	if f.seed != 0 {
+		p.Seed = f.seed
+	}
+	if f.dryRun {
+		sim.WritePlan(cmd.OutOrStdout(), p, f.scale, f.duration)
+		return nil
+	}
+	cfg, err := f.config(cmd, p)
+	if err != nil {
+		return usageError{err}
+	}
+	show := newProgress(cmd.ErrOrStderr())
+	cfg.Progress = show.update
+	s, err := sim.New(cfg)
+	if err != nil {
+		return usageError{err}
+	}
+	report, err := s.Run(cmd.Context())
+	show.done()
+	if err != nil {
+		return err
+	}
+	if f.report != "" {
+		if err := report.WriteDir(f.report); err != nil {
+			return err
+		}
+	}
+	if f.json {
+		enc := json.NewEncoder(cmd.OutOrStdout())
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(report); err != nil {
+			return err
+		}
+	} else {
+		report.WriteTable(cmd.OutOrStdout())
+	}
+	if code := report.ExitCode(); code != 0 {
+		return exitCode(code)
+	}
+	return nil
+}
+
+func (f *runFlags) config(cmd *cobra.Command, p *profile.Profile) (sim.Config, error) {
+	cfg := sim.Config{Profile: p, Username: f.username, Token: f.token, Duration: f.duration, Settle: f.settle, Scale: f.scale,
+		Keep: f.keep, NoJudge: f.noJudge}
+	var err error
+	if cfg.Hub, err = parseURL("--hub", f.hub, "http", "https"); err != nil {
+		return cfg, err
+	}
+	if f.mqtt != "" {
+		if cfg.MQTT, err = parseURL("--mqtt", f.mqtt, "mqtt", "mqtts", "tcp", "ssl"); err != nil {
+			return cfg, err
+		}
+	}
+	if cfg.Token == "" {
+		cfg.Token = os.Getenv("FIRMWARE_SIM_TOKEN")
+	}
+	if cfg.Password, err = password(cmd.InOrStdin(), f.username, f.passwordStdin); err != nil {
+		return cfg, err
+	}
+	if cfg.Username == "" && cfg.Token == "" {
+		return cfg, errors.New("say who you are: --username NAME --password-stdin, or --token")
+	}
+	if f.debug {
+		cfg.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	} else {
+		cfg.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	return cfg, nil
+}
+
+func parseURL(flag, s string, schemes ...string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("%s: %q is not a URL such as %s://127.0.0.1", flag, s, schemes[0])
+	}
+	for _, scheme := range schemes {
+		if u.Scheme == scheme {
+			u.Path = strings.TrimSuffix(u.Path, "/")
+			return u, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: %q is not one of the schemes %s", flag, u.Scheme, strings.Join(schemes, ", "))
+}
+
+// password reads one line of standard input, or FIRMWARE_SIM_PASSWORD.
+func password(in io.Reader, username string, fromStdin bool) (string, error) {
+	if username == "" {
+		return "", nil
+	}
+	if !fromStdin {
+		if p := os.Getenv("FIRMWARE_SIM_PASSWORD"); p != "" {
+			return p, nil
+		}
+		return "", errors.New("--username needs --password-stdin, or FIRMWARE_SIM_PASSWORD in the environment")
+	}
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if line = strings.TrimRight(line, "\r\n"); line == "" {
+		if err != nil && err != io.EOF {
+			return "", err
+		}
+		return "", errors.New("no password on standard input")
+	}
+	return line, nil
+}

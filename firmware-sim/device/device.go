@@ -1,0 +1,352 @@
+// Package device is the firmware of a simulated device: what a real one on a microcontroller does, and nothing more. It
+// measures, numbers its readings per boot, keeps them until the hub has acknowledged them, and sends again only what the
+// hub has not; it executes commands once each, remembers the last 32, and reports the state of its light. It speaks
+// Phoenix channels over WebSocket or long polling, or MQTT, and comes back by itself when the connection is lost.
+//
+// Source: 2-domain §2 (readings), §3 (lights), §4 (commands), §6 (sessions), §11 (topics).
+package device
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// A Transport names how a device reaches the hub.
+type Transport string
+
+// The transports.
+const (
+	WebSocket Transport = "websocket"
+	LongPoll  Transport = "longpoll"
+	MQTT      Transport = "mqtt"
+)
+
+// Config is a device as it leaves the factory. ID, Token, and the address of its transport are required.
+type Config struct {
+	ID        string
+	Token     string
+	Sensor    bool
+	Light     *LightConfig // nil: not a light
+	Transport Transport    // WebSocket by default
+	Firmware  string
+
+	Hub  *url.URL // http or https, for channels
+	MQTT *url.URL // mqtt or mqtts
+	Root string   // of the MQTT topics, hub/v1 by default
+
+	// Store is how many readings the device can hold that the hub has not acknowledged, 2000 by default. What is measured
+	// beyond is not recorded (and gets no number).
+	Store int
+	// Batch is how many readings go in one push, 1 by default; the hub takes up to 500.
+	Batch int
+	// InFlight is how many pushes may be unanswered, 4 by default; the hub allows 8.
+	InFlight int
+
+	// Clock is the device's own, which may be wrong. nil: time.Now.
+	Clock func() time.Time
+	Seed  uint64 // of everything random here but the boot id and the back-off
+	// Backoff returns the delay before connect attempt n, from 1. nil: 0.1 to 5 s, jittered.
+	Backoff func(n int) time.Duration
+
+	Hooks Hooks
+	Log   *slog.Logger
+
+	// Shared by the devices of one process, each may be nil.
+	HTTP         *http.Client
+	WriteBuffers *sync.Pool
+	Dial         func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Hooks tell an observer what happens. Each may be nil, must not block, and may be called from any goroutine.
+type Hooks struct {
+	Up   func(Up)
+	Down func(error)
+	// Acked hears of readings that the hub has decided: stored, or had before. Refused of those it will never take.
+	Acked   func(Ack)
+	Refused func(r Reading, code string)
+	// Error hears the code of every error that the hub answered with, on whatever.
+	Error func(code string)
+	// Command hears of each envelope that arrived, and whether its id was known already; Ran when one was executed.
+	Command func(c Command, repeated bool)
+	Ran     func(c Command)
+	// Leak hears of an event that is not meant for a device: readings, states or presence of whomever.
+	Leak func(event string)
+	// Frame sees each frame or packet payload, for people who watch.
+	Frame func(out bool, topic string, data []byte)
+}
+
+// Up tells of a connection on which every topic of the device is joined.
+type Up struct {
+	Attempt int
+	Connect time.Duration // until the hub accepted the connection
+	Join    time.Duration // from then until the last join reply, or subscription
+}
+
+// An Ack tells what the hub has acknowledged with one push.
+type Ack struct {
+	Readings []Reading
+	Due      time.Time // when the push should have left
+	Replayed bool      // it was sent again, or late because the device was offline
+}
+
+// A Reading is one measured value. Its number is given when it is recorded.
+type Reading struct {
+	Metric string
+	Value  any    // float64, bool or string
+	Unit   string // "" is the metric's own
+	At     time.Time
+	T      int64 // ms since epoch by the device's clock
+	Boot   string
+	Seq    uint64
+}
+
+// Device is a running or startable device. Its methods may be called from any goroutine.
+type Device struct {
+	cfg  Config
+	link link
+
+	mu     sync.Mutex
+	rand   *rand.Rand
+	token  string
+	boot   string
+	seq    uint64 // the last given
+	lastT  int64
+	store  store
+	up     bool // the sensor's topic is joined
+	upAt   time.Time
+	gen    int // of the connection; answers of an older one are void
+	flight int
+	jobs   []func() // pushes to be made once the lock is released
+
+	duplicate, reorder float64 // Disturb
+
+	ring    ring
+	light   *light
+	timers  map[*time.Timer]struct{}
+	stopped bool
+	wg      sync.WaitGroup
+}
+
+// link is a transport seen from the device. Its methods do not block. Each answer is called at most once, from any
+// goroutine; none comes after the link has told the device that it is down.
+type link interface {
+	run(ctx context.Context) error
+	readings(payload []byte, n int, answer func(verdict))
+	state(payload []byte)
+	ack(payload []byte)
+	raw(event string, payload []byte)
+	drop(stay time.Duration)
+	abandon(stay time.Duration)
+	reconnect()
+	stall(d time.Duration)
+	garbage()
+}
+
+// verdict is what became of a push.
+type verdict struct {
+	decided  bool // false: try again after retry
+	retry    time.Duration
+	refused  map[int]string // index to code
+	code     string         // of an error reply
+	replayed int            // how many the hub had before
+}
+
+// New returns a device that is switched off.
+func New(cfg Config) (*Device, error) {
+	if cfg.Transport == "" {
+		cfg.Transport = WebSocket
+	}
+	if cfg.Root == "" {
+		cfg.Root = "hub/v1"
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Store <= 0 {
+		cfg.Store = 2000
+	}
+	if cfg.Batch <= 0 {
+		cfg.Batch = 1
+	}
+	if cfg.InFlight <= 0 {
+		cfg.InFlight = 4
+	}
+	d := &Device{cfg: cfg, token: cfg.Token, boot: newBoot(), rand: rand.New(rand.NewPCG(cfg.Seed, 0x6465766963650000))}
+	if cfg.Light != nil {
+		d.light = newLight(*cfg.Light)
+	}
+	switch cfg.Transport {
+	case WebSocket, LongPoll:
+		if cfg.Hub == nil {
+			return nil, fmt.Errorf("device %s: no hub URL", cfg.ID)
+		}
+		l, err := newPhoenix(d)
+		if err != nil {
+			return nil, fmt.Errorf("device %s: %w", cfg.ID, err)
+		}
+		d.link = l
+	case MQTT:
+		if cfg.MQTT == nil {
+			return nil, fmt.Errorf("device %s: no MQTT URL", cfg.ID)
+		}
+		d.link = newMQTT(d)
+	default:
+		return nil, fmt.Errorf("device %s: unknown transport %q", cfg.ID, cfg.Transport)
+	}
+	return d, nil
+}
+
+// Run switches the device on until ctx is done, and leaves no goroutine behind. It may be called once.
+func (d *Device) Run(ctx context.Context) error {
+	err := d.link.run(ctx)
+	d.mu.Lock()
+	d.stopped = true
+	for t := range d.timers {
+		if t.Stop() {
+			d.wg.Done()
+		}
+	}
+	d.mu.Unlock()
+	d.wg.Wait()
+	return err
+}
+
+// ID returns the device's id.
+func (d *Device) ID() string { return d.cfg.ID }
+
+// Drop breaks the connection abruptly and stays away for at least stay; Abandon leaves it half open.
+func (d *Device) Drop(stay time.Duration)    { d.link.drop(stay) }
+func (d *Device) Abandon(stay time.Duration) { d.link.abandon(stay) }
+
+// Reconnect ends a stay.
+func (d *Device) Reconnect() { d.link.reconnect() }
+
+// Raw sends an event as it is, and forgets it: for those who misbehave. The payload is JSON.
+func (d *Device) Raw(event string, payload []byte) { d.link.raw(event, payload) }
+
+// Restart is a power cycle: a new boot with numbers from 1. What was stored survives, as in flash.
+func (d *Device) Restart() {
+	d.mu.Lock()
+	d.boot, d.seq = newBoot(), 0
+	d.ring = ring{}
+	d.mu.Unlock()
+	d.link.drop(0)
+}
+
+// Boot returns the id of the present boot.
+func (d *Device) Boot() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.boot
+}
+
+// Backlog is how many readings wait for their acknowledgement.
+func (d *Device) Backlog() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.store.len()
+}
+
+// newBoot returns a random id of a power-up, 16 characters.
+func newBoot() string {
+	const digits = "0123456789abcdefghjkmnpqrstvwxyz"
+	var b [16]byte
+	for i := range b {
+		b[i] = digits[rand.N(len(digits))]
+	}
+	return string(b[:])
+}
+
+// unlock releases the lock and makes the pushes that were decided on under it: a link may call back at once.
+func (d *Device) unlock() {
+	jobs := d.jobs
+	d.jobs = nil
+	d.mu.Unlock()
+	for _, f := range jobs {
+		f()
+	}
+}
+
+// after runs f later unless the device is switched off by then. The lock is held.
+func (d *Device) after(delay time.Duration, f func()) {
+	if d.stopped {
+		return
+	}
+	if d.timers == nil {
+		d.timers = make(map[*time.Timer]struct{})
+	}
+	d.wg.Add(1)
+	var t *time.Timer
+	t = time.AfterFunc(delay, func() {
+		defer d.wg.Done()
+		d.mu.Lock()
+		delete(d.timers, t)
+		stopped := d.stopped
+		d.mu.Unlock()
+		if !stopped {
+			f()
+		}
+	})
+	d.timers[t] = struct{}{}
+}
+
+func (d *Device) failed(code string) {
+	if d.cfg.Hooks.Error != nil && code != "" {
+		d.cfg.Hooks.Error(code)
+	}
+}
+
+// isUp and isDown are called by the link. resent says from where to go on, per boot, if the hub said so.
+func (d *Device) isUp(through map[string]uint64) {
+	d.mu.Lock()
+	d.up, d.upAt = true, time.Now()
+	d.gen++
+	d.flight = 0
+	known := d.store.rewind(through)
+	d.send()
+	d.unlock()
+	if len(known) > 0 && d.cfg.Hooks.Acked != nil {
+		d.cfg.Hooks.Acked(Ack{Readings: known, Replayed: true})
+	}
+}
+
+func (d *Device) isDown(err error) {
+	d.mu.Lock()
+	d.up = false
+	d.gen++
+	d.flight = 0
+	d.mu.Unlock()
+	if d.cfg.Hooks.Down != nil {
+		d.cfg.Hooks.Down(err)
+	}
+}
+
+func (d *Device) setToken(token string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if token != "" {
+		d.token = token
+	}
+}
+
+func (d *Device) getToken() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.token
+}
+
+func jsonString(s string) []byte {
+	b, _ := json.Marshal(s) // a string always marshals
+	return b
+}

@@ -1,0 +1,34 @@
+package device
+
+// ringSize is how many command ids a device remembers (2-domain §4).
+const ringSize = 32
+
+// ring is the memory of a device for the commands that it has had, newest last. The zero ring is empty.
+type ring struct {
+	at      int
+	entries [ringSize]heard
+}
+
+// heard is what became of a command; its answer is repeated when the command comes again.
+type heard struct {
+	id     string
+	status string
+	code   string
+	execMS int64
+}
+
+func (r *ring) find(id string) *heard {
+	for i := range r.entries {
+		if r.entries[i].id == id && id != "" {
+			return &r.entries[i]
+		}
+	}
+	return nil
+}
+
+func (r *ring) add(id, status string) *heard {
+	e := &r.entries[r.at%ringSize]
+	r.at++
+	*e = heard{id: id, status: status}
+	return e
+}

@@ -1,0 +1,48 @@
+package device
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// tappedConn is a connection that can be abandoned: the program sees it end, the peer sees it stand, silent.
+type tappedConn struct {
+	net.Conn
+	left   atomic.Bool
+	stalls atomic.Int64 // unix ns; until then nothing is read
+}
+
+var errAbandoned = errors.New("connection abandoned")
+
+func (c *tappedConn) abandon() {
+	c.left.Store(true)
+	c.Conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (c *tappedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	for time.Now().UnixNano() < c.stalls.Load() && !c.left.Load() {
+		time.Sleep(50 * time.Millisecond)
+	}
+	if c.left.Load() {
+		return 0, errAbandoned
+	}
+	return n, err
+}
+
+func (c *tappedConn) Write(b []byte) (int, error) {
+	if c.left.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// Close leaves an abandoned connection open: it is for the link to end it.
+func (c *tappedConn) Close() error {
+	if c.left.Load() {
+		return nil
+	}
+	return c.Conn.Close()
+}

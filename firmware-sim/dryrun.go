@@ -1,0 +1,75 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
+
+	"devicehub/firmware-sim/profile"
+)
+
+// WritePlan says what a run of the profile would do, without a hub.
+func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Duration) {
+	pr := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+	if duration == 0 {
+		duration = p.Load.Hold
+	}
+	hold := "until stopped"
+	if duration > 0 {
+		hold = "for " + duration.String()
+	}
+	total, readings, pushes := 0, 0.0, 0.0
+	for _, g := range p.Fleet {
+		n := max(1, int(math.Round(float64(g.Count)*scale)))
+		total += n
+		perDevice := 0.0
+		for _, m := range g.Metrics {
+			perDevice += 1 / m.Every.Seconds()
+		}
+		readings += perDevice * float64(n)
+		pushes += perDevice * float64(n) / float64(g.BatchMax)
+	}
+	pr("seed %d, %d devices, %s", p.Seed, total, hold)
+	for i, g := range p.Fleet {
+		var kinds, shares, ms []string
+		if g.Sensor {
+			kinds = append(kinds, "sensor")
+		}
+		if g.Light {
+			kinds = append(kinds, "light")
+		}
+		n := max(1, int(math.Round(float64(g.Count)*scale)))
+		count := map[string]int{}
+		for j := range n {
+			count[string(pick(g.Transport, j, n))]++
+		}
+		for _, s := range g.Transport {
+			shares = append(shares, fmt.Sprintf("%d %s", count[s.Transport], s.Transport))
+		}
+		for _, m := range g.Metrics {
+			ms = append(ms, fmt.Sprintf("%s %v every %v", m.Name, m.Gen, m.Every))
+		}
+		pr("  %2d. %d × %s %q over %s", i+1, n, strings.Join(kinds, "+"), g.Name, strings.Join(shares, ", "))
+		if len(ms) > 0 {
+			pr("      %s", strings.Join(ms, ", "))
+		}
+		if g.Misbehave.Bad() {
+			pr("      misbehaves: %+v", g.Misbehave)
+		}
+	}
+	l := p.Load
+	pr("load: %.1f readings/s in at least %.1f pushes/s, %.1f commands/s, %d watchers", readings, pushes, l.Commands.Rate*scale, l.Watchers)
+	if l.Ramp > 0 {
+		pr("ramp: %.0f devices/s, all on after %.0f s", l.Ramp*scale, float64(total)/(l.Ramp*scale))
+	}
+	for _, f := range p.Faults {
+		for _, k := range f.Kinds {
+			pr("fault at %v: %v", f.At, k)
+		}
+	}
+	for _, a := range p.Assert {
+		pr("assert %s", a.Text)
+	}
+}

@@ -1,0 +1,176 @@
+package sim
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"devicehub/firmware-sim/profile"
+)
+
+// faultLog remembers when the hub itself was away, when its word about presence is not judged.
+type faultLog struct {
+	mu   sync.Mutex
+	away bool
+	back time.Time
+}
+
+func (f *faultLog) quietSince(t time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.away && f.back.Before(t)
+}
+
+func (f *faultLog) set(away bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.away, f.back = away, time.Now()
+}
+
+// HubAway tells the judge that the hub was killed, or is back, by somebody other than the simulator.
+func (s *Sim) HubAway(away bool) {
+	s.faults.set(away)
+	s.note("hub away: %v", away)
+}
+
+// breakThings makes the profile's faults happen, each at its moment. after outlives the load, so that what was broken is mended.
+func (s *Sim) breakThings(ctx, after context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i, f := range s.profile.Faults {
+		wg.Go(func() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Until(s.began.Add(f.At))):
+			}
+			r := rand.New(rand.NewPCG(s.profile.Seed, 0xfa0+uint64(i)))
+			for _, p := range f.Kinds {
+				s.note("fault: %v", p)
+				units := s.some(r, p.Pct)
+				wg.Go(func() { s.fault(ctx, after, p, units) })
+			}
+		})
+	}
+}
+
+// some picks a part of the fleet.
+func (s *Sim) some(r *rand.Rand, pct float64) []*unit {
+	var out []*unit
+	for _, u := range s.units {
+		if r.Float64()*100 < pct {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*unit) {
+	switch p.Kind {
+	case profile.Drop:
+		for _, u := range units {
+			u.dev.Drop(p.For)
+		}
+	case profile.HalfOpen:
+		for _, u := range units {
+			u.halfOpen(p.For)
+		}
+	case profile.Flap:
+		ctx, cancel := context.WithTimeout(ctx, max(p.For, p.Every))
+		defer cancel()
+		for ctx.Err() == nil {
+			for _, u := range units {
+				u.dev.Drop(0)
+			}
+			sleep(ctx, p.Every)
+		}
+	case profile.Reboot:
+		for _, u := range units {
+			u.dev.Restart()
+		}
+	case profile.SlowReader:
+		for _, u := range units {
+			u.dev.Stall(max(p.For, time.Second))
+		}
+	case profile.Malformed:
+		for _, u := range units {
+			u.dev.Garbage()
+		}
+	case profile.Skew:
+		for _, u := range units {
+			u.mu.Lock()
+			u.skew += p.By
+			u.mu.Unlock()
+		}
+		if p.For > 0 {
+			sleep(ctx, p.For)
+			for _, u := range units {
+				u.mu.Lock()
+				u.skew -= p.By
+				u.mu.Unlock()
+			}
+		}
+	case profile.Duplicate, profile.Reorder:
+		for _, u := range s.units {
+			if p.Kind == profile.Duplicate {
+				u.dev.Disturb(p.Part, -1)
+			} else {
+				u.dev.Disturb(-1, p.Part)
+			}
+		}
+	case profile.Revoke:
+		s.revoke(ctx, after, p, units)
+	case profile.KillHub:
+		s.killHub(after, p)
+	}
+}
+
+// halfOpen leaves the connection standing; the hub cannot know until its liveness time has passed.
+func (u *unit) halfOpen(stay time.Duration) {
+	u.mu.Lock()
+	u.half = true
+	u.mu.Unlock()
+	u.dev.Abandon(stay)
+}
+
+// revoke ends the tokens of some devices, and gives them new ones after a while.
+func (s *Sim) revoke(ctx, after context.Context, p profile.FaultPart, units []*unit) {
+	for _, u := range units {
+		if err := s.api.Revoke(after, u.id); err != nil {
+			s.judge.unable("revoke %s: %v", u.id, err)
+		}
+	}
+	sleep(ctx, max(p.For, 5*time.Second))
+	for _, u := range units {
+		tok, err := s.api.Issue(after, u.id)
+		if err != nil {
+			s.judge.unable("new token for %s: %v", u.id, err)
+			continue
+		}
+		u.dev.SetToken(tok)
+		u.dev.Reconnect()
+	}
+}
+
+func (s *Sim) killHub(after context.Context, p profile.FaultPart) {
+	s.HubAway(true)
+	if err := s.cfg.Server.Kill(); err != nil {
+		s.judge.unable("kill the hub: %v", err)
+	}
+	sleep(after, p.For)
+	if err := s.cfg.Server.Start(after); err != nil {
+		s.judge.unable("start the hub again: %v", err)
+	}
+	s.HubAway(false)
+}

@@ -1,0 +1,137 @@
+package sim
+
+import (
+	"encoding/json"
+	"hash/fnv"
+	"slices"
+	"sync"
+	"time"
+
+	"devicehub/firmware-sim/device"
+)
+
+// ledger is what one device has measured, and what it was told about it.
+type ledger struct {
+	mu      sync.Mutex
+	metrics map[string][]entry
+	ran     map[string]int // executions by command id
+	heard   map[string]int // envelopes by command id
+}
+
+// entry is one reading. Those of a metric stand in the order of t.
+type entry struct {
+	t     int64   // device time, ms
+	at    int64   // true time, ms
+	v     float64 // the value, or a number for it
+	state entryState
+	late  bool // acknowledged only after it was sent again
+}
+
+type entryState uint8
+
+const (
+	unanswered entryState = iota
+	acknowledged
+	refused
+	deliberate // a value that the hub may refuse, alter or stamp: not judged by its value
+)
+
+// asNumber turns any value into a number that is equal for equal values.
+func asNumber(v any) float64 {
+	switch v := v.(type) {
+	case float64:
+		return v
+	case bool:
+		if v {
+			return 1
+		}
+		return 0
+	case string:
+		h := fnv.New32a()
+		h.Write([]byte(v))
+		return float64(h.Sum32())
+	}
+	return 0
+}
+
+// storedNumber is asNumber of a value in JSON.
+func storedNumber(raw json.RawMessage) float64 {
+	var v any
+	if json.Unmarshal(raw, &v) != nil {
+		return 0
+	}
+	return asNumber(v)
+}
+
+func (l *ledger) measured(r device.Reading, state entryState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.metrics == nil {
+		l.metrics = make(map[string][]entry)
+	}
+	es := l.metrics[r.Metric]
+	e := entry{t: r.T, at: r.At.UnixMilli(), v: asNumber(r.Value), state: state}
+	// The answer may be quicker than this line; then the entry stands already.
+	if i, ok := find(es, r.T); ok {
+		es[i].at, es[i].v = e.at, e.v
+		if state == deliberate {
+			es[i].state = state
+		}
+		return
+	}
+	l.metrics[r.Metric] = append(es, e)
+}
+
+func find(es []entry, t int64) (int, bool) {
+	return slices.BinarySearchFunc(es, t, func(e entry, t int64) int {
+		switch {
+		case e.t < t:
+			return -1
+		case e.t > t:
+			return 1
+		}
+		return 0
+	})
+}
+
+// answered notes an acknowledgement or a refusal.
+func (l *ledger) answered(r device.Reading, state entryState, late bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.metrics == nil {
+		l.metrics = make(map[string][]entry)
+	}
+	es := l.metrics[r.Metric]
+	i, ok := find(es, r.T)
+	if !ok {
+		es = slices.Insert(es, i, entry{t: r.T, at: r.At.UnixMilli(), v: asNumber(r.Value)})
+		l.metrics[r.Metric] = es
+	}
+	if es[i].state == unanswered {
+		es[i].state = state
+	}
+	es[i].late = es[i].late || late
+}
+
+// when returns the true time of a reading.
+func (l *ledger) when(metric string, t int64) (time.Time, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i, ok := find(l.metrics[metric], t); ok {
+		return time.UnixMilli(l.metrics[metric][i].at), true
+	}
+	return time.Time{}, false
+}
+
+func (l *ledger) command(id string, ran bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ran == nil {
+		l.ran, l.heard = make(map[string]int), make(map[string]int)
+	}
+	if ran {
+		l.ran[id]++
+	} else {
+		l.heard[id]++
+	}
+}

@@ -1,0 +1,85 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"devicehub/firmware-sim/device"
+)
+
+// The long-poll session of a device that vanished ends 1.5 windows of 10 s after its last poll (2-domain §6).
+const longPollGrace = 20 * time.Second
+
+// checkPresence compares, again and again, who the hub says is there with who is.
+func (s *Sim) checkPresence(ctx context.Context) {
+	after := 5 * time.Second
+	for _, a := range s.profile.Assert {
+		if a.Figure == "presence_wrong_after" {
+			after = a.After
+		}
+	}
+	every := 3 * time.Second
+	if len(s.units) > 2000 {
+		every = 15 * time.Second
+	}
+	byID := make(map[string]*unit, len(s.units))
+	for _, u := range s.units {
+		byID[u.id] = u
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(every):
+		}
+		asked := time.Now()
+		n := 0
+		err := s.api.Devices(ctx, "label:sim="+s.run, func(r Row) {
+			if u := byID[r.ID]; u != nil {
+				n++
+				s.comparePresence(u, r, asked, after)
+			}
+		})
+		if err == nil {
+			s.judge.checked("presence_wrong", n)
+		}
+	}
+}
+
+// comparePresence judges one row against what the device has known for longer than after, before the hub was asked.
+func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Duration) {
+	u.mu.Lock()
+	up, since, half := u.up, u.since, u.half
+	u.mu.Unlock()
+	if since.IsZero() || half || r.Status.Unverified {
+		return
+	}
+	if !up && u.config.Transport == device.LongPoll {
+		after += longPollGrace
+	}
+	if asked.Sub(since) < after || !s.faults.quietSince(asked.Add(-after)) {
+		return
+	}
+	link := r.Status.Link == "up"
+	if link == up {
+		return
+	}
+	// It may have changed while the pages were read.
+	u.mu.Lock()
+	changed := !u.since.Equal(since)
+	u.mu.Unlock()
+	if changed {
+		return
+	}
+	s.judge.found("presence_wrong", Finding{Device: u.id, Text: fmt.Sprintf(
+		"the device has been %s for %v, the hub says %s (link %s, reason %q)", map[bool]string{true: "up", false: "down"}[up],
+		asked.Sub(since).Round(time.Millisecond), r.Status.State, r.Status.Link, r.Status.Reason)})
+}
+
+func socketURL(hub *url.URL) string {
+	u := *hub
+	u.Path += "/socket"
+	return u.String()
+}

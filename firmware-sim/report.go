@@ -1,0 +1,222 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"time"
+
+	"devicehub/firmware-sim/profile"
+)
+
+// A Report is what a run has shown.
+type Report struct {
+	Run      string         `json:"run"`
+	Seed     uint64         `json:"seed"`
+	Began    time.Time      `json:"began"`
+	Seconds  float64        `json:"seconds"`
+	Hub      string         `json:"hub"`
+	Machine  Machine        `json:"machine"`
+	Devices  int            `json:"devices"`
+	ByTransp map[string]int `json:"devices_by_transport"`
+
+	Readings Readings         `json:"readings"`
+	Commands Commands         `json:"commands"`
+	Latency  []Latency        `json:"latency"`
+	Errors   map[string]int64 `json:"errors"`
+
+	Verdicts   []Verdict `json:"verdicts"`
+	Unjudged   []string  `json:"unjudged,omitempty"` // what could not be read back
+	Judged     bool      `json:"judged"`
+	Assertions []Result  `json:"assertions"`
+	Bottleneck []string  `json:"bottleneck,omitempty"` // why the generator was it
+
+	Events  []Event    `json:"events"`
+	History []Snapshot `json:"history"`
+}
+
+// Machine is where the simulator ran.
+type Machine struct {
+	OS     string  `json:"os"`
+	Arch   string  `json:"arch"`
+	Cores  int     `json:"cores"`
+	Go     string  `json:"go"`
+	CPU    float64 `json:"cpu_s"`
+	HeapMB float64 `json:"heap_mb"`
+	PerDev float64 `json:"heap_kb_per_device"`
+}
+
+// Readings counts them. Sent is what devices have recorded; of these Acknowledged have been confirmed to them, Lost are
+// acknowledged and not stored, Duplicates stored twice. Unrecorded found the device's store full.
+type Readings struct {
+	Sent           int64 `json:"sent"`
+	Acknowledged   int64 `json:"acknowledged"`
+	Replayed       int64 `json:"replayed"`
+	Refused        int64 `json:"refused"`
+	Unacknowledged int64 `json:"unacknowledged"`
+	Unrecorded     int64 `json:"unrecorded"`
+	Lost           int64 `json:"lost"`
+	Duplicates     int64 `json:"duplicates"`
+}
+
+// Commands counts them. Executed counts on the devices, Repeats the envelopes that came again.
+type Commands struct {
+	Issued    int64 `json:"issued"`
+	Confirmed int64 `json:"confirmed"`
+	Failed    int64 `json:"failed"`
+	Executed  int64 `json:"executed"`
+	Repeats   int64 `json:"repeats"`
+	Twice     int64 `json:"run_twice"`
+}
+
+// A Result is one assertion of the profile.
+type Result struct {
+	Text  string  `json:"text"`
+	Got   float64 `json:"got"`
+	Known bool    `json:"known"` // false: there was nothing to judge by
+	Holds bool    `json:"holds"`
+	count bool
+}
+
+// The invariants that are shown even when nothing was found.
+var invariants = []string{"lost_acked", "dup_stored", "value_wrong", "series_differs", "cmd_run_twice", "cmd_false_done", "presence_wrong", "latest_backwards", "leaked"}
+
+func (s *Sim) report() *Report {
+	live := s.Live()
+	r := &Report{Run: s.run, Seed: s.profile.Seed, Began: s.began, Seconds: live.Elapsed, Hub: s.cfg.Hub.Redacted(), Devices: len(s.units),
+		ByTransp: map[string]int{}, Errors: s.stats.errorCounts(), Latency: s.stats.latencies(), Judged: !s.cfg.NoJudge,
+		Machine: Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), CPU: live.CPU, HeapMB: live.HeapMB}}
+	for _, u := range s.units {
+		r.ByTransp[string(u.config.Transport)]++
+	}
+	s.judge.mu.Lock()
+	for _, name := range invariants {
+		r.Verdicts = append(r.Verdicts, *s.judge.verdict(name))
+	}
+	r.Unjudged = slices.Clone(s.judge.failures)
+	s.judge.mu.Unlock()
+	st := s.stats
+	r.Readings = Readings{Sent: st.measured.Load(), Acknowledged: st.acked.Load(), Replayed: st.replayed.Load(), Refused: st.refused.Load(),
+		Unrecorded: st.overflow.Load(), Lost: r.broken("lost_acked"), Duplicates: r.broken("dup_stored")}
+	r.Readings.Unacknowledged = max(0, r.Readings.Sent-r.Readings.Acknowledged-r.Readings.Refused)
+	r.Commands = Commands{Issued: st.commands.Load(), Confirmed: st.commandsOK.Load(), Failed: st.commandsBad.Load(),
+		Executed: st.executed.Load(), Repeats: st.repeats.Load(), Twice: r.broken("cmd_run_twice")}
+	s.mu.Lock()
+	r.Events, r.History = slices.Clone(s.events), slices.Clone(s.history)
+	s.mu.Unlock()
+	peak := 0.0
+	for _, h := range r.History {
+		peak = max(peak, h.HeapMB)
+	}
+	r.Machine.HeapMB = max(peak, r.Machine.HeapMB)
+	r.Machine.PerDev = r.Machine.HeapMB * 1024 / float64(max(1, r.Devices))
+	r.Bottleneck = s.bottleneck()
+	for _, a := range s.profile.Assert {
+		r.Assertions = append(r.Assertions, s.assert(a, r))
+	}
+	return r
+}
+
+func (r *Report) broken(name string) int64 {
+	for _, v := range r.Verdicts {
+		if v.Name == name {
+			return v.Count
+		}
+	}
+	return 0
+}
+
+// Verdict returns one invariant by name.
+func (r *Report) Verdict(name string) Verdict {
+	for _, v := range r.Verdicts {
+		if v.Name == name {
+			return v
+		}
+	}
+	return Verdict{Name: name}
+}
+
+// bottleneck says why the simulator's own figures are not to be trusted, if they are not.
+func (s *Sim) bottleneck() []string {
+	var out []string
+	if lag, ok := s.stats.percentile("lag_ms", 99); ok && lag > 250 {
+		out = append(out, fmt.Sprintf("its schedule was late: 99 %% within %.0f ms, want 250", lag))
+	}
+	if late, all := s.stats.commandsLate.Load(), s.stats.commands.Load(); late > 0 && late*100 > all {
+		out = append(out, fmt.Sprintf("%d commands could not be given in time, %d were", late, all))
+	}
+	return out
+}
+
+func (s *Sim) assert(a profile.Assertion, r *Report) Result {
+	res := Result{Text: a.Text, Known: true, count: true}
+	if a.Pctl > 0 {
+		res.count = false
+		res.Got, res.Known = s.stats.percentile(a.Figure, a.Pctl)
+		res.Holds = res.Known && a.Holds(res.Got)
+		return res
+	}
+	readBack := []string{"lost_acked", "dup_stored", "value_wrong", "cmd_false_done"}
+	switch a.Figure {
+	case "presence_wrong_after":
+		res.Got = float64(r.broken("presence_wrong"))
+	case "unacknowledged":
+		res.Got = float64(r.Readings.Unacknowledged)
+	case "refused":
+		res.Got = float64(r.Readings.Refused)
+	case "errors":
+		for _, n := range r.Errors {
+			res.Got += float64(n)
+		}
+	case "offline":
+		res.Got = float64(int64(r.Devices) - s.lastUp())
+	case "commands_unconfirmed":
+		res.Got = float64(r.Commands.Failed)
+	default:
+		res.Got = float64(r.broken(a.Figure))
+	}
+	if slices.Contains(readBack, a.Figure) && (!r.Judged || len(r.Unjudged) > 0) {
+		res.Known = false
+	}
+	res.Holds = res.Known && a.Holds(res.Got)
+	return res
+}
+
+// lastUp is how many devices were up at the end of the play.
+func (s *Sim) lastUp() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.history) == 0 {
+		return 0
+	}
+	return s.history[len(s.history)-1].Up
+}
+
+// ExitCode is 0 when every assertion holds, 1 when one does not, and 3 when the generator was the bottleneck, unless what
+// failed does not depend on its speed.
+func (r *Report) ExitCode() int {
+	failed, hard := false, false
+	for _, a := range r.Assertions {
+		if !a.Holds {
+			failed = true
+			hard = hard || a.count
+		}
+	}
+	switch {
+	case hard:
+		return 1
+	case len(r.Bottleneck) > 0:
+		return 3
+	case failed:
+		return 1
+	}
+	return 0
+}
+
+// errorCodes returns the codes, the most frequent first.
+func (r *Report) errorCodes() []string {
+	codes := slices.Sorted(maps.Keys(r.Errors))
+	slices.SortStableFunc(codes, func(a, b string) int { return int(r.Errors[b] - r.Errors[a]) })
+	return codes
+}

@@ -1,0 +1,344 @@
+// Package sim plays a fleet of devices against a hub, and judges whether the hub kept its promises: that every reading it
+// acknowledged is stored exactly once, that no command ran twice or is reported done without having run, that presence is
+// right, that nobody hears what is not meant for him.
+//
+//	run, err := sim.New(sim.Config{Profile: p, Hub: u, Username: "admin", Password: pw})
+//	report, err := run.Run(ctx)    // registers the devices, plays, judges, removes them
+//	os.Exit(report.ExitCode())
+//
+// The load is open: every value and every command has its moment, whether or not the hub has answered the one before, and
+// latency counts from that moment. The simulator measures its own lag too, and says so when it was itself too slow.
+//
+// Sub-packages: profile reads the YAML, device is the firmware of one device, bench compares plain Phoenix servers.
+package sim
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"devicehub/firmware-sim/device"
+	"devicehub/firmware-sim/profile"
+)
+
+// Config is one run.
+type Config struct {
+	Profile *profile.Profile
+	Hub     *url.URL // http://host:port
+	MQTT    *url.URL // mqtt://host:port; nil: the hub's host, port 1883
+
+	// Sign-in of an administrator: Username and Password, or Token.
+	Username, Password, Token string
+
+	Duration time.Duration // instead of the profile's hold, if not 0
+	Settle   time.Duration // how long devices may take at the end to get the rest acknowledged, 30 s by default
+	Scale    float64       // of counts and rates, 1 by default
+	Keep     bool          // leave the devices behind
+	NoJudge  bool          // do not read back what was stored
+
+	// Server, if not nil, runs the hub, for faults that kill it.
+	Server Server
+	// Progress, if not nil, is called once a second while the fleet plays.
+	Progress func(Snapshot)
+	Log      *slog.Logger
+}
+
+// Server is a hub that the simulator may kill.
+type Server interface {
+	// Kill ends it as kill -9 does.
+	Kill() error
+	// Start starts it again, and returns when it is ready.
+	Start(ctx context.Context) error
+}
+
+// Sim is one run.
+type Sim struct {
+	cfg     Config
+	profile *profile.Profile
+	run     string
+	api     *API
+	http    *http.Client // long polling, of all devices
+	buffers sync.Pool
+	stats   *stats
+	units   []*unit
+	began   time.Time
+	judge   judge
+	faults  faultLog
+	history []Snapshot
+	events  []Event
+
+	mu    sync.Mutex
+	phase string
+}
+
+// New prepares a run; nothing is sent. The error is about cfg.
+func New(cfg Config) (*Sim, error) {
+	if cfg.Profile == nil || cfg.Hub == nil {
+		return nil, errors.New("sim: a profile and the hub's URL are required")
+	}
+	if cfg.Username == "" && cfg.Token == "" {
+		return nil, errors.New("sim: a user name or a token is required")
+	}
+	if cfg.Scale <= 0 {
+		cfg.Scale = 1
+	}
+	if cfg.Settle <= 0 {
+		cfg.Settle = 30 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MQTT == nil {
+		cfg.MQTT = &url.URL{Scheme: "mqtt", Host: net.JoinHostPort(cfg.Hub.Hostname(), "1883")}
+	}
+	s := &Sim{cfg: cfg, profile: cfg.Profile, run: runID(), stats: newStats(), phase: "registering",
+		api: NewAPI(cfg.Hub, cfg.Username, cfg.Password, cfg.Token)}
+	s.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute,
+		ReadBufferSize: 1024, WriteBufferSize: 1024}}
+	if err := s.plan(); err != nil {
+		return nil, err
+	}
+	for _, f := range cfg.Profile.Faults {
+		for _, p := range f.Kinds {
+			if (p.Kind == profile.KillHub || p.Kind == profile.StoreOutage) && cfg.Server == nil {
+				return nil, fmt.Errorf("sim: line %d: %s needs a hub that the simulator itself runs (--start-hub)", f.Line, p.Kind)
+			}
+		}
+	}
+	return s, nil
+}
+
+// runID is six random characters, so that two runs never share an id.
+func runID() string {
+	const digits = "0123456789abcdefghijklmnopqrstuv"
+	var b [6]byte
+	rand.Read(b[:])
+	for i := range b {
+		b[i] = digits[b[i]%32]
+	}
+	return string(b[:])
+}
+
+// IDs returns the ids of the fleet's devices.
+func (s *Sim) IDs() []string {
+	out := make([]string, len(s.units))
+	for i, u := range s.units {
+		out[i] = u.id
+	}
+	return out
+}
+
+// API returns the administrator's client of the run.
+func (s *Sim) API() *API { return s.api }
+
+// Run registers the fleet, plays until the profile's hold is over or ctx is done, waits until the rest is acknowledged,
+// judges, and removes the devices. What it finds is in the report; the error is only about what kept it from playing.
+func (s *Sim) Run(ctx context.Context) (*Report, error) {
+	defer s.api.Close()
+	defer s.http.CloseIdleConnections()
+	if err := s.register(ctx); err != nil {
+		return nil, err
+	}
+	// From here on ctx ends the play, not the judgement.
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Settle+10*time.Minute)
+	defer cancel()
+	if !s.cfg.Keep {
+		defer s.unregister(after)
+	}
+	if err := s.play(ctx, after); err != nil {
+		return nil, err
+	}
+	s.setPhase("judging")
+	if !s.cfg.NoJudge {
+		s.judgeAll(after)
+	}
+	return s.report(), nil
+}
+
+func (s *Sim) setPhase(p string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.phase = p
+	s.events = append(s.events, Event{At: time.Now(), Text: p})
+}
+
+func (s *Sim) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, Event{At: time.Now(), Text: fmt.Sprintf(format, args...)})
+}
+
+// An Event is something that the simulator did, for the report's time line.
+type Event struct {
+	At   time.Time `json:"at"`
+	Text string    `json:"text"`
+}
+
+// play runs devices, schedule, people and faults together, and returns when all have ended.
+func (s *Sim) play(ctx, after context.Context) error {
+	s.began = time.Now()
+	s.setPhase("playing")
+	hold := s.cfg.Duration
+	if hold == 0 {
+		hold = s.profile.Load.Hold
+	}
+	load, endLoad := context.WithCancel(ctx)
+	defer endLoad()
+	if hold > 0 {
+		load, endLoad = context.WithTimeout(ctx, hold)
+		defer endLoad()
+	}
+	fleet, switchOff := context.WithCancel(after)
+	defer switchOff()
+
+	var devices, people sync.WaitGroup
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	observer, endObserver := context.WithCancel(after)
+	var observing sync.WaitGroup
+	observing.Go(func() { s.observe(observer) })
+
+	people.Go(func() { s.warmUp(load) })
+	people.Go(func() { s.switchOn(load, fleet, &devices) })
+	people.Go(func() { s.schedule(load) })
+	people.Go(func() { s.command(load) })
+	people.Go(func() { s.watch(load, &people) })
+	people.Go(func() { s.breakThings(load, after) })
+	people.Go(func() { s.checkPresence(load) })
+	people.Wait()
+	s.settle(after)
+	endObserver()
+	observing.Wait()
+	switchOff()
+	devices.Wait()
+	return nil
+}
+
+func (s *Sim) warmUp(ctx context.Context) {
+	d := s.profile.Load.Warmup
+	if d == 0 {
+		d = 2 * time.Second
+		if s.profile.Load.Ramp > 0 {
+			d += time.Duration(float64(len(s.units)) / (s.profile.Load.Ramp * s.cfg.Scale) * float64(time.Second))
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+		s.stats.warm.Store(true)
+	}
+}
+
+// switchOn powers the devices up, at the ramp's rate.
+func (s *Sim) switchOn(load, fleet context.Context, wg *sync.WaitGroup) {
+	rate := s.profile.Load.Ramp * s.cfg.Scale
+	for i, u := range s.units {
+		if rate > 0 {
+			due := s.began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+			if wait := time.Until(due); wait > 0 {
+				select {
+				case <-load.Done():
+				case <-time.After(wait):
+				}
+			}
+		}
+		if load.Err() != nil {
+			return
+		}
+		wg.Go(func() {
+			if err := u.dev.Run(fleet); err != nil {
+				s.stats.failed("device_ended")
+				s.cfg.Log.Warn("device ended", "device", u.id, "err", err)
+			}
+		})
+	}
+}
+
+// settle gives the devices time to get the rest acknowledged; then they are switched off.
+func (s *Sim) settle(ctx context.Context) {
+	s.setPhase("settling")
+	deadline := time.Now().Add(s.cfg.Settle)
+	for _, u := range s.units {
+		u.dev.Reconnect()
+		u.dev.Flush(time.Now())
+	}
+	for time.Now().Before(deadline) && ctx.Err() == nil {
+		left := 0
+		for _, u := range s.units {
+			if n := u.dev.Backlog(); n > 0 {
+				left += n
+				u.dev.Flush(time.Now())
+			}
+		}
+		if left == 0 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// register makes the devices on the hub.
+func (s *Sim) register(ctx context.Context) error {
+	if err := s.api.Login(ctx); err != nil {
+		return err
+	}
+	const chunk = 200
+	for from := 0; from < len(s.units); from += chunk {
+		units := s.units[from:min(from+chunk, len(s.units))]
+		made := make([]NewDevice, len(units))
+		for i, u := range units {
+			made[i] = u.decl
+		}
+		tokens, err := s.api.Register(ctx, made)
+		if err != nil {
+			return fmt.Errorf("register devices: %w", err)
+		}
+		for _, u := range units {
+			if err := s.build(u, tokens[u.id]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Sim) unregister(ctx context.Context) {
+	s.setPhase("removing devices")
+	var wg sync.WaitGroup
+	ids := make(chan string)
+	var failed sync.Once
+	for range 8 {
+		wg.Go(func() {
+			for id := range ids {
+				if err := s.api.Remove(ctx, id); err != nil {
+					failed.Do(func() { s.cfg.Log.Warn("device not removed", "device", id, "err", err) })
+				}
+			}
+		})
+	}
+	for _, u := range s.units {
+		ids <- u.id
+	}
+	close(ids)
+	wg.Wait()
+}
+
+// build makes the simulated device of a unit.
+func (s *Sim) build(u *unit, token string) error {
+	cfg := u.config
+	cfg.Token = token
+	cfg.Hub, cfg.MQTT = s.cfg.Hub, s.cfg.MQTT
+	cfg.HTTP, cfg.WriteBuffers = s.http, &s.buffers
+	cfg.Log = s.cfg.Log
+	cfg.Hooks = u.hooks(s)
+	dev, err := device.New(cfg)
+	u.dev = dev
+	return err
+}

@@ -1,0 +1,222 @@
+package sim_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	sim "devicehub/firmware-sim"
+	"devicehub/firmware-sim/profile"
+)
+
+const small = `
+seed: 3
+fleet:
+  - {count: 6, kind: sensor, transport: {websocket: 0.5, longpoll: 0.5}, metrics: {temperature: {every: 40ms}, humidity: {every: 50ms}}, batch: {max: 3, every: 100ms}}
+  - {count: 3, kind: sensor, metrics: {temperature: {every: 30ms}}}
+  - {count: 3, kind: light, behaviour: {ack_ms: 2, exec_ms: 3, transition: true}}
+load: {hold: 1500ms, warmup: 200ms, commands: {rate: 40/s, mix: {set: 0.8, toggle: 0.2}}, watchers: 1}
+assert: [lost_acked == 0, dup_stored == 0, value_wrong == 0, cmd_run_twice == 0, cmd_false_done == 0, leaked == 0, unacknowledged == 0, latest_backwards == 0]
+`
+
+func parse(t *testing.T, text string) *profile.Profile {
+	t.Helper()
+	p, err := profile.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func play(t *testing.T, h *fakeHub, text string, change func(*sim.Config)) *sim.Report {
+	t.Helper()
+	cfg := sim.Config{Profile: parse(t, text), Hub: h.url(), Username: "admin", Password: "secret", Server: h, Settle: 10 * time.Second}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := sim.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := s.Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func table(r *sim.Report) string {
+	var b bytes.Buffer
+	r.WriteTable(&b)
+	return b.String()
+}
+
+func TestAGoodHubPasses(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	r := play(t, h, small, nil)
+	if r.ExitCode() == 1 || r.Readings.Acknowledged < 300 || r.Readings.Acknowledged != r.Readings.Sent {
+		t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
+	}
+	if r.Commands.Confirmed < 30 || r.Commands.Repeats < 30 || r.Commands.Executed != r.Commands.Issued {
+		t.Errorf("commands: %+v\n%s", r.Commands, table(r))
+	}
+	names := map[string]bool{}
+	for _, l := range r.Latency {
+		names[l.Name] = l.Count > 0
+	}
+	for _, want := range []string{"ack_ms", "confirm_ms", "lag_ms", "watch_ms"} {
+		if !names[want] {
+			t.Errorf("no latencies %s", want)
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.devices) != 0 {
+		t.Errorf("%d devices left behind", len(h.devices))
+	}
+}
+
+func TestABadHubFails(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		verdict string
+		bad     func(h *fakeHub)
+	}{
+		{"lost_acked", func(h *fakeHub) { h.lose = func(n int) bool { return n == 100 } }},
+		{"dup_stored", func(h *fakeHub) { h.twice = func(n int) bool { return n == 100 } }},
+		{"cmd_false_done", func(h *fakeHub) { h.falseDone = true }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.verdict, func(t *testing.T) {
+			t.Parallel()
+			h := newFakeHub(t)
+			tt.bad(h)
+			r := play(t, h, small, func(c *sim.Config) { c.Duration = 700 * time.Millisecond })
+			v := r.Verdict(tt.verdict)
+			if v.Count == 0 || len(v.First) == 0 || r.ExitCode() != 1 {
+				t.Errorf("%s: count %d, exit code %d; want it found\n%s", tt.verdict, v.Count, r.ExitCode(), table(r))
+			}
+			if out := table(r); !strings.Contains(out, "BROKEN  "+tt.verdict) || !strings.Contains(out, "verdict: failed") {
+				t.Errorf("the table does not say so:\n%s", out)
+			}
+		})
+	}
+}
+
+// The hub is killed in the middle: devices come back by themselves and send again what was not acknowledged, nothing is
+// lost, stored twice or run twice.
+func TestKilledHub(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	text := strings.NewReplacer("hold: 1500ms", "hold: 4s", ", latest_backwards == 0", "").Replace(small) + "\nfaults: [{at: 800ms, kill_hub: {for: 300ms}}, {at: 200ms, duplicate: 0.05, reorder: 0.05}]\n"
+	r := play(t, h, text, nil)
+	if r.ExitCode() == 1 || r.Readings.Replayed == 0 {
+		t.Errorf("exit code %d, %d replayed\n%s", r.ExitCode(), r.Readings.Replayed, table(r))
+	}
+	if last := r.History[len(r.History)-1]; last.Up != int64(r.Devices) {
+		t.Errorf("%d of %d devices came back", last.Up, r.Devices)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	r := play(t, h, strings.Replace(small, "hold: 1500ms", "hold: 3s", 1)+`
+faults:
+  - {at: 300ms, drop: {pct: 50, for: 200ms}}
+  - {at: 500ms, flap: {pct: 30, every: 100ms, for: 400ms}}
+  - {at: 600ms, half_open: {pct: 30, for: 300ms}}
+  - {at: 700ms, reboot: {pct: 40}}
+  - {at: 900ms, slow_reader: {pct: 30, for: 300ms}}
+  - {at: 1s, malformed: {pct: 30}}
+  - {at: 1100ms, skew: {pct: 20, by: -10s, for: 200ms}}
+`, nil)
+	if r.Verdict("lost_acked").Count+r.Verdict("dup_stored").Count+r.Verdict("cmd_run_twice").Count > 0 {
+		t.Error(table(r))
+	}
+	if r.History[len(r.History)-1].Drops == 0 {
+		t.Errorf("no device was dropped\n%s", table(r))
+	}
+}
+
+func TestMisbehaviourIsNotTheHubsFault(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	r := play(t, h, `
+fleet:
+  - {kind: sensor, metrics: {temperature: {every: 10ms}}, misbehave: {flap: 300ms, out_of_range: 0.1, bad_unit: 0.1, malformed: 0.2, restart: 500ms}}
+load: {hold: 1500ms}
+assert: [lost_acked == 0, dup_stored == 0]
+`, nil)
+	if r.ExitCode() == 1 || r.Errors["invalid"] == 0 {
+		t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	cfg := sim.Config{Profile: parse(t, small), Hub: h.url(), Username: "admin", Password: "wrong"}
+	s, err := sim.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "unauthorized") {
+		t.Errorf("wrong password: got %v", err)
+	}
+	cfg.Profile = parse(t, small+"\nfaults: [{at: 1s, kill_hub: {}}]\n")
+	if _, err := sim.New(cfg); err == nil || !strings.Contains(err.Error(), "line ") {
+		t.Errorf("kill_hub without a server: got %v", err)
+	}
+	if _, err := sim.New(sim.Config{}); err == nil {
+		t.Error("no profile: no error")
+	}
+}
+
+// Everything but the run's id follows from the seed.
+func TestPlanIsDeterministic(t *testing.T) {
+	t.Parallel()
+	plan := func() string {
+		var b bytes.Buffer
+		sim.WritePlan(&b, parse(t, small), 1, 0)
+		return b.String()
+	}
+	if plan() != plan() {
+		t.Error("two plans of one profile differ")
+	}
+	if !strings.Contains(plan(), "3 websocket, 3 longpoll") {
+		t.Errorf("transports are not shared out by weight:\n%s", plan())
+	}
+}
+
+func TestReportDir(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	dir := filepath.Join(t.TempDir(), "report")
+	r := play(t, h, small, func(c *sim.Config) { c.Duration = 500 * time.Millisecond })
+	if err := r.WriteDir(dir); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back sim.Report
+	if err := json.Unmarshal(b, &back); err != nil || back.Run != r.Run {
+		t.Errorf("report.json: %v, run %q, want %q", err, back.Run, r.Run)
+	}
+	html, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil || !bytes.Contains(html, []byte(r.Run)) || bytes.Contains(html, []byte("http-equiv")) {
+		t.Errorf("report.html: %v", err)
+	}
+	fmt.Fprintln(t.Output(), table(r))
+}

@@ -1,0 +1,128 @@
+package sim
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// stats counts what happens. Its methods may be called from any goroutine.
+type stats struct {
+	measured, acked, replayed, refused, overflow atomic.Int64
+	pushes                                       atomic.Int64
+	up                                           atomic.Int64
+	connects, drops                              atomic.Int64
+	commands, commandsOK, commandsBad            atomic.Int64
+	commandsLate                                 atomic.Int64 // not issued in time: the generator's fault
+	executed, repeats                            atomic.Int64
+	leaked, backwards                            atomic.Int64
+	warm                                         atomic.Bool // from here on histograms count
+
+	mu     sync.Mutex
+	errors map[string]int64
+	hist   map[string]*hdrhistogram.Histogram
+	second *hdrhistogram.Histogram // ack_ms of the present second
+}
+
+// Histograms hold microseconds, to three digits, up to an hour.
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 3_600_000_000, 3) }
+
+func newStats() *stats {
+	return &stats{errors: map[string]int64{}, hist: map[string]*hdrhistogram.Histogram{}, second: newHistogram()}
+}
+
+func (s *stats) failed(code string) {
+	if code == "" {
+		code = "unknown"
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.errors[code]; !ok && len(s.errors) >= 200 {
+		code = "others"
+	}
+	s.errors[code]++
+}
+
+// record adds a duration to a histogram once the warm-up is over.
+func (s *stats) record(name string, d time.Duration) {
+	if !s.warm.Load() {
+		return
+	}
+	us := min(max(d.Microseconds(), 1), 3_600_000_000)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.hist[name]
+	if h == nil {
+		h = newHistogram()
+		s.hist[name] = h
+	}
+	_ = h.RecordValue(us) // within the bounds
+	if name == "ack_ms" {
+		_ = s.second.RecordValue(us)
+	}
+}
+
+// tick returns the 99th percentile of ack_ms since the last tick, in ms.
+func (s *stats) tick() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := float64(s.second.ValueAtPercentile(99)) / 1000
+	if s.second.TotalCount() == 0 {
+		v = 0
+	}
+	s.second.Reset()
+	return v
+}
+
+// percentile of a histogram in ms; false if it is empty.
+func (s *stats) percentile(name string, p float64) (float64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.hist[name]
+	if h == nil || h.TotalCount() == 0 {
+		return 0, false
+	}
+	if p >= 100 {
+		return float64(h.Max()) / 1000, true
+	}
+	return float64(h.ValueAtPercentile(p)) / 1000, true
+}
+
+func (s *stats) errorCounts() map[string]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.errors)
+}
+
+// latencies summarizes every histogram, by name.
+func (s *stats) latencies() []Latency {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Latency
+	for _, name := range slices.Sorted(maps.Keys(s.hist)) {
+		h := s.hist[name]
+		at := func(p float64) float64 { return float64(h.ValueAtPercentile(p)) / 1000 }
+		l := Latency{Name: name, Count: h.TotalCount(), P50: at(50), P90: at(90), P99: at(99), P999: at(99.9), Max: float64(h.Max()) / 1000}
+		for _, b := range h.CumulativeDistribution() {
+			l.Distribution = append(l.Distribution, [2]float64{b.Quantile, float64(b.ValueAt) / 1000})
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// Latency is one histogram, in ms.
+type Latency struct {
+	Name         string       `json:"name"`
+	Count        int64        `json:"count"`
+	P50          float64      `json:"p50"`
+	P90          float64      `json:"p90"`
+	P99          float64      `json:"p99"`
+	P999         float64      `json:"p999"`
+	Max          float64      `json:"max"`
+	Distribution [][2]float64 `json:"distribution,omitempty"` // percentile, ms
+}

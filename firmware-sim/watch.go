@@ -1,0 +1,92 @@
+package sim
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"devicehub/hub/hubclient"
+)
+
+const topicsPerWatcher = 20
+
+// watch plays the people who look on: each is signed in, joins some devices' topics, and checks what comes.
+func (s *Sim) watch(ctx context.Context, wg *sync.WaitGroup) {
+	r := rand.New(rand.NewPCG(s.profile.Seed, 0x3a7c))
+	for range s.profile.Load.Watchers {
+		w := &watcher{s: s, latest: map[string]int64{}}
+		client, err := hubclient.New(hubclient.Config{
+			URL: socketURL(s.cfg.Hub), AuthToken: func() string { return s.peopleToken(ctx) }, WriteBuffers: &s.buffers,
+			OnClose: func(error) { s.stats.failed("watcher_disconnected") },
+		})
+		if err != nil {
+			s.judge.unable("watcher: %v", err)
+			return
+		}
+		for range min(topicsPerWatcher, len(s.units)) {
+			w.join(client, s.units[r.IntN(len(s.units))])
+		}
+		wg.Go(func() { client.Run(ctx) })
+	}
+}
+
+func (s *Sim) peopleToken(ctx context.Context) string {
+	tok, err := s.api.Token(ctx)
+	if err != nil {
+		s.stats.failed("watcher_sign_in")
+	}
+	return tok
+}
+
+type watcher struct {
+	s      *Sim
+	latest map[string]int64 // device/metric to t; used in callbacks only
+}
+
+func (w *watcher) join(client *hubclient.Client, u *unit) {
+	kind := "light:"
+	if u.group.Sensor {
+		kind = "sensor:"
+	}
+	client.Channel(kind+u.id, hubclient.ChannelConfig{
+		OnRefused: func(hubclient.Reply) { w.s.stats.failed("watcher_refused") },
+		OnJoin:    func(hubclient.Reply) {},
+		OnMessage: func(m hubclient.Message) {
+			if m.Event == "reading" {
+				w.reading(u, m)
+			}
+		},
+	}).Join()
+}
+
+// reading checks a live event: it is of the topic's device, and not older than the one before.
+func (w *watcher) reading(u *unit, m hubclient.Message) {
+	now := time.Now()
+	var said struct {
+		Device string `json:"device"`
+		R      []struct {
+			M string `json:"m"`
+			T int64  `json:"t"`
+		} `json:"r"`
+	}
+	if m.Decode(&said) != nil {
+		w.s.stats.failed("watcher_malformed")
+		return
+	}
+	if said.Device != "" && said.Device != u.id {
+		w.s.stats.leaked.Add(1)
+		w.s.judge.found("leaked", Finding{Device: said.Device, Text: "its reading came on the topic of " + u.id})
+	}
+	for _, r := range said.R {
+		key := u.id + "/" + r.M
+		if r.T < w.latest[key] {
+			w.s.stats.backwards.Add(1)
+			w.s.judge.found("latest_backwards", Finding{Device: u.id, Text: r.M + " as a live reading went back in time"})
+		}
+		w.latest[key] = r.T
+		if at, ok := u.ledger.when(r.M, r.T); ok && u.group.BatchEvery == 0 && u.group.BatchMax == 1 {
+			w.s.stats.record("watch_ms", now.Sub(at))
+		}
+	}
+}
