@@ -60,9 +60,14 @@ func (c *clock) suspectNow(now time.Time, why string) {
 func (c *clock) look(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.moved(now, now.Round(0).Sub(c.last.Round(0)), now.Sub(c.last))
+}
+
+// moved enters how far the wall clock and the monotonic one went since the
+// last look.
+func (c *clock) moved(now time.Time, wall, mono time.Duration) bool {
 	was := c.state.Suspect
-	wall := now.Round(0).Sub(c.last.Round(0))
-	if step := wall - now.Sub(c.last); step > clockStep || step < -clockStep {
+	if step := wall - mono; step > clockStep || step < -clockStep {
 		c.suspectNow(now, "stepped")
 	}
 	c.last = now

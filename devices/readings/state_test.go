@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 )
 
 // naive decides numbers as the rules of a window say, one by one.
@@ -94,4 +95,36 @@ func FuzzLoadState(f *testing.F) {
 			t.Errorf("%x is read, and not what is written of it: %x", state, again)
 		}
 	})
+}
+
+func TestAStepMakesTheClockSuspect(t *testing.T) {
+	now := time.UnixMilli(1_763_726_400_000)
+	for _, c := range []struct {
+		wall time.Duration
+		want bool
+	}{{time.Second, false}, {10*time.Minute + time.Second, false}, {10*time.Minute + 2*time.Second, true}, {-10 * time.Minute, true}, {365 * 24 * time.Hour, true}} {
+		var k clock
+		k.start(ClockMark{Wall: now.UnixMilli()}, now)
+		at := now.Add(c.wall)
+		k.moved(at, c.wall, time.Second)
+		if k.state.Suspect != c.want {
+			t.Errorf("a step to %v: suspect %v, want %v", c.wall, k.state.Suspect, c.want)
+		}
+		if c.want && k.state.Recorded != now.UnixMilli() {
+			t.Errorf("a suspect time was trusted: %d", k.state.Recorded)
+		}
+		// The mark says so, and a start after it is suspect again.
+		m := k.mark(at)
+		if !c.want {
+			continue
+		}
+		if m == nil || !m.Suspect || m.Wall != now.UnixMilli() {
+			t.Errorf("marked %+v, want the time before the step, suspect", m)
+		}
+		var again clock
+		again.start(*m, at)
+		if !again.state.Suspect {
+			t.Error("forgotten by a start")
+		}
+	}
 }
