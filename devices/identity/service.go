@@ -61,6 +61,7 @@ type Service struct {
 	queued  chan struct{} // and for those that wait for one
 	dummy   string        // what unknown names are compared with
 	count   counters
+	ids     *ulid.LockedMonotonicReader
 
 	writing   sync.Mutex // held by one change at a time, across its disk write
 	mu        sync.RWMutex
@@ -111,6 +112,7 @@ func Open(ctx context.Context, store Store, reg *devices.Registry, cfg Config) (
 	}
 	s := &Service{
 		store: store, reg: reg, cfg: cfg, now: cfg.Now, log: cfg.Logger,
+		ids:      &ulid.LockedMonotonicReader{MonotonicReader: ulid.Monotonic(rand.Reader, 0)},
 		hashing:  make(chan struct{}, maxHashes),
 		queued:   make(chan struct{}, maxHashQueue),
 		creds:    map[devices.ID]*Credential{},
@@ -289,8 +291,14 @@ func (s *Service) Stats() Stats {
 // Issuer is the "iss" of this hub's tokens.
 func (s *Service) Issuer() string { return s.cfg.Issuer }
 
+// newID returns a ULID: of two made one after the other, the later is greater.
 func (s *Service) newID() string {
-	return ulid.MustNew(ulid.Timestamp(s.now()), rand.Reader).String()
+	ms := ulid.Timestamp(s.now())
+	id, err := ulid.New(ms, s.ids)
+	if err != nil { // so many in one millisecond that they overflow
+		id = ulid.MustNew(ms, rand.Reader)
+	}
+	return id.String()
 }
 
 // unauthorized refuses whoever could not be recognised. The server's time lets
