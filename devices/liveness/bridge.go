@@ -113,13 +113,13 @@ func (t *Tracker) bridgeLost(name string) {
 			if d.bridge != b {
 				return false
 			}
-			if d.conn != nil && d.conn.end == nil {
+			if d.conn != nil && d.conn.end != nil {
+				return false
+			}
+			if d.conn != nil || !d.linklessTill.IsZero() || !d.assumedUntil.IsZero() || d.reason == "" {
 				d.close(BridgeDown)
 			}
-			d.linklessTill = time.Time{}
-			if d.conn == nil && d.reason == "" {
-				d.reason = BridgeDown
-			}
+			d.linklessTill, d.assumedUntil = time.Time{}, time.Time{}
 			return true
 		})
 	}

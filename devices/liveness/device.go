@@ -141,7 +141,7 @@ func (d *device) derive(now time.Time) (st devices.Status, next time.Time) {
 	linkless := until(d.linklessTill)
 	if !linkless && !d.linklessTill.IsZero() {
 		d.linklessTill = time.Time{}
-		if d.reason == "" {
+		if d.reason == "" && d.conn == nil && !assumed {
 			d.reason = HeartbeatTimeout
 		}
 	}

@@ -97,7 +97,7 @@ func (t *Tracker) Sleep(id devices.ID, epoch, awakeAt int64) {
 func (d *device) sleep(awakeAt int64, since, now time.Time) {
 	end := now.Add(time.Duration(awakeAt-now.UnixMilli()) * time.Millisecond)
 	grace := min(max(end.Sub(since)/20, minGrace), maxGrace)
-	d.awakeAt, d.sleptAt, d.sleepEnd = awakeAt, now, end.Add(grace)
+	d.awakeAt, d.sleptAt, d.sleepEnd = awakeAt, since, end.Add(grace)
 }
 
 // CommandUnanswered says that the last command sent to the device was not

@@ -43,10 +43,14 @@ func (t *Tracker) History(ctx context.Context, id devices.ID, limit int, cursor 
 func (t *Tracker) restore(known []Known) {
 	now := t.now()
 	for _, k := range known {
-		if _, ok := t.cfg.Registry.Get(k.Device); !ok {
+		rec, ok := t.cfg.Registry.Get(k.Device)
+		if !ok {
 			continue
 		}
 		d := newDevice(k.Device, t.boot)
+		if rec.Via != devices.ViaDirect {
+			d.bridge = t.join(k.Device, rec.Via)
+		}
 		d.restore(k, now, t.patience(k.Device))
 		d.askAt = now
 		st, next := d.derive(now)

@@ -58,6 +58,9 @@ type shard struct {
 // last known with a link keep their status, unverified, until they are back or
 // Run finds that they are not.
 func New(ctx context.Context, cfg Config) (*Tracker, error) {
+	if cfg.Freshness == nil {
+		cfg.Freshness = func(devices.ID, time.Time) (stale, any bool, nextStale time.Time) { return }
+	}
 	t := &Tracker{cfg: cfg, now: cfg.Now, log: cfg.Logger, due: deadline.New[devices.ID](), seed: maphash.MakeSeed()}
 	if t.now == nil {
 		t.now = time.Now
@@ -121,6 +124,10 @@ func (t *Tracker) with(id devices.ID, f func(d *device, now time.Time) (changed 
 		}
 		d = newDevice(id, t.boot)
 		d.status.Since = rec.CreatedAt
+		if t.cfg.Freshness != nil {
+			d.askAt = t.now() // there may be readings of before this start
+			t.due.Sooner(id, d.askAt)
+		}
 		sh.m[id] = d
 	}
 	now := t.now()
@@ -280,7 +287,7 @@ func (t *Tracker) fire(id devices.ID) {
 		return
 	}
 	now := t.now()
-	ask := t.cfg.Freshness != nil && d.wantsData(now)
+	ask := d.wantsData(now)
 	if ask {
 		d.askAt, d.asking = time.Time{}, true
 	}
