@@ -2,20 +2,290 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"io"
+	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"devicehub/dashboard"
+	"devicehub/devices"
+	"devicehub/devices/httpapi"
 )
 
-// errUnwired is what a build answers that has the frame and no services yet.
-var errUnwired = errors.New("this build holds the command line alone, without the hub's services; build a later commit")
+const (
+	drainWithin = 15 * time.Second // until every client is told to go
+	flushWithin = 15 * time.Second // until requests under way are answered
+)
 
-func serve(context.Context, *Process) error { return errUnwired }
-
-func openHub(context.Context, *Process) (http.Handler, func() error, error) {
-	return nil, nil, errUnwired
+// serve runs the hub until ctx ends.
+func serve(ctx context.Context, p *Process) (err error) {
+	a, err := assemble(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	s := &server{assembly: a}
+	if err := s.listen(); err != nil {
+		return errors.Join(err, s.closeListeners())
+	}
+	s.welcome()
+	return s.run(ctx)
 }
 
-func restoreBackup(context.Context, *Process, io.Reader, bool) ([]string, error) {
-	return nil, errUnwired
+// server is a running hub: the assembly with its listeners.
+type server struct {
+	*assembly
+	certs *Certificates
+	http  net.Listener
+	admin net.Listener
+	mqtt  *mqttServer // nil when it is off
+}
+
+// listen opens every address, so that one that cannot be had ends serve before
+// anything runs.
+func (s *server) listen() (err error) {
+	cfg := s.Config
+	if s.certs, err = OpenCertificates(cfg.HTTP.TLS, s.Data.Join("tls"), publicHosts(cfg.HTTP), s.Log); err != nil {
+		return err
+	}
+	if s.http, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
+		return listenError("http.listen", cfg.HTTP.Listen, err)
+	}
+	if s.certs != nil {
+		s.http = tls.NewListener(s.http, s.certs.HTTP())
+	}
+	if s.admin, err = s.Data.ListenAdmin(); err != nil {
+		return err
+	}
+	if s.mqtt, err = newMQTTServer(s.assembly, s.certs); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (s *server) closeListeners() error {
+	var errs []error
+	for _, l := range []net.Listener{s.http, s.admin} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// listenError says what to do about an address that cannot be had.
+func listenError(key, addr string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s: %s is in use by another program; stop it or choose another address with --%s", key, addr, key)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%s: this user may not listen on %s; choose a port above 1023 with --%s", key, addr, key)
+	}
+	return fmt.Errorf("%s: %w; choose another address with --%s", key, err, key)
+}
+
+func publicHosts(cfg HTTPConfig) []string {
+	var hosts []string
+	if host := hostOf(cfg.PublicURL); host != "" {
+		hosts = append(hosts, host)
+	}
+	if host, _, err := net.SplitHostPort(cfg.Listen); err == nil && host != "" {
+		if ip, err := netip.ParseAddr(host); err != nil || !ip.IsUnspecified() {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
+func hostOf(url string) string {
+	_, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		return ""
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		return h
+	}
+	return host
+}
+
+// url is where a browser on this machine finds the dashboard.
+func (s *server) url() string {
+	if s.Config.HTTP.PublicURL != "" {
+		return s.Config.HTTP.PublicURL
+	}
+	scheme := "http"
+	if s.certs != nil {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(s.http.Addr().String())
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// welcome tells the operator what is said once.
+func (s *server) welcome() {
+	if s.setup.Password != "" {
+		fmt.Fprintf(s.Out, "\nThis hub is new. Sign in at %s as %q with the password\n\n    %s\n\nIt is shown this once; change it with `devicehub user passwd %s`.\n\n", s.url(), s.setup.Name, s.setup.Password, s.setup.Name)
+	}
+	if s.certs != nil && s.certs.Fingerprint != "" {
+		fmt.Fprintf(s.Out, "The certificate is self-signed; its SHA-256 fingerprint is\n    %s\n", s.certs.Fingerprint)
+	}
+	if s.certs == nil && s.Config.HTTP.InsecureLogin == httpapi.InsecureAny {
+		s.Log.Warn("people may sign in over plain HTTP from anywhere; set http.tls.mode or http.insecure_login")
+	}
+}
+
+// run serves until ctx ends: then nothing new is let in, every client is told
+// to go, and what was accepted is flushed.
+func (s *server) run(ctx context.Context) error {
+	// Clients go first and services last, so what clients still say is kept.
+	services, stopServices := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServices()
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.assembly.run(services) }()
+
+	public := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
+	admin := &http.Server{Handler: asOwner(s.api), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
+
+	listeners, stopListeners := context.WithCancelCause(ctx)
+	defer stopListeners(nil)
+	serving := make(chan error, 1)
+	go func() {
+		serving <- together(listeners, s.Log, map[string]func(context.Context) error{
+			"http":         func(ctx context.Context) error { return s.serveHTTP(ctx, public, s.http) },
+			"admin socket": func(ctx context.Context) error { return serveAdmin(ctx, admin, s.admin) },
+			"mqtt":         s.mqtt.run,
+			"certificates": s.certs.Run,
+			"reload":       s.reload,
+		})
+	}()
+	s.accepting.Store(true)
+	s.Log.Info("the hub is ready", "url", s.url(), "mqtt", s.mqtt.addr(), "devices", s.registry.Len(), "data", s.Data.Path())
+
+	var failed error
+	select {
+	case failed = <-stopped: // a service that cannot go on takes the hub down
+		stopped <- nil
+		stopListeners(failed)
+	case <-ctx.Done():
+	case failed = <-serving:
+		serving <- nil
+	}
+	s.accepting.Store(false)
+	s.Log.Info("the hub is stopping")
+	stopListeners(nil)
+	failed = errors.Join(failed, <-serving)
+	stopServices()
+	return errors.Join(failed, <-stopped)
+}
+
+// serveHTTP answers until ctx ends, then drains the sockets and waits for the
+// requests under way.
+func (s *server) serveHTTP(ctx context.Context, srv *http.Server, l net.Listener) error {
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	s.door.Goodbye()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
+	defer cancel()
+	_ = l.Close() // nothing new comes in while the clients are sent away
+	err := s.endpoint.Drain(drain)
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWithin)
+	defer cancel()
+	err = errors.Join(err, srv.Shutdown(flush))
+	<-done
+	return err
+}
+
+func serveAdmin(ctx context.Context, srv *http.Server, l net.Listener) error {
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWithin)
+	defer cancel()
+	err := srv.Shutdown(flush)
+	<-done
+	return err
+}
+
+// reload takes over limits that were changed while the hub runs.
+func (s *server) reload(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case cfg := <-s.Reloads:
+			s.applyLimits(cfg.Limits)
+		}
+	}
+}
+
+// handler is everything that the public listener serves.
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/socket/", s.endpoint)
+	for _, path := range []string{"/api/", "/healthz", "/readyz", "/metrics"} {
+		mux.Handle(path, s.api)
+	}
+	mux.Handle("/", dashboard.New())
+	return s.certs.ChallengeHandler(httpapi.Forwarded(trusted(s.Config.HTTP.TrustedProxies), httpapi.Headers(mux)))
+}
+
+// trusted reads proxies' addresses and prefixes, which the configuration's
+// check has found to be well-formed.
+func trusted(list []string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range list {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			out = append(out, p)
+		} else if ip, err := netip.ParseAddr(s); err == nil {
+			out = append(out, netip.PrefixFrom(ip, ip.BitLen()))
+		}
+	}
+	return out
+}
+
+// asOwner makes requests those of the owner of the data folder, who alone can
+// reach the admin socket.
+func asOwner(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(httpapi.WithActor(r.Context(), devices.CLI(), "cli")))
+	})
+}
+
+// openHub opens the stores for one command while no hub runs.
+func openHub(ctx context.Context, p *Process) (http.Handler, func() error, error) {
+	a, err := assemble(ctx, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.setup.Password != "" {
+		fmt.Fprintf(p.Out, "This data folder is new. Its administrator is %q with the password %s (shown this once).\n", a.setup.Name, a.setup.Password)
+	}
+	services, stop := context.WithCancel(context.WithoutCancel(ctx))
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.run(services) }()
+	return asOwner(a.api), func() error {
+		stop()
+		return errors.Join(<-stopped, a.close())
+	}, nil
 }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"devicehub/bridge"
+	"devicehub/devices"
+	"devicehub/devices/identity"
+	"devicehub/devices/liveness"
+)
+
+// mqttServer is the hub's own MQTT listener; nil when it is off.
+type mqttServer struct {
+	*bridge.Server
+	listen string
+}
+
+func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
+	e := a.Config.MQTT.Embedded
+	if e.Listen == "" && e.TLSListen == "" && e.WSListen == "" {
+		return nil, nil
+	}
+	cfg := bridge.Default()
+	cfg.Listen, cfg.TLSListen, cfg.WSListen, cfg.Root = e.Listen, e.TLSListen, e.WSListen, a.Config.MQTT.Root
+	if certs != nil {
+		cfg.TLS = certs.MQTT()
+	} else if e.TLSListen != "" {
+		return nil, fmt.Errorf("mqtt.embedded.tls_listen: there is no certificate; set http.tls.mode to files, self_signed or acme")
+	}
+	l := a.Config.Limits
+	cfg.MaxPacket, cfg.OutboundBytes, cfg.OutboundAge = l.FrameBytes, l.OutboundBytes, l.OutboundAge.Duration()
+	s, err := bridge.New(cfg, bridge.WithDoor(bridge.NewDoor(a.door, a.identity, a.registry)),
+		bridge.WithAccounts(bridge.NewAccounts(a.identity, a.registry)), bridge.WithConnects(a.connects), bridge.WithAudit(a.audit), bridge.WithLogger(a.Log))
+	if err != nil {
+		return nil, fmt.Errorf("mqtt: %w", err)
+	}
+	if err := s.Listen(); err != nil {
+		return nil, listenError("mqtt.embedded.listen", e.Listen, err)
+	}
+	for d := range a.registry.All() {
+		s.SetOnline(d.ID, reachable(a.liveness.Status(d.ID).State))
+	}
+	a.feeds = append(a.feeds, devices.FeedFunc(func(ev devices.Event) {
+		if st, ok := ev.Payload.(liveness.Event); ok {
+			s.SetOnline(st.Device, reachable(st.State))
+		}
+	}))
+	a.registry.Watch(func(c devices.Change) {
+		if c.After == nil {
+			s.Forget(c.ID())
+		}
+	})
+	a.identity.Watch(func(identity.Change) { s.CheckAccounts() })
+	return &mqttServer{Server: s, listen: e.Listen}, nil
+}
+
+// reachable is the hub's word on <root>/<id>/online: whether a device can be
+// expected to answer, if not at once.
+func reachable(s devices.State) bool { return s != devices.Offline && s != devices.NeverSeen }
+
+func (m *mqttServer) run(ctx context.Context) error {
+	if m == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return m.Run(ctx)
+}
+
+func (m *mqttServer) addr() string {
+	if m == nil {
+		return "off"
+	}
+	if a := m.Addr("tcp"); a != nil {
+		return a.String()
+	}
+	return m.listen
+}

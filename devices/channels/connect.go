@@ -1,0 +1,125 @@
+package channels
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"devicehub/devices"
+	"devicehub/devices/identity"
+	"devicehub/devices/session"
+	"devicehub/hub"
+)
+
+type callerKey struct{}
+
+// caller is who opened a connection, kept in its context.
+type caller struct {
+	principal identity.Principal
+	origin    devices.Origin
+	session   *session.Session // devices
+	visitor   *visitor         // people and services
+}
+
+func callerOf(ctx context.Context) *caller { return ctx.Value(callerKey{}).(*caller) }
+
+// connect judges the token that a client opens a connection with.
+func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
+	if a.Admit != nil {
+		if err := a.Admit.Allow(info.RemoteAddr); err != nil {
+			return nil, err
+		}
+	}
+	p, err := a.Identity.Verify(a.token(info))
+	if err == nil && p.Expired && p.Kind != devices.ActorDevice {
+		err = devices.Refuse(devices.CodeTokenExpired, "the token has expired")
+	}
+	if err == nil && p.Kind == devices.ActorDevice {
+		err = a.Identity.Check(p)
+	} else if err == nil {
+		_, err = a.Identity.Actor(p)
+	}
+	if err != nil {
+		if a.Admit != nil {
+			a.Admit.Failed(info.RemoteAddr)
+		}
+		return nil, err
+	}
+	c := &caller{principal: p, origin: devices.Origin{Via: via(info.Transport), Addr: info.RemoteAddr}}
+	return context.WithValue(ctx, callerKey{}, c), nil
+}
+
+// token finds the token wherever the client's library puts it.
+func (a *App) token(info *hub.ConnectInfo) string {
+	if info.AuthToken != "" || !a.AllowQueryToken {
+		return info.AuthToken
+	}
+	if info.Transport == "websocket" {
+		if t := info.Params.Get("token"); t != "" {
+			return t
+		}
+	}
+	return info.Params.Get("access_token") // on long-poll, token is the session's own
+}
+
+func via(transport string) string {
+	if transport == "websocket" {
+		return "ws"
+	}
+	return transport
+}
+
+func socketID(ctx context.Context) string {
+	p := callerOf(ctx).principal
+	return string(p.Kind) + ":" + p.Name
+}
+
+// opened begins a device's session, or notes a person's connection, once the
+// transport is up.
+func (a *App) opened(ctx context.Context, conn *hub.Conn) (context.Context, error) {
+	c := callerOf(ctx)
+	if c.principal.Kind != devices.ActorDevice {
+		c.visitor = a.visitors.add(c.principal, conn)
+		context.AfterFunc(ctx, func() { a.visitors.remove(c.visitor) })
+		return ctx, nil
+	}
+	offlineAfter := a.OfflineAfter
+	if conn.Transport() == "longpoll" {
+		offlineAfter = a.LongPollAfter
+	}
+	s, err := a.Door.Open(ctx, session.Hello{
+		Principal: c.principal, Device: devices.ID(c.principal.Name), Transport: conn.Transport(), Addr: conn.RemoteAddr(), OfflineAfter: offlineAfter,
+	}, link{conn})
+	if err != nil {
+		return nil, closeFor(err)
+	}
+	c.session = s
+	context.AfterFunc(ctx, func() { s.Close(closeReason(context.Cause(ctx))) })
+	return ctx, nil
+}
+
+// closeFor is the close frame for a device that is refused after its upgrade.
+func closeFor(err error) error {
+	var e *devices.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	return &hub.CloseError{Code: closeCode(e.Code), Reason: string(e.Code)}
+}
+
+// RefuseUpgrade is the engine's error handler: a refused connection is answered
+// with the status and body of its code.
+func RefuseUpgrade(w http.ResponseWriter, _ *http.Request, err error) {
+	var e *devices.Error
+	if !errors.As(err, &e) {
+		e = devices.Refuse(devices.CodePlatformUnavailable, "the hub cannot judge the token")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds()+1)))
+	}
+	w.WriteHeader(e.HTTPStatus())
+	_ = json.NewEncoder(w).Encode(e)
+}
