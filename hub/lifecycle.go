@@ -193,16 +193,15 @@ func (s *Socket) Done() <-chan struct{} {
 	return s.done
 }
 
-// OnDone has f called once the channel has ended, at once if it has. It is what Done is for
-// those who would rather not keep a goroutine waiting; f must not block. Cancel reports
-// whether it kept f from being called.
+// OnDone has f called once the channel has ended. It is what Done is for those who would rather
+// not keep a goroutine waiting; f must not block. Cancel reports whether it kept f from being
+// called; it is nil, and f is not called, if the channel has ended already.
 func (s *Socket) OnDone(f func()) (cancel func() bool) {
 	d := &doneFunc{f}
 	s.slot.mu.Lock()
 	if s.over {
 		s.slot.mu.Unlock()
-		f()
-		return func() bool { return false }
+		return nil
 	}
 	s.onDone = append(s.onDone, d)
 	s.slot.mu.Unlock()

@@ -61,7 +61,8 @@ type Diff struct {
 //
 //	OnDone(f func()) (cancel func() bool)
 //
-// is spared the goroutine that waits for its end.
+// which calls f once it has ended, or returns nil if it has, is spared the channel and the
+// goroutine that waits for it.
 type Owner interface {
 	Done() <-chan struct{}
 }
@@ -179,12 +180,10 @@ func (t *Tracker) Track(owner Owner, topic, key string, meta Meta) (ref string, 
 
 // watch has p untracked when its owner ends. It reports false when that has happened.
 func (t *Tracker) watch(owner Owner, tp *topic, p *presence) bool {
-	select {
-	case <-owner.Done():
-		return false
-	default:
-	}
 	stop := watchOwner(owner, func() { t.remove(tp, p) })
+	if stop == nil {
+		return false
+	}
 	tp.mu.Lock()
 	defer tp.mu.Unlock()
 	if p.gone {
@@ -195,12 +194,22 @@ func (t *Tracker) watch(owner Owner, tp *topic, p *presence) bool {
 	return true
 }
 
+// watchOwner has f called when the owner ends. It returns nil when the owner has ended; f may
+// have been called then.
 func watchOwner(owner Owner, f func()) (stop func()) {
 	if o, ok := owner.(interface {
 		OnDone(f func()) (cancel func() bool)
 	}); ok {
 		cancel := o.OnDone(f)
+		if cancel == nil {
+			return nil
+		}
 		return func() { cancel() }
+	}
+	select {
+	case <-owner.Done():
+		return nil
+	default:
 	}
 	if ctx, ok := owner.(context.Context); ok {
 		stop := context.AfterFunc(ctx, f)

@@ -210,6 +210,10 @@ func (tp *topic) list() []byte {
 			tp.t.log.Error("presence fetch", "topic", tp.name, "err", err)
 		}
 	}
+	if len(tp.sorted) == 1 { // most topics, of which there may be many: not worth keeping
+		g := tp.sorted[0]
+		return append(appendEntry([]byte{'{'}, g.key, g.metas()), '}')
+	}
 	size := 2
 	for _, g := range tp.sorted {
 		size += len(g.json()) + 1

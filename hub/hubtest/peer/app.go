@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -95,6 +96,7 @@ func newApp(log *slog.Logger) *app {
 
 	a.mux.HandleFunc("GET /ctl/disconnect", a.disconnect)
 	a.mux.HandleFunc("GET /ctl/broadcast", a.broadcast)
+	a.mux.HandleFunc("GET /ctl/gc", func(http.ResponseWriter, *http.Request) { debug.FreeOSMemory() })
 	return a
 }
 

@@ -1,0 +1,385 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// parallel calls f for 0 to n-1 from a few goroutines and returns the first error.
+func parallel(n int, f func(i int) error) error {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make(chan error, 32)
+	for range min(32, n) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := f(i); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
+	}
+}
+
+// clients connects and joins n clients.
+func clients(sv *server, n int, topic func(i int) string) ([]*client, error) {
+	all := make([]*client, n)
+	err := parallel(n, func(i int) (err error) {
+		if all[i], err = connect(sv.addr, i); err == nil && topic != nil {
+			err = all[i].join(topic(i))
+		}
+		return err
+	})
+	return all, err
+}
+
+func rawClients(sv *server, n int) ([]*client, error) {
+	all := make([]*client, n)
+	err := parallel(n, func(i int) (err error) {
+		all[i], err = dial(sv.addr, i)
+		return err
+	})
+	return all, err
+}
+
+// drain reads and counts bytes until each client has got the given number.
+func drain(all []*client, bytes int) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	for _, c := range all {
+		wg.Go(func() {
+			buf := make([]byte, 4096)
+			for left := bytes; left > 0; {
+				n, err := c.r.Read(buf)
+				if err != nil {
+					return
+				}
+				left -= n
+			}
+		})
+	}
+	return &wg
+}
+
+// sent is the size of a broadcast of the peer with so much padding, header included, when n
+// has one digit.
+func sent(pad int) int {
+	body := len(`[null,null,"room:bench","e",{"n":1,"pad":""}]`) + pad
+	if body < 126 {
+		return body + 2
+	}
+	return body + 4
+}
+
+const padding = 151 // for 200 bytes
+
+// fanout measures the CPU of a delivery: 1000 receivers, one message of 200 bytes a write.
+func fanout(s *setup) (row, error) {
+	return fan(s, "fan-out 1 to 1000, 200 bytes", 1000, 1)
+}
+
+// queued is fanout with 16 messages handed over together.
+func queued(s *setup) (row, error) {
+	return fan(s, "fan-out, 16 messages together", 1000, 16)
+}
+
+func fan(s *setup, work string, conns, together int) (row, error) {
+	rounds := s.n(300)
+	if together > 1 {
+		rounds = s.n(100)
+	}
+	size := sent(padding)
+	r := row{work: work, unit: "CPU µs a delivery"}
+
+	sv, err := s.hub()
+	if err != nil {
+		return r, err
+	}
+	defer sv.stop()
+	all, err := clients(sv, conns, func(int) string { return "room:bench" })
+	if err != nil {
+		return r, err
+	}
+	one := func(rounds int) (time.Duration, error) {
+		before := sv.cpu()
+		for range rounds {
+			n := 1
+			if together > 1 {
+				n = 8 // numbers of one digit
+			}
+			wg := drain(all, size*n)
+			res, err := http.Get(fmt.Sprintf("http://%s/ctl/broadcast?topic=room:bench&event=e&n=%d&size=%d&together=%d", sv.addr, n, padding, together))
+			if err != nil {
+				return 0, err
+			}
+			res.Body.Close()
+			wg.Wait()
+		}
+		return sv.cpu() - before, nil
+	}
+	if _, err := one(20); err != nil {
+		return r, err
+	}
+	used, err := one(rounds)
+	if err != nil {
+		return r, err
+	}
+	deliveries := rounds * conns
+	if together > 1 {
+		deliveries *= 8
+	}
+	r.hub = micros(used, deliveries)
+
+	raw, err := s.raw()
+	if err != nil {
+		return r, err
+	}
+	defer raw.stop()
+	rawAll, err := rawClients(raw, conns)
+	if err != nil {
+		return r, err
+	}
+	before := raw.cpu()
+	for range rounds {
+		wg := drain(rawAll, size)
+		rawAll[0].Write(rawRequest('b', size, 1))
+		wg.Wait()
+	}
+	r.raw = micros(raw.cpu()-before, rounds*conns)
+	if together > 1 {
+		r.note = "raw: one message a write"
+	}
+	return r, nil
+}
+
+func micros(d time.Duration, n int) float64 { return float64(d.Nanoseconds()) / 1000 / float64(n) }
+
+// reply measures the CPU of a request and its reply: 1000 clients, 120 bytes.
+func reply(s *setup) (row, error) {
+	const conns = 1000
+	rounds := s.n(100)
+	r := row{work: "request and reply, 120 bytes", unit: "CPU µs"}
+	sv, err := s.hub()
+	if err != nil {
+		return r, err
+	}
+	defer sv.stop()
+	all, err := clients(sv, conns, func(i int) string { return fmt.Sprintf("room:own%d", i) })
+	if err != nil {
+		return r, err
+	}
+	rest := `","reading",{"metric":"temperature","v":21.5,"t":1790000000000,"pad":"xxxxxxxxxxxxxxxxxxxxx"}]`
+	run := func(rounds int) error {
+		return forAll(all, func(i int, c *client) error {
+			request := masked(fmt.Sprintf(`["1","2","room:own%d%s`, i, rest))
+			buf := make([]byte, 512)
+			for range rounds {
+				if _, err := c.Write(request); err != nil {
+					return err
+				}
+				if _, err := c.read(buf); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := run(10); err != nil {
+		return r, err
+	}
+	before := sv.cpu()
+	if err := run(rounds); err != nil {
+		return r, err
+	}
+	r.hub = micros(sv.cpu()-before, conns*rounds)
+
+	raw, err := s.raw()
+	if err != nil {
+		return r, err
+	}
+	defer raw.stop()
+	rawAll, err := rawClients(raw, conns)
+	if err != nil {
+		return r, err
+	}
+	const size = 75 // of the hub's reply
+	request := rawRequest('r', size, 111)
+	rawRun := func(rounds int) error {
+		return forAll(rawAll, func(_ int, c *client) error {
+			buf := make([]byte, size)
+			for range rounds {
+				if _, err := c.Write(request); err != nil {
+					return err
+				}
+				if _, err := io.ReadFull(c.r, buf); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := rawRun(10); err != nil {
+		return r, err
+	}
+	before = raw.cpu()
+	if err := rawRun(rounds); err != nil {
+		return r, err
+	}
+	r.raw = micros(raw.cpu()-before, conns*rounds)
+	return r, nil
+}
+
+func forAll(all []*client, f func(i int, c *client) error) error {
+	var wg sync.WaitGroup
+	errs := make(chan error, len(all))
+	for i, c := range all {
+		wg.Go(func() { errs <- f(i, c) })
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// joins measures connecting, upgrading, joining and tracking: 10,000 clients, each on a topic of
+// its own.
+func joins(s *setup) (row, error) {
+	n := s.n(10000)
+	r := row{work: fmt.Sprintf("%d connect, join, track", n), unit: "CPU µs each", note: "raw: accept only"}
+	sv, err := s.hub()
+	if err != nil {
+		return r, err
+	}
+	defer sv.stop()
+	before := sv.cpu()
+	if _, err := clients(sv, n, func(i int) string { return fmt.Sprintf("sensor:own%d", i) }); err != nil {
+		return r, err
+	}
+	time.Sleep(200 * time.Millisecond)
+	r.hub = micros(sv.cpu()-before, n)
+	raw, err := s.raw()
+	if err != nil {
+		return r, err
+	}
+	defer raw.stop()
+	before = raw.cpu()
+	if _, err := rawClients(raw, n); err != nil {
+		return r, err
+	}
+	time.Sleep(200 * time.Millisecond)
+	r.raw = micros(raw.cpu()-before, n)
+	return r, nil
+}
+
+// presenceJoins measures 1000 members joining one tracked topic, each getting the state and
+// the diffs.
+func presenceJoins(s *setup) (row, error) {
+	n := s.n(1000)
+	r := row{work: fmt.Sprintf("%d members of one tracked topic join", n), unit: "CPU s in all"}
+	sv, err := s.hub()
+	if err != nil {
+		return r, err
+	}
+	defer sv.stop()
+	all, err := clients(sv, n, nil)
+	if err != nil {
+		return r, err
+	}
+	var bytes atomic.Int64
+	for _, c := range all {
+		go func() {
+			buf := make([]byte, 16384)
+			for {
+				n, err := c.Conn.Read(buf)
+				if err != nil {
+					return
+				}
+				bytes.Add(int64(n))
+			}
+		}()
+	}
+	before := sv.cpu()
+	err = parallel(n, func(i int) error {
+		_, err := all[i].Write(masked(`["1","1","sensor:all","phx_join",{}]`))
+		return err
+	})
+	if err != nil {
+		return r, err
+	}
+	for last := int64(-1); last != bytes.Load(); time.Sleep(300 * time.Millisecond) {
+		last = bytes.Load()
+	}
+	r.hub = (sv.cpu() - before).Seconds()
+	r.note = fmt.Sprintf("%.0f MB sent", float64(bytes.Load())/1e6)
+	return r, nil
+}
+
+// memory measures what an idle connection costs that is joined to a topic of its own and tracked
+// there.
+func memory(s *setup) (row, error) {
+	n := s.n(10000)
+	r := row{work: fmt.Sprintf("idle, joined, tracked; %d of them", n), unit: "KB resident each", note: "raw: a goroutine that reads"}
+	sv, err := s.hub()
+	if err != nil {
+		return r, err
+	}
+	defer sv.stop()
+	if all, err := clients(sv, 100, func(i int) string { return fmt.Sprintf("sensor:warm%d", i) }); err != nil {
+		return r, err
+	} else {
+		defer runtime.KeepAlive(all)
+	}
+	before := sv.rss()
+	all, err := clients(sv, n, func(i int) string { return fmt.Sprintf("sensor:own%d", i) })
+	if err != nil {
+		return r, err
+	}
+	defer runtime.KeepAlive(all)
+	settle(sv)
+	r.hub = float64(sv.rss()-before) / float64(n) / 1000
+	raw, err := s.raw()
+	if err != nil {
+		return r, err
+	}
+	defer raw.stop()
+	before = raw.rss()
+	rawAll, err := rawClients(raw, n)
+	if err != nil {
+		return r, err
+	}
+	defer runtime.KeepAlive(rawAll)
+	time.Sleep(200 * time.Millisecond)
+	r.raw = float64(raw.rss()-before) / float64(n) / 1000
+	return r, nil
+}
+
+// settle has the server collect its garbage and give it back.
+func settle(sv *server) {
+	res, err := http.Get("http://" + sv.addr + "/ctl/gc")
+	if err == nil {
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+	time.Sleep(300 * time.Millisecond)
+}
+
