@@ -173,6 +173,7 @@ func TestClockIsRecordedWithReadingsAndWithout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.want(sensor(), `{"m":"temperature","v":1}`, "0 1/0/0")
+		synctest.Wait()
 		if got, want := b.store.marks[0].Wall, time.Now().UnixMilli(); got != want {
 			t.Errorf("recorded %d, want %d", got, want)
 		}
@@ -262,6 +263,7 @@ func TestBackfillHasItsShare(t *testing.T) {
 			send(1000+i, true)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		late := 0
 		for _, l := range order[:256] { // four commits of 64 pushes, 16 late ones each at least
 			if l {
