@@ -28,6 +28,7 @@ const (
 type conn struct {
 	srv     *Server
 	nc      net.Conn
+	limits  *Limits
 	rd      *packet.Reader
 	out     outbox
 	writers sync.WaitGroup
@@ -57,9 +58,9 @@ type ending struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, over: make(chan struct{})}
+	c := &conn{srv: s, nc: nc, over: make(chan struct{}), limits: s.limits.Load()}
 	c.rd = packet.NewReader(packet.NewSource(nc), connectMax)
-	c.out.init(s.cfg.OutboundBytes)
+	c.out.init(c.limits.OutboundBytes)
 	_, c.eager = nc.(*wsConn)
 	return c
 }
@@ -244,7 +245,7 @@ func (c *conn) serve(ctx context.Context) {
 	c.deadline(c.heard.Add(c.patient))
 	if p := c.greeted(ctx); p != nil {
 		defer p.gone()
-		c.rd.SetMax(c.srv.cfg.MaxPacket)
+		c.rd.SetMax(c.limits.MaxPacket)
 		c.run(p)
 	}
 }

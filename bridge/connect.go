@@ -193,7 +193,7 @@ func (c *conn) welcome(pk *packet.Packet, present bool, extra func(*packet.Prope
 		if granted != asked || c.srv.cfg.AlwaysServerKeepAlive {
 			p.ServerKeepAlive, p.ServerKeepAliveFlag = uint16(granted/time.Second), true // §3.2.2.3.14
 		}
-		p.MaximumPacketSize = uint32(c.srv.cfg.MaxPacket)
+		p.MaximumPacketSize = uint32(c.limits.MaxPacket)
 		p.ReceiveMaximum = uint16(c.srv.cfg.InFlight)
 		p.TopicAliasMaximum = maxAliases
 		extra(p)

@@ -281,6 +281,40 @@ func TestLimitsOfAnAddress(t *testing.T) {
 	}
 }
 
+// Floods end with the connection that they come on.
+func TestFloods(t *testing.T) {
+	door := newDoor()
+	door.decide = func(_ heard, reply func(any, error)) {
+		reply(nil, devices.Refuse(devices.CodeRateLimited, "too many").After(time.Millisecond))
+	}
+	_, addr := start(t, nil, WithDoor(door))
+	for name, flood := range map[string]func(c *raw, i int){
+		"pings":           func(c *raw, _ int) { _, _ = c.nc.Write([]byte{packet.Pingreq << 4, 0}) },
+		"foreign topics":  func(c *raw, _ int) { _, _ = c.nc.Write(frame(0x30, c.publishBody("hub/v1/x/r", "", 0, 0))) },
+		"events":          func(c *raw, _ int) { _, _ = c.nc.Write(frame(0x30, c.publishBody("hub/v1/d/r", "", 0, 0))) },
+		"QoS 2, unclosed": func(c *raw, i int) { _, _ = c.nc.Write(frame(0x34, c.publishBody("hub/v1/d/r", "", 2, uint16(i+1)))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, addr, packet.V5)
+			c.device("d", connect{clean: true})
+			go func() {
+				for i := range 5000 {
+					flood(c, i)
+				}
+			}()
+			for {
+				h, b := c.read()
+				if h>>4 == packet.Disconnect {
+					if b[0] != packet.RateTooHigh {
+						t.Errorf("DISCONNECT %02x", b[0])
+					}
+					return
+				}
+			}
+		})
+	}
+}
+
 // A client that does not read harms only itself.
 func TestSlowConsumer(t *testing.T) {
 	door := newDoor()

@@ -22,7 +22,8 @@ type device struct {
 	id      devices.ID
 	sess    Session
 	aliases [maxAliases + 1]string // the reader's
-	errors  errorBudget
+	errors  budget                 // told on sys/down
+	asks    budget                 // SUBSCRIBE, UNSUBSCRIBE and PINGREQ
 
 	in inflight
 
@@ -52,7 +53,7 @@ type subscription struct {
 
 // enterDevice lets a device in.
 func (c *conn) enterDevice(ctx context.Context, id devices.ID, password string, pk *packet.Packet) (peer, error) {
-	d := &device{conn: c, id: id}
+	d := &device{conn: c, id: id, errors: budget{max: 10}, asks: budget{max: 100}}
 	d.in.init()
 	if err := c.srv.judgeWill(id, pk); err != nil {
 		return nil, err
@@ -191,6 +192,13 @@ func (d *device) gone() {
 
 // handle takes one packet of the device.
 func (d *device) handle(pk *packet.Packet) error {
+	switch pk.FixedHeader.Type {
+	case packet.Subscribe, packet.Unsubscribe, packet.Pingreq:
+		if !d.asks.take(d.heard) {
+			d.end(ending{reason: "rate_limited", code: packet.RateTooHigh, text: "rate_limited: too many requests"})
+			return nil
+		}
+	}
 	switch pk.FixedHeader.Type {
 	case packet.Publish:
 		return d.publish(pk)

@@ -21,7 +21,7 @@ type inflight struct {
 	deciding map[uint16]struct{} // QoS 2
 	stall    time.Duration       // a retryable refusal over MQTT 3.1.1: read no more
 	cause    devices.Code
-	refusals int // rate_limited in a row
+	refusals int // in a row
 }
 
 func (f *inflight) init() {
@@ -46,8 +46,9 @@ func (d *device) publish(pk *packet.Packet) error {
 	d.srv.stats.publishIn.Add(1)
 	qos, id := pk.FixedHeader.Qos, pk.PacketID
 	if qos == 2 {
-		if again := d.seen(id); again {
-			return nil
+		again, err := d.seen(id)
+		if again || err != nil {
+			return err
 		}
 	}
 	if qos > 0 {
@@ -151,22 +152,27 @@ func (d *device) admit() error {
 }
 
 // seen reports whether a QoS 2 publish is one that is known already, and
-// answers it if it has been decided [MQTT-4.3.3-2].
-func (d *device) seen(id uint16) bool {
+// answers it if it has been decided [MQTT-4.3.3-2]. Those that the client never
+// releases are bounded.
+func (d *device) seen(id uint16) (bool, error) {
 	d.mu.Lock()
 	_, decided := d.state.received[id]
+	n := len(d.state.received)
 	d.mu.Unlock()
 	if decided {
 		d.acknowledge(packet.Pubrec, id, packet.Success, "")
-		return true
+		return true, nil
 	}
 	d.in.mu.Lock()
 	defer d.in.mu.Unlock()
 	if _, deciding := d.in.deciding[id]; deciding {
-		return true // PUBREC comes with the decision
+		return true, nil // PUBREC comes with the decision
+	}
+	if n+len(d.in.deciding) >= d.srv.cfg.InFlight {
+		return false, &packet.Error{Code: packet.ReceiveMaxExceeded, What: "too many QoS 2 publishes not released"} // [MQTT-3.3.4-7]
 	}
 	d.in.deciding[id] = struct{}{}
-	return false
+	return false, nil
 }
 
 // release ends a QoS 2 publish.
@@ -209,7 +215,7 @@ func (d *device) decided(qos byte, id uint16, topic, event string, answer any, e
 		f.changed.Signal()
 		delete(f.deciding, id)
 	}
-	if e != nil && e.Code == devices.CodeRateLimited {
+	if e != nil && (e.Code == devices.CodeRateLimited || event == "") { // what no session judged has no rate of its own
 		f.refusals++
 	} else {
 		f.refusals = 0
@@ -305,25 +311,25 @@ func (d *device) paused() {
 	d.end(ending{reason: reason})
 }
 
-// maxRefusals is how many events in a row may be rate_limited before the device
-// is sent away.
+// maxRefusals is how many publishes in a row may be over the device's rate or
+// outside its topics before it is sent away.
 const maxRefusals = 1000
 
-// errorBudget bounds how many errors a second are told on sys/down.
-type errorBudget struct {
+// budget allows so many of something a second.
+type budget struct {
+	max int
+
 	mu     sync.Mutex
 	second int64
 	n      int
 }
 
-const errorsPerSecond = 10
-
-func (b *errorBudget) take(now time.Time) bool {
+func (b *budget) take(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := now.Unix(); s != b.second {
 		b.second, b.n = s, 0
 	}
 	b.n++
-	return b.n <= errorsPerSecond
+	return b.n <= b.max
 }

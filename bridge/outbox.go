@@ -139,7 +139,7 @@ func (c *conn) write(b []byte) error {
 			return nil
 		}
 		if !c.ended { // an ended connection keeps the short deadline that it was given
-			_ = c.nc.SetWriteDeadline(time.Now().Add(c.srv.cfg.OutboundAge))
+			_ = c.nc.SetWriteDeadline(time.Now().Add(c.limits.OutboundAge))
 		}
 		c.mu.Unlock()
 		if _, err := c.nc.Write(b[:n]); err != nil {

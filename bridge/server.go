@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"devicehub/bridge/broker"
@@ -66,6 +67,17 @@ func WithAudit(a devices.Auditor) Option { return func(s *Server) { s.auditor = 
 // with other transports.
 func WithConnects(l *connects.Limiter) Option { return func(s *Server) { s.connects = l } }
 
+// Limits are the bounds that change while the hub runs, for connections made
+// from then on.
+type Limits struct {
+	MaxPacket     int
+	OutboundBytes int
+	OutboundAge   time.Duration
+}
+
+// SetLimits changes the limits.
+func (s *Server) SetLimits(l Limits) { s.limits.Store(&l) }
+
 // Server is the hub's MQTT listener.
 type Server struct {
 	cfg      Config
@@ -77,6 +89,7 @@ type Server struct {
 	broker   *broker.Broker
 	connects *connects.Limiter
 	stats    counters
+	limits   atomic.Pointer[Limits]
 
 	mu        sync.Mutex
 	memories  map[devices.ID]*memory
@@ -108,6 +121,7 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 		return nil, errors.New("mqtt over TLS needs a certificate")
 	}
 	s.broker = broker.New(cfg.Sessions)
+	s.SetLimits(Limits{cfg.MaxPacket, cfg.OutboundBytes, cfg.OutboundAge})
 	return s, nil
 }
 

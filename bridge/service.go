@@ -73,7 +73,7 @@ func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, err
 	}
 	c.srv.services[s] = struct{}{}
 	c.srv.mu.Unlock()
-	c.out.max = max(c.srv.cfg.OutboundBytes, serviceOutbound)
+	c.out.max = max(c.limits.OutboundBytes, serviceOutbound)
 	sess.Resume()
 	return s, nil
 }
@@ -175,7 +175,11 @@ func (s *service) publish(pk *packet.Packet) error {
 		code = packet.NotAuthorized
 	default:
 		if qos == 2 {
-			if s.unrel >= s.srv.cfg.InFlight && s.version == packet.V5 {
+			limit := s.srv.cfg.InFlight
+			if s.version != packet.V5 { // which was told no limit
+				limit = 4096
+			}
+			if s.unrel >= limit {
 				return &packet.Error{Code: packet.ReceiveMaxExceeded, What: "more in flight than Receive Maximum"}
 			}
 			s.unrel++

@@ -114,7 +114,7 @@ func TestNative(t *testing.T) {
 	say(t, s, "hub/v1/k-1/r", `{"r":[["humidity",40]]}`)
 	say(t, s, "hub/v1/k-1/r/co2", `700`)
 	say(t, s, "hub/v1/k-1/senml", `[{"n":"pressure","u":"hPa","v":1000}]`)
-	if got, want := h.Latest("k-1"), `{"co2":"700 ppm","humidity":"40 %","pressure":"1000 hPa","temperature":"21.5 °C"}`; got != want {
+	if got, want := h.Values("k-1"), `{"co2":"700 ppm","humidity":"40 %","pressure":"1000 hPa","temperature":"21.5 °C"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	say(t, s, "hub/v1/lamp/state", `{"on":true}`)
@@ -163,11 +163,11 @@ func TestBridgeTokens(t *testing.T) {
 	say(t, s, "hub/v1/k-1/r", `{"m":"temperature","v":1}`)
 	say(t, s, "hub/v1/k-1/r", `{"m":"temperature","v":1,"token":"bridge-k-2"}`)
 	say(t, s, "hub/v1/k-1/r/temperature", `1`)
-	if l := h.Latest("k-1"); l != "{}" {
+	if l := h.Values("k-1"); l != "{}" {
 		t.Errorf("taken without its token: %s", l)
 	}
 	say(t, s, "hub/v1/k-1/r", `{"m":"temperature","v":2,"token":"bridge-k-1"}`)
-	if l := h.Latest("k-1"); l != `{"temperature":"2 °C"}` {
+	if l := h.Values("k-1"); l != `{"temperature":"2 °C"}` {
 		t.Errorf("got %s", l)
 	}
 }
@@ -203,7 +203,7 @@ func TestRetryKeepsOrder(t *testing.T) {
 			t.Errorf("out of order: %v", mine)
 		}
 	}
-	if l := h.Latest("k-1"); l != `{"temperature":"4 °C"}` {
+	if l := h.Values("k-1"); l != `{"temperature":"4 °C"}` {
 		t.Errorf("got %s", l)
 	}
 }
@@ -352,14 +352,17 @@ func TestZigbee2MQTT(t *testing.T) {
 		t.Fatalf("met %+v", met)
 	}
 	say(t, s, "zigbee2mqtt/attic/climate", `{"temperature":21.5}`) // nobody adopted it
-	climate := sensor("attic-climate", "house")
-	key, address := met[0].Label()
-	climate.Labels = map[string]string{key: address}
-	if err := h.Registry.Create(t.Context(), time.Now(), climate); err != nil {
+	if err := h.Registry.Create(t.Context(), time.Now(), sensor("attic-climate", "direct")); err != nil {
 		t.Fatal(err)
 	}
+	if err := adapter.Adopt(t.Context(), h.Registry, []*adapter.Set{s}, met[0].Adopt, "attic-climate"); err != nil {
+		t.Fatal(err)
+	}
+	if err := adapter.Adopt(t.Context(), h.Registry, []*adapter.Set{s}, met[0].Adopt, "bulb"); devices.CodeOf(err) != devices.CodeNotFound {
+		t.Errorf("adopted twice: %v", err)
+	}
 	say(t, s, "zigbee2mqtt/attic/climate", `{"temperature":21.53,"humidity":40.1,"pressure":997.2,"voltage":3005,"linkquality":120}`)
-	if got, want := h.Latest("attic-climate"), `{"humidity":"40.1 %","pressure":"997.2 hPa","temperature":"21.53 °C","voltage":"3.005 V"}`; got != want {
+	if got, want := h.Values("attic-climate"), `{"humidity":"40.1 %","pressure":"997.2 hPa","temperature":"21.53 °C","voltage":"3.005 V"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if len(s.Discovered()) != 0 {
@@ -432,7 +435,7 @@ func TestTasmota(t *testing.T) {
 	say(t, s, "stat/porch/RESULT", `{"POWER":"OFF","Dimmer":100,"HSBColor":"0,0,100","CT":250}`)
 	h.Want(t, `state porch {"brightness":255,"kelvin":4000,"mode":"color_temp","on":false}`)
 	say(t, s, "tele/porch/SENSOR", `{"Time":"2026-02-16T10:13:52","ENERGY":{"Total":1.234,"Power":12,"Voltage":231},"DS18B20":{"Temperature":68.0},"BMP280":{"Temperature":71.6,"Pressure":1000.5},"PressureUnit":"hPa","TempUnit":"F"}`)
-	if got, want := h.Latest("porch"), `{"energy":"1.234 kWh","power":"12 W","pressure":"1000.5 hPa","temperature":"22 °C","voltage":"231 V"}`; !strings.HasPrefix(got[1:], want[1:len(want)-1]) && got != want {
+	if got, want := h.Values("porch"), `{"energy":"1.234 kWh","power":"12 W","pressure":"1000.5 hPa","temperature":"22 °C","voltage":"231 V"}`; !strings.HasPrefix(got[1:], want[1:len(want)-1]) && got != want {
 		// temperature_ds18b20 is undeclared and kept with the unit that it came in
 		var m map[string]string
 		_ = json.Unmarshal([]byte(got), &m)

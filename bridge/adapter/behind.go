@@ -30,8 +30,10 @@ type Hub struct {
 	Tokens   Tokens
 	// Issue is the dispatcher's: a command that somebody gave in a dialect.
 	Issue func(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, r commands.Request) (commands.Receipt, error)
-	// State is a light's reported state, and Status what is known of a device.
+	// State is a light's reported state, Latest a device's readings and Status
+	// what else is known of it.
 	State  func(id devices.ID) (lights.Fields, bool)
+	Latest func(id devices.ID) map[string]readings.Latest
 	Status func(id devices.ID) devices.Status
 	Root   string // of the native topics and Home Assistant's
 	// EventsPerS and Burst bound the messages of one device.
@@ -41,10 +43,9 @@ type Hub struct {
 	Log        *slog.Logger
 }
 
-// Readings takes in and knows what devices measure; [readings.Ingest] is one.
+// Readings takes in what devices measure; [readings.Ingest] is one.
 type Readings interface {
 	Submit(src readings.Source, b readings.Batch, done func(readings.Result, error))
-	Latest(id devices.ID) map[string]readings.Latest
 }
 
 // Commands is the commands of devices; [commands.Dispatcher] is one.

@@ -202,7 +202,7 @@ func (h *homeAssistant) forget(id devices.ID) {
 // states publishes all that is known of a device.
 func (h *homeAssistant) states(dev *devices.Device) {
 	h.available(dev.ID)
-	for metric, l := range h.Readings.Latest(dev.ID) {
+	for metric, l := range h.Latest(dev.ID) {
 		if !l.Undeclared {
 			h.publishValue(dev.ID, metric, l.V, l.T)
 		}
@@ -303,7 +303,7 @@ func (h *homeAssistant) metrics(dev *devices.Device, more []string) []devices.Me
 	for _, m := range dev.Metrics {
 		names = append(names, m.Name)
 	}
-	for name := range h.Readings.Latest(dev.ID) {
+	for name := range h.Latest(dev.ID) {
 		names = append(names, name)
 	}
 	slices.Sort(names)

@@ -124,7 +124,7 @@ func TestThroughMosquitto(t *testing.T) {
 		}
 		h.WantThat(t, "readings", func() bool { return strings.Count(strings.Join(h.Log(), "\n"), "accepted=1") == i+1 })
 	}
-	if got, want := h.Latest("k-1"), `{"humidity":"40 %","temperature":"21.5 °C"}`; got != want {
+	if got, want := h.Values("k-1"), `{"humidity":"40 %","temperature":"21.5 °C"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	// Commands reach the device at QoS 0, not retained.

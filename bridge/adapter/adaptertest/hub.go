@@ -58,7 +58,7 @@ func New(t testing.TB, feed devices.Feed, ds ...*devices.Device) *Hub {
 	go func() { defer close(done); _ = h.Ingest.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	h.Hub = adapter.Hub{Registry: reg, Readings: (*ingest)(h), Commands: (*control)(h), Liveness: (*links)(h), Tokens: tokens{}, Root: "hub/v1", Log: log, Audit: (*audit)(h),
-		Issue: h.issue, State: h.state, Status: func(devices.ID) devices.Status { return devices.Status{State: devices.Online} }}
+		Issue: h.issue, State: h.state, Latest: h.Ingest.Latest, Status: func(devices.ID) devices.Status { return devices.Status{State: devices.Online} }}
 	return h
 }
 
@@ -114,8 +114,8 @@ func (h *Hub) WantThat(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// Latest is the values of a device, as JSON of {metric: value}.
-func (h *Hub) Latest(id devices.ID) string {
+// Values are the latest of a device, as JSON of {metric: value}.
+func (h *Hub) Values(id devices.ID) string {
 	m := map[string]string{}
 	for name, l := range h.Ingest.Latest(id) {
 		m[name] = strings.TrimSpace(fmt.Sprint(l.V, " ", l.U))
@@ -162,8 +162,6 @@ func (i *ingest) Submit(src readings.Source, b readings.Batch, done func(reading
 		done(r, err)
 	})
 }
-
-func (i *ingest) Latest(id devices.ID) map[string]readings.Latest { return i.Ingest.Latest(id) }
 
 type control Hub
 

@@ -1,0 +1,98 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"devicehub/bridge/adapter"
+	"devicehub/bridge/adapter/adaptertest"
+	"devicehub/bridge/packet"
+	"devicehub/devices"
+	"devicehub/devices/lights"
+)
+
+// Home Assistant and Zigbee2MQTT on the hub's own broker, with nothing beside it.
+func TestAdaptersOnTheHubsOwnBroker(t *testing.T) {
+	lamp := &devices.Device{ID: "lamp", Kinds: []devices.Kind{devices.KindLight}, Enabled: true, Via: devices.ViaDirect, Light: &devices.Light{Modes: []devices.LightMode{devices.ModeBrightness}}}
+	climate := &devices.Device{ID: "climate", Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: LocalName, Labels: map[string]string{"z2m": "0x01"}}
+	h := adaptertest.New(t, nil, lamp, climate)
+	h.SetState("lamp", lights.Fields{"on": true, "brightness": 10.0, "mode": "brightness"})
+	srv, addr := start(t, nil, WithDoor(newDoor()), WithAccounts(fakeAccounts{
+		"ha": {Filters: []string{"homeassistant/#", "hub/v1/_hub/online", "hub/v1/+/online", "hub/v1/+/ha/#"}, MayCommand: func(id devices.ID) bool { return id == "lamp" }},
+		"z":  {Filters: []string{"zigbee2mqtt/#"}},
+	}))
+	set, err := srv.NewAdapters(h.Hub, []adapter.Config{{Kind: "ha_out"}, {Kind: "z2m"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); srv.RunAdapters(ctx, set) }()
+	defer func() { cancel(); <-done }()
+	h.Want(t, "up embedded")
+
+	connectAs := func(v byte, name string) *raw {
+		c := dial(t, addr, v)
+		c.send(packet.Connect<<4, c.connectBody(connect{id: name, user: "service:" + name, password: "pw", clean: true}))
+		if b := c.wantType(packet.Connack); b[1] != 0 {
+			t.Fatalf("CONNACK %x", b)
+		}
+		return c
+	}
+	z := connectAs(packet.V311, "z")
+	z.send(packet.Publish<<4|2|1, z.publishBody("zigbee2mqtt/bridge/devices", `[{"ieee_address":"0x01","friendly_name":"c","definition":{"model":"m","vendor":"v","exposes":[{"name":"temperature","property":"temperature","unit":"°C"}]}}]`, 1, 1))
+	z.wantType(packet.Puback)
+	z.publish("zigbee2mqtt/c", `{"temperature":19.5}`, 1, 2)
+	z.wantType(packet.Puback)
+	h.WantThat(t, "the reading", func() bool { return h.Values("climate") == `{"temperature":"19.5 °C"}` })
+
+	time.Sleep(50 * time.Millisecond) // Home Assistant comes later, and finds all retained
+	ha := connectAs(packet.V5, "ha")
+	ha.subscribe(0, "homeassistant/#", "hub/v1/+/ha/#", "hub/v1/+/online")
+	got := map[string]string{}
+	for _, m := range ha.collect(200 * time.Millisecond) {
+		if !m.retain {
+			t.Errorf("%s is not retained", m.topic)
+		}
+		got[m.topic] = m.payload
+	}
+	if got["hub/v1/lamp/ha/light"] != `{"brightness":10,"color_mode":"brightness","state":"ON"}` || got["hub/v1/lamp/online"] != "online" || got["hub/v1/_hub/online"] != "online" {
+		t.Errorf("got %v", got)
+	}
+	var d struct {
+		Cmps map[string]map[string]any `json:"cmps"`
+	}
+	if err := json.Unmarshal([]byte(got["homeassistant/device/hub_lamp/config"]), &d); err != nil || d.Cmps["light"]["cmd_t"] != "hub/v1/lamp/ha/light/set" {
+		t.Errorf("got %v", got)
+	}
+	ha.publish("hub/v1/lamp/ha/light/set", `{"state":"OFF"}`, 1, 1)
+	h.Want(t, `issue bridge:embedded lamp set {"on":false}`)
+	if b := ha.wantAck(); len(b) != 2 {
+		t.Errorf("PUBACK %x", b)
+	}
+	for _, x := range []struct {
+		topic string
+		head  byte
+	}{{"hub/v1/climate/ha/light/set", 2}, {"hub/v1/lamp/ha/light/set", 3}} { // not its device; retained
+		ha.send(packet.Publish<<4|x.head, ha.publishBody(x.topic, `{"state":"ON"}`, 1, 2))
+		if b := ha.wantAck(); len(b) < 3 || b[2] != packet.NotAuthorized {
+			t.Errorf("%s: PUBACK %x", x.topic, b)
+		}
+	}
+	if l := strings.Join(h.Log(), "\n"); strings.Contains(l, `{"on":true}`) {
+		t.Errorf("a command was taken that should not have been:\n%s", l)
+	}
+}
+
+// wantAck reads up to a PUBACK.
+func (c *raw) wantAck() []byte {
+	c.t.Helper()
+	for {
+		if h, b := c.read(); h>>4 == packet.Puback {
+			return b
+		}
+	}
+}
