@@ -19,6 +19,7 @@ type deviceDoc struct {
 	Status        devices.Status             `json:"status"`
 	LastSeen      int64                      `json:"last_seen,omitempty"`       // ms since epoch
 	ClockOffsetMS *int64                     `json:"clock_offset_ms,omitempty"` // its clock against the hub's
+	Gaps          []readings.Gap             `json:"gaps,omitempty"`            // readings that never came; of one device alone
 	Latest        map[string]readings.Latest `json:"latest,omitempty"`
 }
 
@@ -42,7 +43,11 @@ func (c *call) getDevice() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return ok(c.api.document(d))
+	doc := c.api.document(d)
+	if c.api.s.Readings != nil {
+		doc.Gaps = c.api.s.Readings.Gaps(d.ID)
+	}
+	return ok(doc)
 }
 
 // newDevice is what a device is made of.

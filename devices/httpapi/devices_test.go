@@ -211,7 +211,7 @@ func TestManyDevicesAreListedFast(t *testing.T) {
 	if err := r.reg.Create(t.Context(), time.Now(), ds...); err != nil {
 		t.Fatal(err)
 	}
-	for _, query := range []string{"", "sort=name", "label=x:y", "kind=sensor&q=a7", "status=never_seen", "sort=-last"} {
+	for _, query := range []string{"", "sort=name", "label=x:y", "kind=sensor&q=area:a7", "q=device+77", "status=never_seen", "sort=-last"} {
 		r.get("/api/v1/devices?"+query, r.admin) // the first sorts
 		var took []time.Duration
 		for range 5 {

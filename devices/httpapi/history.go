@@ -17,7 +17,7 @@ func (c *call) latest() (answer, error) {
 	if c.api.s.Readings == nil {
 		return unavailable("readings")
 	}
-	return ok(map[string]any{"metrics": c.api.s.Readings.Latest(d.ID), "gaps": c.api.s.Readings.Gaps(d.ID), "server_time": c.api.now().UnixMilli()})
+	return ok(map[string]any{"metrics": c.api.s.Readings.Latest(d.ID), "server_time": c.api.now().UnixMilli()})
 }
 
 // unsetSpan is how far back a chart reaches without from.

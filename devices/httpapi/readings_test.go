@@ -64,6 +64,10 @@ func TestReadingsOverHTTP(t *testing.T) {
 	if empty := r.get("/api/v1/devices/b/export", r.admin); empty.status != 200 || !strings.HasPrefix(string(empty.body), "device,") {
 		t.Errorf("nothing to export: got %d %q", empty.status, empty.body)
 	}
+	r.into(r.do("POST", "/api/v1/devices/a/readings", token, `{"boot":"b1","s0":9000,"r":[["temperature",1]]}`), 200, nil)
+	if one := r.get("/api/v1/devices/a", r.admin); one.field("gaps") == nil {
+		t.Errorf("what never came is not shown: %s", one.body)
+	}
 	if gone := r.do("DELETE", "/api/v1/devices/a", r.admin, nil); gone.status != 204 {
 		t.Errorf("delete: got %d %s", gone.status, gone.body)
 	}
