@@ -263,18 +263,13 @@ func (t *Tracker) changed(c devices.Change) {
 	}
 	sh := t.shard(id)
 	sh.mu.Lock()
-	var end func()
 	if d := sh.m[id]; d != nil {
 		t.stats.moved(d.status.State, "")
-		end = d.ender(devices.CodeTokenRevoked, "the device was deleted", 0)
-		delete(sh.m, id)
+		delete(sh.m, id) // whoever let its connection in ends it
 	}
 	sh.mu.Unlock()
 	t.due.Remove(id)
 	t.writes.forget(id)
-	if end != nil {
-		end()
-	}
 }
 
 // fire looks again at a device whose deadline has come.

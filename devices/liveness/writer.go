@@ -13,6 +13,7 @@ import (
 
 const (
 	batchAfter   = 200 * time.Millisecond // transitions wait this long for company
+	batchRows    = 500                    // of each sort in one transaction
 	seenEvery    = 5 * time.Minute
 	pruneEvery   = time.Hour
 	historyFor   = 90 * 24 * time.Hour
@@ -114,7 +115,8 @@ func (w *writer) run(ctx context.Context, t *Tracker) {
 	}
 }
 
-// flush writes what waits. What cannot be written waits on.
+// flush writes what waits, in transactions short enough to let others write in
+// between. What cannot be written waits on.
 func (w *writer) flush(ctx context.Context) error {
 	w.flushing.Lock()
 	defer w.flushing.Unlock()
@@ -122,17 +124,21 @@ func (w *writer) flush(ctx context.Context) error {
 	known, trs := w.known, w.trs
 	w.known, w.trs = map[devices.ID]Known{}, nil
 	w.mu.Unlock()
-	if len(known)+len(trs) == 0 {
-		return nil
+	ks := slices.Collect(maps.Values(known))
+	var err error
+	for len(ks)+len(trs) > 0 && err == nil {
+		k, tr := min(len(ks), batchRows), min(len(trs), batchRows)
+		if err = w.store.SavePresence(ctx, ks[:k], trs[:tr]); err == nil {
+			ks, trs = ks[k:], trs[tr:]
+		}
 	}
-	err := w.store.SavePresence(ctx, slices.Collect(maps.Values(known)), trs)
 	if err == nil {
 		return nil
 	}
 	w.mu.Lock()
-	for id, k := range known {
-		if _, newer := w.known[id]; !newer {
-			w.known[id] = k
+	for _, k := range ks {
+		if _, newer := w.known[k.Device]; !newer {
+			w.known[k.Device] = k
 		}
 	}
 	w.trs = append(trs, w.trs...)
