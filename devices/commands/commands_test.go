@@ -57,6 +57,8 @@ func (f *fakeLiveness) set(id devices.ID, st devices.State) {
 	f.status[id] = devices.Status{State: st, Transport: "websocket"}
 }
 
+func (f *fakeLiveness) WatchBoots(func(devices.ID, int64, string)) {}
+
 func (f *fakeLiveness) CommandAnswered(id devices.ID, _ int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -22,6 +22,8 @@ type Liveness interface {
 	Status(id devices.ID) devices.Status
 	CommandAnswered(id devices.ID, epoch int64)
 	CommandUnanswered(id devices.ID, epoch int64)
+	// WatchBoots has f called when the boot of a connection becomes known.
+	WatchBoots(f func(id devices.ID, epoch int64, boot string))
 }
 
 // Config is what a Dispatcher is made of. All but Feed, Audit, Logger and Now
@@ -64,8 +66,8 @@ type device struct {
 	open   []*command // in the order of their issue
 	recent []*command // the last that ended
 
-	last        *command // the last that was sent
-	sends       [maxSends]time.Time
+	last        *command    // the last that was sent
+	sends       []time.Time // of the last sets, maxSends of them, a ring
 	sendN       int
 	pumping     bool
 	pumpAgain   bool
@@ -108,6 +110,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 	}
 	cfg.Registry.Watch(d.changed)
 	cfg.Shadows.Watch(d.patched)
+	cfg.Liveness.WatchBoots(d.Booted)
 	return d, nil
 }
 
@@ -131,8 +134,10 @@ func (d *Dispatcher) with(id devices.ID, f func(dev *device, now time.Time)) {
 	sh.mu.Lock()
 	dev := sh.m[id]
 	if dev == nil {
-		dev = &device{id: id, rate: rate.NewLimiter(60, 120)}
-		sh.m[id] = dev
+		dev = &device{id: id}
+		if _, ok := d.cfg.Registry.Get(id); ok { // else it was deleted meanwhile
+			sh.m[id] = dev
+		}
 	}
 	f(dev, d.now())
 	d.schedule(dev)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"golang.org/x/time/rate"
 
 	"devicehub/devices"
 	"devicehub/devices/lights"
@@ -156,6 +157,9 @@ func (d *Dispatcher) admit(rec *devices.Device, by string, r Request, hash strin
 				err = devices.Refuse(devices.CodeConflict, "this cmd_id stands for another command").With("cmd_id", r.CmdID)
 			}
 			return // the same request, twice at once
+		}
+		if dev.rate == nil {
+			dev.rate = rate.NewLimiter(60, 120)
 		}
 		if !dev.rate.AllowN(now, 1) {
 			err = devices.Refuse(devices.CodeRateLimited, "too many commands for this device").After(time.Second)

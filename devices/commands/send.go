@@ -193,6 +193,9 @@ func (d *Dispatcher) sent(dev *device, c *command, l *link, now time.Time) {
 	c.sentEpoch, c.sentBoot = l.epoch, dev.boot
 	dev.last = c
 	if c.op() == lights.Set {
+		if dev.sends == nil {
+			dev.sends = make([]time.Time, maxSends)
+		}
 		dev.sends[dev.sendN%maxSends] = now
 		dev.sendN++
 	}

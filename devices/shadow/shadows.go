@@ -345,17 +345,29 @@ func (d *doc) state(rec *devices.Device) map[string]any {
 // Delta is what the device has yet to become: the desired fields that differ
 // from what it reported.
 func (s *Shadows) Delta(id devices.ID) map[string]any {
+	if !s.wanted(id) {
+		return map[string]any{}
+	}
 	d, _ := s.Doc(id)
 	return d.Delta
+}
+
+// wanted reports whether anything is desired of the device.
+func (s *Shadows) wanted(id devices.ID) bool {
+	sh := s.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	d := sh.m[id]
+	return d != nil && len(d.Desired) > 0
 }
 
 // DeltaBeside is Delta without the fields that commands for which open is true
 // ask for, and who wanted the rest.
 func (s *Shadows) DeltaBeside(id devices.ID, open func(cmd string) bool) (delta map[string]any, by string) {
-	d, ok := s.Doc(id)
-	if !ok {
+	if !s.wanted(id) {
 		return nil, ""
 	}
+	d, _ := s.Doc(id)
 	for name := range d.Delta {
 		m := d.DesiredMeta[name]
 		if m.Cmd != "" && open(m.Cmd) {
