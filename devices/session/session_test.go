@@ -1,0 +1,445 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"devicehub/devices"
+	"devicehub/devices/commands"
+	"devicehub/devices/identity"
+	"devicehub/devices/liveness"
+	"devicehub/devices/readings"
+	"devicehub/devices/shadow"
+)
+
+// house is a door with everything behind it, in memory, in a synctest bubble.
+type house struct {
+	t        *testing.T
+	registry *devices.Registry
+	identity *identity.Service
+	liveness *liveness.Tracker
+	commands *commands.Dispatcher
+	door     *Door
+	shown    *shown
+}
+
+// shown is a Presence that remembers who is there.
+type shown struct {
+	mu    sync.Mutex
+	there map[string]int
+}
+
+func (s *shown) Track(owner Done, k devices.Kind, id devices.ID, _ map[string]any) error {
+	topic := devices.Topic(k, id)
+	s.add(topic, 1)
+	context.AfterFunc(owner.(*Session).ctx, func() { s.add(topic, -1) })
+	return nil
+}
+
+func (s *shown) add(topic string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.there[topic] += n
+}
+
+func (s *shown) count(topic string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.there[topic]
+}
+
+var limits = Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 50, Burst: 200}
+
+func inHouse(t *testing.T, f func(h *house)) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		h := &house{t: t, shown: &shown{there: map[string]int{}}}
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var err error
+		h.registry, err = devices.OpenRegistry(ctx, new(devices.MemoryRegistry))
+		must(err)
+		h.identity, err = identity.Open(ctx, new(identity.Memory), h.registry, identity.Config{TokenTTL: time.Hour})
+		must(err)
+		_, err = h.identity.Prepare(ctx, "a password for the administrator")
+		must(err)
+		ingest := readings.New(readings.NewMemory(), readings.Config{})
+		h.liveness, err = liveness.New(ctx, liveness.Config{Store: new(liveness.Memory), Registry: h.registry})
+		must(err)
+		shadows, err := shadow.New(ctx, shadow.Config{Store: new(shadow.Memory), Registry: h.registry})
+		must(err)
+		h.commands, err = commands.New(ctx, commands.Config{Store: new(commands.Memory), Registry: h.registry, Shadows: shadows, Liveness: h.liveness})
+		must(err)
+		h.door = &Door{Registry: h.registry, Identity: h.identity, Readings: ingest, Commands: h.commands, Liveness: h.liveness,
+			Presence: h.shown, Node: "n1", Log: slog.New(slog.DiscardHandler)}
+		h.door.SetLimits(limits)
+		h.registry.Watch(h.door.Watch)
+		h.identity.Watch(func(c identity.Change) { h.door.Recheck(c.Devices, c.All) })
+
+		running, stop := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for _, run := range []func(context.Context) error{h.identity.Run, ingest.Run, h.liveness.Run, shadows.Run, h.commands.Run, h.door.Run} {
+			wg.Go(func() { must(run(running)) })
+		}
+		f(h)
+		stop()
+		wg.Wait()
+	})
+}
+
+func (h *house) add(id devices.ID, kinds ...devices.Kind) identity.Principal {
+	h.t.Helper()
+	made, err := h.identity.CreateDevices(context.Background(), devices.CLI(), devices.Origin{Via: "cli"},
+		[]*devices.Device{{ID: id, Kinds: kinds, Enabled: true}}, identity.TokenOptions{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return made[0].Token.Principal
+}
+
+// line is a Link that remembers.
+type line struct {
+	mu   sync.Mutex
+	said []string
+	envs []commands.Envelope
+	end  devices.Code
+}
+
+func (l *line) Send(_ devices.Kind, event string, payload any) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.said = append(l.said, event)
+	if e, ok := payload.(commands.Envelope); ok {
+		l.envs = append(l.envs, e)
+	}
+	return true
+}
+
+func (l *line) End(code devices.Code, _ string, _ int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end = code
+}
+
+func (l *line) ended() devices.Code {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end
+}
+
+func (l *line) heard(event string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, s := range l.said {
+		if s == event {
+			n++
+		}
+	}
+	return n
+}
+
+func (h *house) open(p identity.Principal, l *line) *Session {
+	h.t.Helper()
+	s, err := h.door.Open(context.Background(), Hello{Principal: p, Device: devices.ID(p.Name), Transport: "websocket", Addr: "192.0.2.1:5000", OfflineAfter: time.Minute}, l)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return s
+}
+
+// say sends an event and returns the JSON of its reply.
+func (h *house) say(s *Session, event, payload string) string {
+	h.t.Helper()
+	got := make(chan string, 2)
+	s.Handle(event, []byte(payload), false, func(v any, err error) {
+		var e *devices.Error
+		switch {
+		case errors.As(err, &e):
+			var m json.Marshaler = e
+			errors.As(err, &m)
+			b, _ := m.MarshalJSON()
+			got <- "error " + string(b)
+		case err != nil:
+			got <- "fault " + err.Error()
+		default:
+			b, _ := json.Marshal(v)
+			got <- "ok " + string(b)
+		}
+	})
+	return <-got
+}
+
+func code(reply string) devices.Code {
+	var e devices.Error
+	if len(reply) > 6 && reply[:6] == "error " {
+		_ = json.Unmarshal([]byte(reply[6:]), &e)
+	}
+	return e.Code
+}
+
+func TestDeviceIsLetInAndShown(t *testing.T) {
+	inHouse(t, func(h *house) {
+		p := h.add("lamp", devices.KindSensor, devices.KindLight)
+		l := new(line)
+		s := h.open(p, l)
+		for _, k := range []devices.Kind{devices.KindSensor, devices.KindLight} {
+			reply, err := s.Join(k, JoinParams{Boot: "b1", Firmware: "1.2"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reply.Epoch != s.Epoch() || reply.Epoch == 0 || reply.Limits.PushesInFlight != 8 || reply.Config["ver"] == nil {
+				t.Errorf("join reply: got %+v", reply)
+			}
+			if h.shown.count(devices.Topic(k, "lamp")) != 1 {
+				t.Errorf("not shown on %s", k)
+			}
+		}
+		if got := h.liveness.Status("lamp").State; got != devices.Online {
+			t.Errorf("status: got %s, want online", got)
+		}
+		if d, _ := h.registry.Get("lamp"); d.Firmware != "1.2" {
+			t.Errorf("firmware: got %q", d.Firmware)
+		}
+		s.Close("connection_lost")
+		synctest.Wait()
+		if st := h.liveness.Status("lamp"); st.State != devices.Offline || st.Reason != "connection_lost" || h.shown.count("light:lamp") != 0 {
+			t.Errorf("after the end: got %+v", st)
+		}
+	})
+}
+
+func TestReadingsAreAnsweredWhenKept(t *testing.T) {
+	inHouse(t, func(h *house) {
+		s := h.open(h.add("temp", devices.KindSensor), new(line))
+		_, _ = s.Join(devices.KindSensor, JoinParams{Boot: "b1"})
+		for _, row := range []struct{ name, event, payload, want string }{
+			{"one", "reading", `{"m":"temperature","v":21.4,"s":1}`, `ok {"ack":1,"accepted":1,"late":0,"dup":0,"rejected":[]}`},
+			{"again", "reading", `{"m":"temperature","v":21.4,"s":1}`, `ok {"ack":1,"accepted":0,"late":0,"dup":1,"rejected":[]}`},
+			{"several", "readings", `{"s0":2,"r":[["temperature",21.5],["humidity",40.2]]}`, `ok {"ack":3,"accepted":2,"late":0,"dup":0,"rejected":[]}`},
+		} {
+			if got := h.say(s, row.event, row.payload); got != row.want {
+				t.Errorf("%s: got %s, want %s", row.name, got, row.want)
+			}
+		}
+		for _, row := range []struct {
+			name, event, payload string
+			want                 devices.Code
+		}{
+			{"no JSON", "reading", `{"m":`, devices.CodeInvalid},
+			{"unknown field", "reading", `{"m":"temperature","v":1,"w":2}`, devices.CodeInvalid},
+			{"wrong unit", "reading", `{"m":"temperature","v":1,"u":"V"}`, devices.CodeUnitMismatch},
+			{"wrong type", "reading", `{"m":"temperature","v":true}`, devices.CodeTypeConflict},
+			{"unknown event", "dance", `{}`, devices.CodeInvalid},
+			{"sleep in the past", "sleep", `{"awake_at":1}`, devices.CodeInvalid},
+			{"state that is none", "state", `[]`, devices.CodeInvalid},
+		} {
+			if got := h.say(s, row.event, row.payload); code(got) != row.want {
+				t.Errorf("%s: got %s, want %s", row.name, got, row.want)
+			}
+		}
+		s.Close("client_close")
+	})
+}
+
+func TestTheRateIsTheDevicesWhicheverWayItComes(t *testing.T) {
+	inHouse(t, func(h *house) {
+		p, other := h.add("noisy", devices.KindSensor), h.add("calm", devices.KindSensor)
+		s, calm := h.open(p, new(line)), h.open(other, new(line))
+		for range limits.Burst {
+			if got := h.say(s, "info", `{}`); got != "ok null" {
+				t.Fatal(got)
+			}
+		}
+		if got := h.say(s, "info", `{}`); code(got) != devices.CodeRateLimited {
+			t.Errorf("over the burst: got %s", got)
+		}
+		posted := make(chan error, 1)
+		h.door.Post(p, "noisy", []byte(`{"r":[["temperature",1]]}`), func(_ any, err error) { posted <- err })
+		if err := <-posted; devices.CodeOf(err) != devices.CodeRateLimited {
+			t.Errorf("over HTTP at the same time: got %v", err)
+		}
+		if got := h.say(calm, "info", `{}`); got != "ok null" {
+			t.Errorf("the neighbour: got %s", got)
+		}
+		time.Sleep(time.Second)
+		if got := h.say(s, "info", `{}`); got != "ok null" {
+			t.Errorf("a second later: got %s", got)
+		}
+		s.Close("client_close")
+		calm.Close("client_close")
+	})
+}
+
+func TestAccessEndsAtOnce(t *testing.T) {
+	for name, row := range map[string]struct {
+		change func(h *house) error
+		want   devices.Code
+	}{
+		"revoked": {func(h *house) error {
+			return h.identity.RevokeDevice(context.Background(), devices.CLI(), devices.Origin{}, "temp")
+		}, devices.CodeTokenRevoked},
+		"disabled": {func(h *house) error {
+			_, err := h.registry.Update(context.Background(), "temp", func(d *devices.Device) error { d.Enabled = false; return nil })
+			return err
+		}, devices.CodeDeviceDisabled},
+		"behind a bridge now": {func(h *house) error {
+			_, err := h.registry.Update(context.Background(), "temp", func(d *devices.Device) error { d.Via = "shed"; return nil })
+			return err
+		}, devices.CodeForbidden},
+		"deleted": {func(h *house) error { return h.registry.Delete(context.Background(), "temp", time.Now()) }, devices.CodeTokenRevoked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inHouse(t, func(h *house) {
+				p := h.add("temp", devices.KindSensor)
+				l := new(line)
+				s := h.open(p, l)
+				if err := row.change(h); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if got := l.ended(); got != row.want {
+					t.Errorf("ended with %q, want %q", got, row.want)
+				}
+				if got := h.say(s, "reading", `{"m":"temperature","v":1}`); code(got) == "" {
+					t.Errorf("an event after it: got %s", got)
+				}
+				s.Close("connection_lost")
+				if _, err := h.door.Open(context.Background(), Hello{Principal: p, Device: "temp", Transport: "websocket"}, new(line)); devices.CodeOf(err) == "" {
+					t.Errorf("a new connection: got %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestNewestConnectionWins(t *testing.T) {
+	inHouse(t, func(h *house) {
+		p := h.add("temp", devices.KindSensor)
+		older, newer := new(line), new(line)
+		first := h.open(p, older)
+		second := h.open(p, newer)
+		if older.ended() != devices.CodeReplaced || newer.ended() != "" || second.Epoch() <= first.Epoch() {
+			t.Errorf("ends %q and %q, epochs %d and %d", older.ended(), newer.ended(), first.Epoch(), second.Epoch())
+		}
+		first.Close("connection_lost") // late news of the older one
+		if got := h.liveness.Status("temp").State; got != devices.Online {
+			t.Errorf("got %s, want online", got)
+		}
+		second.Close("client_close")
+	})
+}
+
+func TestExpiredTokenRefreshesAndNothingElse(t *testing.T) {
+	inHouse(t, func(h *house) {
+		made, err := h.identity.CreateDevices(context.Background(), devices.CLI(), devices.Origin{}, []*devices.Device{{ID: "temp", Kinds: []devices.Kind{devices.KindSensor}, Enabled: true}}, identity.TokenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		p, err := h.identity.Verify(made[0].Token.Token)
+		if err != nil || !p.Expired {
+			t.Fatalf("got %+v, %v, want an expired principal", p, err)
+		}
+		s := h.open(p, new(line))
+		_, _ = s.Join(devices.KindSensor, JoinParams{})
+		if got := h.say(s, "reading", `{"m":"temperature","v":1}`); code(got) != devices.CodeTokenExpired {
+			t.Errorf("a reading: got %s", got)
+		}
+		if got := h.liveness.Status("temp").State; got != devices.NeverSeen {
+			t.Errorf("got %s, want never_seen", got)
+		}
+		if got := h.say(s, "token_refresh", `{}`); got[:3] != "ok " {
+			t.Fatalf("refresh: got %s", got)
+		}
+		if got := h.say(s, "reading", `{"m":"temperature","v":1}`); got[:3] != "ok " {
+			t.Errorf("a reading after it: got %s", got)
+		}
+		if got := h.liveness.Status("temp").State; got != devices.Online || h.shown.count("sensor:temp") != 1 {
+			t.Errorf("got %s, want online and shown", got)
+		}
+		s.Close("client_close")
+	})
+}
+
+func TestTokenRunsOut(t *testing.T) {
+	inHouse(t, func(h *house) {
+		l := new(line)
+		s := h.open(h.add("temp", devices.KindSensor), l)
+		_, _ = s.Join(devices.KindSensor, JoinParams{})
+		time.Sleep(50 * time.Minute)
+		synctest.Wait()
+		if l.heard("token_expiring") != 1 {
+			t.Errorf("told %d times at four fifths, want once", l.heard("token_expiring"))
+		}
+		time.Sleep(15 * time.Minute)
+		synctest.Wait()
+		if got := l.ended(); got != devices.CodeTokenExpired {
+			t.Errorf("ended with %q, want token_expired", got)
+		}
+		s.Close("connection_lost")
+	})
+}
+
+func TestCommandFlowsAndIsConfirmed(t *testing.T) {
+	inHouse(t, func(h *house) {
+		l := new(line)
+		s := h.open(h.add("lamp", devices.KindLight), l)
+		_, _ = s.Join(devices.KindLight, JoinParams{Boot: "b1"})
+		s.Listen()
+		if got := h.say(s, "state", `{"on":false,"brightness":128,"mode":"brightness","cause":"boot"}`); got[:3] != "ok " {
+			t.Fatal(got)
+		}
+		operator := devices.Actor{Kind: devices.ActorUser, Name: "ana", Rights: devices.RoleOperator.Rights()}
+		r, err := h.commands.Issue(context.Background(), operator, devices.Origin{Via: "ws"}, "lamp", commands.Request{Op: "set", Params: json.RawMessage(`{"on":true}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		l.mu.Lock()
+		n := len(l.envs)
+		l.mu.Unlock()
+		if n != 1 {
+			t.Fatalf("got %d envelopes, want 1", n)
+		}
+		for _, status := range []string{"acked", "done"} {
+			if got := h.say(s, "ack", fmt.Sprintf(`{"cmd_id":%q,"status":%q}`, r.CmdID, status)); got != "ok null" {
+				t.Errorf("%s: got %s", status, got)
+			}
+		}
+		if got := h.say(s, "state", fmt.Sprintf(`{"on":true,"cause":"command","cmd":%q}`, r.CmdID)); got[:3] != "ok " {
+			t.Errorf("state: got %s", got)
+		}
+		rec, err := h.commands.Get(context.Background(), operator, "lamp", r.CmdID)
+		if err != nil || rec.Status != commands.Confirmed {
+			t.Errorf("got %s, %v, want confirmed", rec.Status, err)
+		}
+		s.Close("client_close")
+	})
+}
+
+func TestForeignTokenAndWayAreRefused(t *testing.T) {
+	inHouse(t, func(h *house) {
+		p := h.add("temp", devices.KindSensor)
+		h.add("other", devices.KindSensor)
+		if _, err := h.door.Open(context.Background(), Hello{Principal: p, Device: "other", Transport: "mqtt"}, new(line)); devices.CodeOf(err) != devices.CodeForbidden {
+			t.Errorf("another id: got %v", err)
+		}
+		s := h.open(p, new(line))
+		if _, err := s.Join(devices.KindLight, JoinParams{}); devices.CodeOf(err) != devices.CodeForbidden {
+			t.Errorf("a kind that it is not: got %v", err)
+		}
+		s.Close("client_close")
+	})
+}
