@@ -21,13 +21,13 @@ import (
 
 // mosquitto is a real broker that can be stopped and started.
 type mosquitto struct {
-	t    *testing.T
+	t    testing.TB
 	port int
 	conf string
 	cmd  *exec.Cmd
 }
 
-func startMosquitto(t *testing.T) *mosquitto {
+func startMosquitto(t testing.TB) *mosquitto {
 	t.Helper()
 	if _, err := exec.LookPath("mosquitto"); err != nil {
 		t.Fatal("install mosquitto: apt-get install mosquitto mosquitto-clients")
@@ -40,7 +40,7 @@ func startMosquitto(t *testing.T) *mosquitto {
 	l.Close()
 	dir := t.TempDir()
 	m.conf = filepath.Join(dir, "mosquitto.conf")
-	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s/\nautosave_interval 1\nmax_queued_messages 0\n", m.port, dir)
+	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s/\nautosave_interval 1\nmax_queued_messages 0\nmax_inflight_messages 200\n", m.port, dir)
 	if os.Getuid() == 0 {
 		conf += "user root\n"
 	}
@@ -79,7 +79,7 @@ func (m *mosquitto) stop() {
 	m.cmd = nil
 }
 
-func (m *mosquitto) client(t *testing.T, id string) mqtt.Client {
+func (m *mosquitto) client(t testing.TB, id string) mqtt.Client {
 	t.Helper()
 	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + m.addr()).SetClientID(id).SetAutoReconnect(false))
 	if tok := c.Connect(); !tok.WaitTimeout(5*time.Second) || tok.Error() != nil {
