@@ -3,10 +3,11 @@
 
 import { Presence, type Channel } from 'phoenix'
 import { computed, signal } from '@preact/signals'
+import { opText } from '../lib/light'
 import { isOver, lookOf, outcomeText, type Look } from '../lib/outcome'
 import type { Command, CommandStatus, Device, LatestMap, LightParams, LightState, ReadingPush, Role, Shadow, Status } from '../lib/types'
 import { ulid } from '../lib/ulid'
-import { say } from './announce'
+import { note, say } from './announce'
 import { ApiError, asError, get } from './api'
 import { serverNow } from './clock'
 import { join, type Topic } from './socket'
@@ -167,7 +168,11 @@ export class DeviceLive {
     const next: Tracked = { ...known, ...p, params: p.params ?? known.params ?? {} }
     if (lookOf(next.status) !== 'pending' && (next.status === 'confirmed' || next.tookMs === undefined)) next.tookMs = performance.now() - known.startedAt
     this.commands.value = list.map((c) => (c === known ? next : c))
-    if (next.mine && lookOf(next.status) !== 'pending' && next.status !== known.status) say(outcomeText(next, next.tookMs))
+    if (next.mine && lookOf(next.status) !== 'pending' && next.status !== known.status) {
+      // The word stands at the top of the control, which may have been scrolled away.
+      if (lookOf(next.status) === 'failed') note(`${opText(next.op, next.params)} ${outcomeText(next, undefined)}`, 'bad')
+      else say(outcomeText(next, next.tookMs))
+    }
   }
 
   /** send asks for a command and follows it; refusals end it here, in words. */

@@ -6,6 +6,7 @@ import { Code } from '../../components/copy'
 import { Confirm, Dialog } from '../../components/dialog'
 import { Empty, Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
+import { TableScroll } from '../../components/table'
 import { usePages } from '../../lib/hooks'
 import { note } from '../../state/announce'
 import { asError, del, get, post, type ApiError } from '../../state/api'
@@ -29,7 +30,7 @@ export function Accounts() {
       {token && <section class="card stack"><h3>Token of {token.name}</h3><p class="muted small">Shown only now. Over MQTT it is the password of the user <code>service:{token.name}</code>.</p><Code text={token.token} label="Token" /></section>}
       {list.items.length === 0 && <Empty title="No API tokens."><p class="muted">Programs such as Home Assistant or a script sign in with one, with no more rights than they need.</p></Empty>}
       {list.items.length > 0 && (
-        <div class="card flush table-scroll">
+        <TableScroll label="API tokens" card>
           <table class="table">
             <thead><tr><th scope="col">Name</th><th scope="col">May</th><th scope="col">Scope</th><th scope="col">MQTT topics</th><th scope="col">Since</th><th scope="col">Expires</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
             <tbody>
@@ -46,7 +47,7 @@ export function Accounts() {
               ))}
             </tbody>
           </table>
-        </div>
+        </TableScroll>
       )}
       {list.more && <button type="button" class="button block" onClick={() => void list.more!()}>More</button>}
       {adding && <AccountForm onClose={() => setAdding(false)} onSaved={(t) => { setToken(t); list.reload() }} />}

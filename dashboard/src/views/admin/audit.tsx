@@ -5,6 +5,7 @@ import { Moment } from '../../components/age'
 import { CopyButton } from '../../components/copy'
 import { Empty, Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
+import { TableScroll } from '../../components/table'
 import { usePages, useQuery } from '../../lib/hooks'
 import type { AuditEntry } from '../../lib/types'
 import { get } from '../../state/api'
@@ -38,12 +39,12 @@ export function Audit() {
       {!list.items && !list.error && <Loading what="the audit" />}
       {list.items?.length === 0 && <Empty title="Nothing here."><p class="muted">{Object.values(filter).some(Boolean) ? 'Nothing matches the filter.' : 'Every change will stand here: who, from where, what, and how it ended.'}</p></Empty>}
       {list.items && list.items.length > 0 && (
-        <div class="card flush table-scroll">
+        <TableScroll label="Audit" card>
           <table class="table">
             <thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Did</th><th scope="col">To</th><th scope="col">Outcome</th><th scope="col">Via</th><th scope="col"><span class="visually-hidden">More</span></th></tr></thead>
             <tbody>{list.items.map((e, i) => <Entry key={`${e.at}-${i}`} entry={e} />)}</tbody>
           </table>
-        </div>
+        </TableScroll>
       )}
       {list.more && <button type="button" class="button block" disabled={list.busy} onClick={() => void list.more!()}>Older entries</button>}
     </div>

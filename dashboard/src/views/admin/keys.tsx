@@ -5,6 +5,7 @@ import { Moment } from '../../components/age'
 import { Confirm } from '../../components/dialog'
 import { Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
+import { TableScroll } from '../../components/table'
 import { useLoad } from '../../lib/hooks'
 import { note } from '../../state/announce'
 import { del, get, post } from '../../state/api'
@@ -21,7 +22,7 @@ export function Keys() {
   return (
     <div class="stack">
       <div class="actions start"><button type="button" class="button" onClick={() => setRotating(true)}>Make a new key</button></div>
-      <div class="card flush table-scroll">
+      <TableScroll label="Signing keys" card>
         <table class="table">
           <thead><tr><th scope="col">Key</th><th scope="col">State</th><th scope="col">Made</th><th scope="col">Verifies until</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
           <tbody>
@@ -36,7 +37,7 @@ export function Keys() {
             ))}
           </tbody>
         </table>
-      </div>
+      </TableScroll>
       {rotating && <Confirm title="Make a new key" action="Make it" text="New tokens are signed with it. Tokens under the old key stay good." onClose={() => setRotating(false)} run={async () => { await post('/keys'); note('A new key signs from now on', 'good'); reload() }} />}
       {revoking && (
         <Confirm title={`Revoke ${revoking.kid}`} action="Revoke" typed={revoking.kid} text="Every token under this key ends at once; those devices need new tokens to come back." onClose={() => setRevoking(undefined)}

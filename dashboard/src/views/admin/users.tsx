@@ -3,6 +3,7 @@ import { Moment } from '../../components/age'
 import { Confirm, Dialog } from '../../components/dialog'
 import { Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
+import { TableScroll } from '../../components/table'
 import { usePages } from '../../lib/hooks'
 import type { Role, User } from '../../lib/types'
 import { note } from '../../state/announce'
@@ -29,7 +30,7 @@ export function Users() {
   return (
     <div class="stack">
       <div class="actions start"><button type="button" class="button primary" onClick={() => setAdding(true)}>Add a user</button></div>
-      <div class="card flush table-scroll">
+      <TableScroll label="Users" card>
         <table class="table">
           <thead><tr><th scope="col">Name</th><th scope="col">Role</th><th scope="col">Scope</th><th scope="col">Since</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
           <tbody>
@@ -44,7 +45,7 @@ export function Users() {
             ))}
           </tbody>
         </table>
-      </div>
+      </TableScroll>
       {list.more && <button type="button" class="button block" onClick={() => void list.more!()}>More</button>}
       {adding && <UserForm onClose={() => setAdding(false)} onSaved={list.reload} />}
       {editing && <UserForm person={editing} onClose={() => setEditing(undefined)} onSaved={list.reload} />}

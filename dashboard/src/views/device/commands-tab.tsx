@@ -37,7 +37,7 @@ export function CommandsTab({ device, open }: { device: DeviceLive; open: string
     return (
       <Empty title="No commands yet.">
         <p class="muted">Each one will stand here with who sent it, every station it passed and how long that took. From a shell:</p>
-        <pre class="inline-code"><code>{curlFor(location.origin, 'POST', `/devices/${device.id}/commands?wait=confirmed`, { op: 'toggle', params: {} })}</code></pre>
+        <pre class="inline-code" tabIndex={0}><code>{curlFor(location.origin, 'POST', `/devices/${device.id}/commands?wait=confirmed`, { op: 'toggle', params: {} })}</code></pre>
       </Empty>
     )
   }

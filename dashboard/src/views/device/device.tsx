@@ -94,7 +94,7 @@ function NoReadings({ id }: { id: string }) {
   return (
     <Empty title="No readings yet.">
       <p class="muted">With the device’s token, this sends the first one:</p>
-      <pre class="inline-code"><code>{`mosquitto_pub -h ${location.hostname} -q 1 -u ${id} -P "$TOKEN" -t hub/v1/${id}/r -m '{"m":"temperature","v":21.4}'`}</code></pre>
+      <pre class="inline-code" tabIndex={0}><code>{`mosquitto_pub -h ${location.hostname} -q 1 -u ${id} -P "$TOKEN" -t hub/v1/${id}/r -m '{"m":"temperature","v":21.4}'`}</code></pre>
     </Empty>
   )
 }

@@ -4,6 +4,7 @@ import { CopyButton } from '../../components/copy'
 import { Empty, Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
 import { StatusShape } from '../../components/status'
+import { TableScroll } from '../../components/table'
 import { usePages } from '../../lib/hooks'
 import { STATE_WORD, reasonText, transportText } from '../../lib/status'
 import { duration } from '../../lib/time'
@@ -27,7 +28,7 @@ export function EventsTab({ device }: { device: DeviceLive }) {
   const labels = device.record.value?.labels
   return (
     <>
-      <div class="table-scroll">
+      <TableScroll label="Events">
         <table class="table">
           <thead><tr><th scope="col">When</th><th scope="col">Became</th><th scope="col">Reason</th><th scope="col">Stayed</th><th scope="col">Over</th><th scope="col">Node</th><th scope="col"><span class="visually-hidden">Copy</span></th></tr></thead>
           <tbody>
@@ -44,7 +45,7 @@ export function EventsTab({ device }: { device: DeviceLive }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </TableScroll>
       <ErrorNote error={log.error} />
       {log.more && <button type="button" class="button block" disabled={log.busy} onClick={() => void log.more!()}>Older events</button>}
     </>

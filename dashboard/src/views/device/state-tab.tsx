@@ -5,6 +5,7 @@ import { Age } from '../../components/age'
 import { CopyButton } from '../../components/copy'
 import { Empty } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
+import { TableScroll } from '../../components/table'
 import { asError, patch, type ApiError } from '../../state/api'
 import { now } from '../../state/clock'
 import type { DeviceLive } from '../../state/device'
@@ -34,7 +35,7 @@ export function StateTab({ device }: { device: DeviceLive }) {
   return (
     <>
       <ErrorNote error={error} />
-      <div class="table-scroll">
+      <TableScroll label="State">
         <table class="table">
           <thead><tr><th scope="col">Field</th><th scope="col">Reported</th><th scope="col">Desired</th><th scope="col">By</th><th scope="col">Until</th><th scope="col"><span class="visually-hidden">Action</span></th></tr></thead>
           <tbody>
@@ -54,7 +55,7 @@ export function StateTab({ device }: { device: DeviceLive }) {
             })}
           </tbody>
         </table>
-      </div>
+      </TableScroll>
       <div class="actions start"><span class="muted small">Version {s.ver}, policy {device.record.value?.shadow_policy}</span><CopyButton label="Copy JSON" text={() => JSON.stringify(s, null, 2)} /></div>
     </>
   )

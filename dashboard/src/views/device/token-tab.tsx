@@ -4,6 +4,7 @@ import { useState } from 'preact/hooks'
 import { Moment } from '../../components/age'
 import { Confirm } from '../../components/dialog'
 import { ErrorNote } from '../../components/error'
+import { TableScroll } from '../../components/table'
 import { asError, del, get, post, type ApiError } from '../../state/api'
 import { useLoad } from '../../lib/hooks'
 import { note } from '../../state/announce'
@@ -58,7 +59,7 @@ export function TokenTab({ device }: { device: DeviceLive }) {
 function KnownTokens({ known }: { known: Known }) {
   const grace = (gen: number) => known.graces.find((g) => gen < g.below)?.until
   return (
-    <div class="card flush table-scroll">
+    <TableScroll label="Tokens" card>
       <table class="table">
         <thead><tr><th scope="col">Token</th><th scope="col">Generation</th><th scope="col">Issued</th><th scope="col">Expires</th><th scope="col">State</th></tr></thead>
         <tbody>
@@ -73,6 +74,6 @@ function KnownTokens({ known }: { known: Known }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableScroll>
   )
 }

@@ -101,7 +101,7 @@ function NoDevices() {
   return (
     <Empty title="No devices yet.">
       {isAdmin.value
-        ? <><p class="muted">Add one here and copy the line that connects it, or on the hub’s machine:</p><pre class="inline-code"><code>devicehub device add kitchen-temp --kind sensor</code></pre><p><a class="button primary" href="/onboard">Add a device</a></p></>
+        ? <><p class="muted">Add one here and copy the line that connects it, or on the hub’s machine:</p><pre class="inline-code" tabIndex={0}><code>devicehub device add kitchen-temp --kind sensor</code></pre><p><a class="button primary" href="/onboard">Add a device</a></p></>
         : <p class="muted">None is within what you may see. An administrator adds devices and sets who sees which.</p>}
     </Empty>
   )

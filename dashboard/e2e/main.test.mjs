@@ -1,0 +1,155 @@
+// Signing in, the list, values as they arrive, charts with history.
+
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { open, PHONE } from './browser.mjs'
+import { eventually, sleep } from './hub.mjs'
+import { api, browser, hub, newID, window } from './stage.mjs'
+
+const run = promisify(execFile)
+
+/** publish is mosquitto_pub, as a person at a shell would use it. */
+async function publish(id, token, topic, message) {
+  const { hostname, port } = new URL(hub.mqtt)
+  await run('mosquitto_pub', ['-h', hostname, '-p', port, '-u', id, '-P', token, '-q', '1', '-t', `hub/v1/${id}/${topic}`, '-m', message])
+}
+
+test('signing in: a wrong password is refused in words, the right one opens the fleet, and a reload stays signed in', async (t) => {
+  const page = await open(browser)
+  t.after(() => page.context().close())
+  await page.goto(hub.url)
+  await page.getByLabel('User name').fill(hub.username)
+  await page.getByLabel('Password').fill('wrong')
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByRole('alert').getByText('unauthorized').waitFor()
+  await page.getByLabel('Password').fill(hub.password)
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByRole('heading', { name: 'Fleet' }).waitFor()
+  await page.reload()
+  await page.getByRole('heading', { name: 'Fleet' }).waitFor()
+  const cookies = await page.context().cookies()
+  assert.ok(cookies.length > 0 && cookies.every((c) => c.httpOnly && c.sameSite === 'Strict'), 'the session is a cookie that scripts cannot read')
+  assert.deepEqual(page.faults, [])
+})
+
+test('a reading published by mosquitto_pub appears in the list and on the device page', async (t) => {
+  const id = newID('kitchen-temp')
+  const token = await api.device({ id, kinds: ['sensor'], name: `Kitchen ${id}`, area: 'kitchen' })
+  const page = await window(t, `/?q=${id}`)
+  await page.getByRole('link', { name: `Kitchen ${id}` }).waitFor()
+  await page.getByRole('row').filter({ hasText: id }).getByText('Never seen').waitFor()
+  await publish(id, token, 'r', '{"m":"temperature","v":21.4}')
+  await page.getByRole('row').filter({ hasText: id }).getByText('21.4 °C').waitFor()
+
+  await page.getByRole('link', { name: `Kitchen ${id}` }).click()
+  await page.getByRole('heading', { level: 1, name: `Kitchen ${id}` }).waitFor()
+  await page.locator('[data-metric=temperature]').getByText('21.4 °C').waitFor()
+  await publish(id, token, 'r/temperature', '22.9')
+  await page.locator('[data-metric=temperature]').getByText('22.9 °C').waitFor()
+})
+
+test('the chart begins with history, draws gaps, and goes on live; its table and CSV hold the same', async (t) => {
+  const id = newID('chart')
+  const token = await api.device({ id, kinds: ['sensor'], expected_interval_s: 60 })
+  const now = Date.now()
+  const r = []
+  for (let m = 55; m >= 1; m--) if (m < 20 || m > 35) r.push(['temperature', 20 + m / 10, -m * 60_000])
+  await api.reading(id, token, r, now)
+  const page = await window(t, `/devices/${id}?range=1h`)
+  await page.locator('.metric canvas').waitFor()
+  await page.getByRole('button', { name: 'Show the charts as tables' }).click()
+  const table = page.getByRole('table', { name: /Temperature/ })
+  await table.waitFor()
+  assert.equal(await table.locator('tbody tr').count(), r.length)
+  await api.reading(id, token, [['temperature', 33.3]])
+  await table.getByText('33.3 °C').first().waitFor()
+
+  const download = page.waitForEvent('download')
+  await page.getByRole('button', { name: /Download/ }).click()
+  const file = await (await download).path()
+  const lines = (await import('node:fs')).readFileSync(file, 'utf8').trim().split('\r\n')
+  assert.equal(lines[0], 'device,metric,t,time,mean,min,max,count,unit')
+  assert.equal(lines.length - 1, r.length + 1)
+  assert.match(lines.at(-1), /,33\.3,/)
+})
+
+test('ranges are in the address, keys change them, and pausing holds the picture', async (t) => {
+  const id = newID('range')
+  const token = await api.device({ id, kinds: ['sensor'] })
+  await api.reading(id, token, [['co2', 640]])
+  const page = await window(t, `/devices/${id}`)
+  await page.locator('[data-metric=co2]').waitFor()
+  await page.getByRole('button', { name: '24 h' }).click()
+  await page.waitForURL(/range=24h/)
+  await page.keyboard.press('[')
+  await page.waitForURL(/range=6h/)
+  await page.reload()
+  await page.getByRole('button', { name: '6 h', pressed: true }).waitFor()
+  await page.keyboard.press('p')
+  await page.getByText('Paused at').waitFor()
+  await page.getByRole('button', { name: 'Resume the charts' }).click()
+
+  // Dragging over the chart zooms into what was dragged over.
+  const over = await page.locator('.u-over').first().boundingBox()
+  await page.mouse.move(over.x + over.width * 0.3, over.y + 50)
+  await page.mouse.down()
+  await page.mouse.move(over.x + over.width * 0.6, over.y + 50, { steps: 5 })
+  await page.mouse.up()
+  await page.waitForURL(/from=\d+&to=\d+/)
+  const q = new URL(page.url()).searchParams
+  const hours = (q.get('to') - q.get('from')) / 3_600_000
+  assert.ok(hours > 1.5 && hours < 2.1, `zoomed to ${hours} h, want about 1.8`)
+  await page.getByRole('button', { name: 'Back to live' }).click()
+  await page.getByRole('button', { name: '6 h', pressed: true }).waitFor()
+})
+
+test('a late reading is marked, and does not move the value', async (t) => {
+  const id = newID('late')
+  const token = await api.device({ id, kinds: ['sensor'] })
+  await api.reading(id, token, [['temperature', 21]])
+  const page = await window(t, `/devices/${id}`)
+  await page.locator('[data-metric=temperature]').getByText('21.0 °C').waitFor()
+  await page.getByRole('button', { name: 'Show the charts as tables' }).click()
+  await api.reading(id, token, [['temperature', 11, 0]], Date.now() - 20 * 60_000)
+  await page.getByRole('table', { name: /Temperature/ }).getByText('11.0 °C').first().waitFor()
+  assert.match(await page.locator('[data-metric=temperature]').textContent(), /21\.0 °C/)
+})
+
+test('search, chips and keyboard alone', async (t) => {
+  const area = newID('attic')
+  for (const n of ['a', 'b', 'c']) await api.device({ id: newID(`key-${n}`), kinds: ['sensor'], name: `Key ${n}`, area })
+  const page = await window(t)
+  await page.keyboard.press('/')
+  await page.keyboard.type(`area:${area}`)
+  await page.waitForURL(/q=area/)
+  await eventually('three rows', async () => (await page.getByRole('row').filter({ hasText: area }).count()) === 3)
+  await page.getByRole('button', { name: /Never seen 3/ }).click()
+  await page.waitForURL(/status%3Anever_seen/)
+  await page.keyboard.press('Escape')
+  await page.locator('body').press('j')
+  await page.keyboard.press('j')
+  await eventually('the second device has the focus', async () => (await page.evaluate(() => document.activeElement.textContent)) === 'Key b')
+  await page.keyboard.press('Enter')
+  await page.getByRole('heading', { level: 1, name: 'Key b' }).waitFor()
+  await page.goBack()
+  await page.waitForURL(/status%3Anever_seen/) // a deep link, back and forth
+  await page.getByRole('link', { name: 'Key a' }).waitFor()
+})
+
+test('on a phone nothing is wider than the screen, and the navigation is under the thumb', async (t) => {
+  const id = newID('phone')
+  const token = await api.device({ id, kinds: ['sensor', 'light'], name: 'On the phone', light: { modes: ['rgb', 'color_temp'], effects: ['candle'] } })
+  await api.reading(id, token, [['temperature', 21.4], ['humidity', 40]])
+  const page = await window(t, '/', { options: PHONE })
+  for (const path of ['/', `/devices/${id}`, `/devices/${id}?tab=events`, '/commands', '/onboard', '/admin', '/admin/audit']) {
+    await page.goto(hub.url + path)
+    await page.getByRole('heading', { level: 1 }).waitFor()
+    await sleep(300)
+    const [scroll, width] = await page.evaluate(() => [document.scrollingElement.scrollWidth, innerWidth])
+    assert.ok(scroll <= 390 && width <= 390, `${path} is ${scroll} wide`)
+    const nav = await page.getByRole('navigation', { name: 'Main' }).boundingBox()
+    assert.ok(nav.y > 700, `${path}: the navigation is at ${nav.y}`)
+  }
+})

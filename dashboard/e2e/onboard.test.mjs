@@ -1,0 +1,79 @@
+// A new device: created, handed over, seen to arrive; and its token ended.
+
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { Light } from './light.mjs'
+import { api, hub, newID, window } from './stage.mjs'
+
+const run = promisify(execFile)
+
+test('create a sensor, run the one-liner that is shown, and watch it arrive', async (t) => {
+  const name = newID('Greenhouse')
+  const page = await window(t, '/onboard')
+  await page.getByLabel('Name', { exact: true }).fill(name)
+  assert.equal(await page.getByLabel('Id', { exact: true }).inputValue(), name.toLowerCase())
+  await page.getByRole('button', { name: 'Create the device' }).click()
+  await page.getByRole('img', { name: /QR code/ }).waitFor()
+  await page.getByText('Waiting for it to connect').waitFor()
+  await page.getByRole('button', { name: 'curl' }).click()
+  const line = await page.getByLabel('curl example').textContent()
+  const { stdout } = await run('sh', ['-c', line])
+  assert.equal(JSON.parse(stdout).accepted, 1)
+  await page.getByText('First reading: Temperature 21.4 °C').waitFor()
+  await page.getByText(/^Connected/).waitFor()
+  await page.getByRole('link', { name: 'Open its page' }).click()
+  await page.locator('[data-metric=temperature]').getByText('21.4 °C').waitFor()
+})
+
+test('a taken id is refused with its code and what to do', async (t) => {
+  const id = newID('taken')
+  await api.device({ id, kinds: ['sensor'] })
+  const page = await window(t, '/onboard')
+  await page.getByLabel('Id', { exact: true }).fill(id)
+  await page.getByRole('button', { name: 'Create the device' }).click()
+  await page.getByRole('alert').getByText('conflict').waitFor()
+  await page.getByText('Choose another id').waitFor()
+})
+
+test('create a light, see its first report, revoke its token: it is gone within a second', async (t) => {
+  const id = newID('porch')
+  const page = await window(t, '/onboard')
+  await page.getByLabel('Name', { exact: true }).fill('Porch')
+  await page.getByLabel('Id', { exact: true }).fill(id)
+  await page.getByRole('checkbox', { name: 'Sensor' }).uncheck()
+  await page.getByRole('checkbox', { name: 'Light' }).check()
+  await page.getByRole('button', { name: 'Create the device' }).click()
+  const token = await page.locator('.token-line code').textContent()
+  const light = await Light.connect(hub.mqtt, id, token, { state: { on: true, brightness: 255 } })
+  t.after(() => light.close())
+  await page.getByText('First report: On · 100 %').waitFor()
+  await page.getByText('Connected over MQTT').waitFor()
+
+  await page.goto(`${hub.url}/devices/${id}?tab=token`)
+  await page.getByRole('button', { name: 'Revoke all tokens' }).click()
+  const dialog = page.getByRole('dialog', { name: 'Revoke all tokens' })
+  const revoke = dialog.getByRole('button', { name: 'Revoke' })
+  assert.equal(await revoke.isDisabled(), true, 'the id must be typed first')
+  await dialog.getByLabel(/Type/).fill(id)
+  const ended = new Promise((r) => light.client.once('close', () => r(Date.now())))
+  const asked = Date.now()
+  await revoke.click()
+  assert.ok((await ended) - asked < 1500, 'the device is still connected')
+  await page.getByText(/Offline/).first().waitFor()
+  await page.getByText('its token was revoked').first().waitFor()
+})
+
+test('rotating shows a new token once, and the device’s name can be changed', async (t) => {
+  const id = newID('rotate')
+  await api.device({ id, kinds: ['sensor'] })
+  const page = await window(t, `/devices/${id}?tab=token`)
+  await page.getByRole('button', { name: 'Rotate the token' }).click()
+  await page.getByRole('img', { name: /QR code/ }).waitFor()
+  await page.getByText('Shown only now').waitFor()
+  await page.getByRole('tab', { name: 'Settings' }).click()
+  await page.getByLabel('Name', { exact: true }).fill('Renamed here')
+  await page.getByRole('button', { name: 'Save' }).click()
+  await page.getByRole('heading', { level: 1, name: 'Renamed here' }).waitFor()
+})
