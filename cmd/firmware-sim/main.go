@@ -56,7 +56,7 @@ func newRoot() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun())
+	root.AddCommand(newRun(), newDevice("sensor"), newDevice("light"), newBench())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}

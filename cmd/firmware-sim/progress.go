@@ -30,10 +30,11 @@ func newProgress(w io.Writer) *progress {
 	return p
 }
 
-func (p *progress) update(s sim.Snapshot) {
+func (p *progress) update(s sim.Snapshot) { p.line(s.String()) }
+
+func (p *progress) line(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	line := s.String()
 	if !p.terminal {
 		fmt.Fprintln(p.w, line)
 		return

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -20,6 +21,7 @@ import (
 
 type runFlags struct {
 	hub, mqtt, username, token, report string
+	startHub                           string
 	passwordStdin                      bool
 	duration, settle                   time.Duration
 	scale                              float64
@@ -48,6 +50,7 @@ func newRun() *cobra.Command {
 	fs.Float64Var(&f.scale, "scale", 1, "multiply counts and rates")
 	fs.Uint64Var(&f.seed, "seed", 0, "instead of the profile's seed")
 	fs.StringVar(&f.report, "report", "", "write report.json and report.html into this folder")
+	fs.StringVar(&f.startHub, "start-hub", "", "a command line that starts the hub, for faults that kill it; its output goes to standard error with --debug")
 	fs.BoolVar(&f.json, "json", false, "print the report as JSON on standard output")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan and stop")
 	fs.BoolVar(&f.keep, "keep-devices", false, "leave the devices on the hub")
@@ -77,6 +80,21 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	}
 	show := newProgress(cmd.ErrOrStderr())
 	cfg.Progress = show.update
+	if f.startHub != "" {
+		output := io.Discard
+		if f.debug {
+			output = cmd.ErrOrStderr()
+		}
+		hub, err := sim.NewProcess(cfg.Hub, strings.Fields(f.startHub), nil, output)
+		if err != nil {
+			return usageError{err}
+		}
+		if err := hub.Start(cmd.Context()); err != nil {
+			return err
+		}
+		defer hub.Stop()
+		cfg.Server = hub
+	}
 	s, err := sim.New(cfg)
 	if err != nil {
 		return usageError{err}
@@ -168,4 +186,9 @@ func password(in io.Reader, username string, fromStdin bool) (string, error) {
 		return "", errors.New("no password on standard input")
 	}
 	return line, nil
+}
+
+// mqttURL is where a hub listens for MQTT unless it is told otherwise.
+func mqttURL(hub *url.URL) *url.URL {
+	return &url.URL{Scheme: "mqtt", Host: net.JoinHostPort(hub.Hostname(), "1883")}
 }

@@ -1,0 +1,124 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"sync"
+	"time"
+)
+
+// Process is a Server: a hub that runs as a process of its own, and is ready when GET /readyz says so.
+type Process struct {
+	hub    *url.URL
+	argv   []string
+	env    []string
+	output io.Writer
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	end chan struct{} // closed when cmd has ended
+}
+
+// NewProcess returns a hub that is started with argv, listens at hub, and writes to output. It is not started.
+func NewProcess(hub *url.URL, argv, env []string, output io.Writer) (*Process, error) {
+	if len(argv) == 0 {
+		return nil, errors.New("no command that starts the hub")
+	}
+	return &Process{hub: hub, argv: argv, env: env, output: output}, nil
+}
+
+// readyWithin is how long a hub may take to replay its logs.
+const readyWithin = 2 * time.Minute
+
+// Start starts the process and returns when the hub is ready, or has ended instead.
+func (p *Process) Start(ctx context.Context) error {
+	cmd := exec.Command(p.argv[0], p.argv[1:]...)
+	cmd.Env = append(cmd.Environ(), p.env...)
+	cmd.Stdout, cmd.Stderr = p.output, p.output
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the hub: %w", err)
+	}
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		_ = cmd.Wait() // how it ended is seen by those who wait for it
+	}()
+	p.mu.Lock()
+	p.cmd, p.end = cmd, end
+	p.mu.Unlock()
+	return p.ready(ctx, end)
+}
+
+func (p *Process) ready(ctx context.Context, end <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	u := *p.hub
+	u.Path += "/readyz"
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+		if err != nil {
+			return err
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-end:
+			return errors.New("the hub ended before it was ready")
+		case <-ctx.Done():
+			return fmt.Errorf("the hub is not ready: %w", context.Cause(ctx))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Kill ends the process at once, as kill -9 does, and waits until it is gone.
+func (p *Process) Kill() error {
+	p.mu.Lock()
+	cmd, end := p.cmd, p.end
+	p.cmd = nil
+	p.mu.Unlock()
+	if cmd == nil {
+		return nil
+	}
+	err := cmd.Process.Kill()
+	<-end
+	return err
+}
+
+// Stop asks the process to end, and ends it after a while.
+func (p *Process) Stop() error {
+	p.mu.Lock()
+	cmd, end := p.cmd, p.end
+	p.mu.Unlock()
+	if cmd == nil {
+		return nil
+	}
+	if err := terminate(cmd.Process); err != nil {
+		return p.Kill()
+	}
+	select {
+	case <-end:
+		return nil
+	case <-time.After(30 * time.Second):
+		return p.Kill()
+	}
+}
+
+// Pid returns the process id, 0 when there is none.
+func (p *Process) Pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
