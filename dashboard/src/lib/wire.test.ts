@@ -9,6 +9,7 @@ import type { FleetRow } from './types'
 describe('command ids', () => {
   test('are ULIDs: the time first, as Crockford writes it', () => {
     expect(ulid(1469918176385, new Uint8Array(16))).toBe('01ARYZ6S410000000000000000')
+    expect(ulid(1469918176385.4, new Uint8Array(16))).toBe('01ARYZ6S410000000000000000')
     expect(ulid()).toMatch(/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/)
   })
   test('differ', () => expect(new Set(Array.from({ length: 1000 }, () => ulid(1))).size).toBe(1000))

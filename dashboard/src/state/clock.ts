@@ -5,7 +5,7 @@ import { signal } from '@preact/signals'
 let offset = 0
 
 /** serverNow is the hub's clock as far as it is known here, in ms. */
-export const serverNow = (): number => Date.now() + offset
+export const serverNow = (): number => Math.round(Date.now() + offset)
 
 /** now is serverNow, once a second. */
 export const now = signal(Date.now())

@@ -66,7 +66,7 @@ async function follow(id: string, on: boolean): Promise<Command> {
 }
 
 function LightCell({ row }: { row: Row }) {
-  const [command, setCommand] = useState<{ c: Pick<Command, 'status' | 'code' | 'msg'>; wanted: boolean; ms?: number }>()
+  const [command, setCommand] = useState<{ c: Pick<Command, 'status' | 'code' | 'msg'>; wanted: boolean; ms?: number; before?: FleetRow['light'] }>()
   const r = row.value
   const blocked = !isOperator.value ? 'Viewers may look, not switch.' : link.value === 'lost' ? 'The connection to the hub is lost.' : commandBlock(r.status)
   const toggle = async (on: boolean) => {
@@ -74,7 +74,7 @@ function LightCell({ row }: { row: Row }) {
     setCommand({ c: { status: 'pending' }, wanted: on })
     try {
       const c = await follow(r.id, on)
-      setCommand({ c, wanted: on, ms: performance.now() - started })
+      setCommand({ c, wanted: on, ms: performance.now() - started, before: row.peek().light })
       if (c.status !== 'confirmed') note(`${r.name}: ${c.status}${c.code ? ` (${c.code})` : ''}`, 'bad')
     } catch (e) {
       const err = asError(e)
@@ -83,11 +83,13 @@ function LightCell({ row }: { row: Row }) {
     }
     setTimeout(() => setCommand(undefined), 5000)
   }
+  // Confirmed is known a moment before the list's own patch says so.
+  const isOn = command?.c.status === 'confirmed' && command.before === r.light ? command.wanted : r.light?.on
   const text = r.light?.on === undefined ? 'Unknown' : r.light.on ? (r.light.brightness ? `${toPercent(r.light.brightness)} %` : 'On') : 'Off'
   return (
     <span class="value light-value">
       {command ? <Outcome command={command.c} ms={command.ms} /> : <span class={r.status.link === 'up' ? 'num' : 'num stale'}>{text}</span>}
-      <LightSwitch name={r.name || r.id} on={r.light?.on} wanted={command?.c.status === 'pending' ? command.wanted : undefined} blocked={blocked} onToggle={(on) => void toggle(on)} />
+      <LightSwitch name={r.name || r.id} on={isOn} wanted={command?.c.status === 'pending' ? command.wanted : undefined} blocked={blocked} onToggle={(on) => void toggle(on)} />
     </span>
   )
 }
