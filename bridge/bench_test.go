@@ -18,12 +18,17 @@ import (
 	"time"
 
 	"devicehub/bridge/packet"
+	"devicehub/devices"
 )
 
 // TestServerProcess is not a test: it is the listener in a process of its own,
 // for benchmarks that count its CPU and memory.
 func TestServerProcess(t *testing.T) {
-	if os.Getenv("BRIDGE_SERVER") == "" {
+	switch os.Getenv("BRIDGE_SERVER") {
+	case "":
+		return
+	case "hub":
+		serveHub(t)
 		return
 	}
 	cfg := Default()
@@ -51,6 +56,18 @@ func TestServerProcess(t *testing.T) {
 	}
 }
 
+// serveHub is the listener with the hub's real services behind it, readings in
+// memory.
+func serveHub(t *testing.T) {
+	h := startHub(t)
+	for i := range 50 {
+		id := devices.ID(fmt.Sprint("d-", i))
+		fmt.Println("token", id, h.add(t, &devices.Device{ID: id, Kinds: []devices.Kind{devices.KindSensor}}, false))
+	}
+	fmt.Println("listening", h.addr)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
 // process is a broker in a process of its own.
 type process struct {
 	b    testing.TB
@@ -58,11 +75,15 @@ type process struct {
 	in   io.WriteCloser
 	out  *bufio.Scanner
 	addr string
+	pw   map[string]string // tokens by device
 }
 
-func listenerProcess(b testing.TB) *process {
-	p := &process{b: b, cmd: exec.Command(os.Args[0], "-test.run=^TestServerProcess$")}
-	p.cmd.Env = append(os.Environ(), "BRIDGE_SERVER=1", "GOMAXPROCS=1")
+func listenerProcess(b testing.TB) *process { return ownProcess(b, "listener") }
+func hubProcess(b testing.TB) *process      { return ownProcess(b, "hub") }
+
+func ownProcess(b testing.TB, kind string) *process {
+	p := &process{b: b, cmd: exec.Command(os.Args[0], "-test.run=^TestServerProcess$"), pw: map[string]string{}}
+	p.cmd.Env = append(os.Environ(), "BRIDGE_SERVER="+kind, "GOMAXPROCS=1")
 	p.in, _ = p.cmd.StdinPipe()
 	out, _ := p.cmd.StdoutPipe()
 	if err := p.cmd.Start(); err != nil {
@@ -71,6 +92,9 @@ func listenerProcess(b testing.TB) *process {
 	b.Cleanup(func() { p.in.Close(); _ = p.cmd.Wait() })
 	p.out = bufio.NewScanner(out)
 	for p.out.Scan() {
+		if f := strings.Fields(p.out.Text()); len(f) == 3 && f[0] == "token" {
+			p.pw[f[1]] = f[2]
+		}
 		if addr, ok := strings.CutPrefix(p.out.Text(), "listening "); ok {
 			p.addr = addr
 			return p
@@ -146,15 +170,17 @@ func (p *process) settle() {
 
 // BenchmarkIngest publishes over 50 connections, with 20 messages of each
 // unacknowledged at QoS 1, and reports the CPU of the server process. The
-// listener acknowledges after commits of 5 ms; Mosquitto has no subscriber.
+// listener alone acknowledges after commits of 5 ms; hub is the listener with
+// the whole path behind it (token, rate, rules, commit in memory, liveness);
+// Mosquitto has no subscriber.
 func BenchmarkIngest(b *testing.B) {
 	for _, qos := range []byte{0, 1} {
-		for name, start := range map[string]func(testing.TB) *process{"listener": listenerProcess, "mosquitto": mosquittoProcess} {
+		for name, start := range map[string]func(testing.TB) *process{"listener": listenerProcess, "hub": hubProcess, "mosquitto": mosquittoProcess} {
 			b.Run(fmt.Sprintf("qos%d/%s", qos, name), func(b *testing.B) {
 				p := start(b)
 				before := p.cpu()
 				b.ResetTimer()
-				load(b, p.addr, 50, 20, qos)
+				load(b, p, 50, 20, qos)
 				b.StopTimer()
 				b.ReportMetric(float64((p.cpu()-before).Microseconds())/float64(b.N), "server-µs/msg")
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
@@ -163,18 +189,22 @@ func BenchmarkIngest(b *testing.B) {
 	}
 }
 
-func load(b *testing.B, addr string, conns, window int, qos byte) {
+func load(b *testing.B, p *process, conns, window int, qos byte) {
 	var wg sync.WaitGroup
 	for k := range conns {
 		n := b.N / conns
 		if k < b.N%conns {
 			n++
 		}
-		c := dial(b, addr, packet.V311)
+		c := dial(b, p.addr, packet.V311)
 		id := fmt.Sprint("d-", k)
-		c.send(packet.Connect<<4, c.connectBody(connect{id: id, user: id, password: "pw", clean: true}))
+		pw := p.pw[id]
+		if pw == "" {
+			pw = "pw"
+		}
+		c.send(packet.Connect<<4, c.connectBody(connect{id: id, user: id, password: pw, clean: true}))
 		c.wantType(packet.Connack)
-		body := c.publishBody("hub/v1/"+id+"/r", `{"m":"temperature","v":21.45,"s":1234567,"t":1763682000123}`, qos, 1)
+		body := c.publishBody("hub/v1/"+id+"/r", `{"m":"temperature","v":21.45}`, qos, 1)
 		at := 2 + len("hub/v1/"+id+"/r")
 		wg.Go(func() {
 			acks := bufio.NewReader(c.nc)

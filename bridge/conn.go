@@ -38,6 +38,7 @@ type conn struct {
 	heard   time.Time     // when the last packet was complete; the reader's
 	paused  atomic.Bool   // the reader reads no more
 	drained func()        // all is written, asked for with whenEmpty
+	onEnd   func()        // wakes a reader that waits for something else; must not block
 
 	mu     sync.Mutex
 	ended  bool
@@ -75,6 +76,9 @@ func (c *conn) end(e ending) {
 	}
 	c.ended, c.ending = true, e
 	close(c.over)
+	if c.onEnd != nil {
+		c.onEnd()
+	}
 	if c.greet && !e.quiet {
 		c.farewell(e)
 	}

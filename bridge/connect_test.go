@@ -281,6 +281,30 @@ func TestLimitsOfAnAddress(t *testing.T) {
 	}
 }
 
+// A reader that waits for a decision which does not come still ends.
+func TestEndWhileFull(t *testing.T) {
+	door := newDoor()
+	door.decide = func(heard, func(any, error)) {}
+	_, addr := start(t, func(c *Config) { c.InFlight = 2 }, WithDoor(door))
+	for qos := range byte(2) {
+		c := dial(t, addr, packet.V311)
+		c.device("d", connect{clean: true})
+		for i := range uint16(5) {
+			c.publish("hub/v1/d/r", "{}", qos, i+1)
+		}
+		s := door.session(t, "d")
+		time.Sleep(20 * time.Millisecond)
+		s.link.End(devices.CodeTokenRevoked, "revoked", 0)
+		c.wantClosed()
+		if r := <-s.closed; r != "kicked" { // the session knows better why
+			t.Errorf("reason %s", r)
+		}
+	}
+	if n := len(door.heard); n != 4 {
+		t.Errorf("heard %d, want 4: not more than may be in flight", n)
+	}
+}
+
 // Floods end with the connection that they come on.
 func TestFloods(t *testing.T) {
 	door := newDoor()

@@ -55,6 +55,9 @@ type subscription struct {
 func (c *conn) enterDevice(ctx context.Context, id devices.ID, password string, pk *packet.Packet) (peer, error) {
 	d := &device{conn: c, id: id, errors: budget{max: 10}, asks: budget{max: 100}}
 	d.in.init()
+	c.mu.Lock()
+	c.onEnd = d.in.wake
+	c.mu.Unlock()
 	if err := c.srv.judgeWill(id, pk); err != nil {
 		return nil, err
 	}
@@ -167,7 +170,6 @@ func (d *device) gone() {
 		e.reason = "connection_lost"
 	}
 	d.conn.mu.Unlock()
-	d.in.shut()
 	d.mu.Lock()
 	wasOpen := d.open
 	d.open = false

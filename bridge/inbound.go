@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -12,12 +13,12 @@ import (
 
 const stallMax = 10 * time.Second // how long a device of 3.1.1 is left unread before it has to come again
 
-// inflight counts the publishes of QoS 1 and 2 that wait for their decision.
+// inflight counts the publishes that wait for their decision.
 type inflight struct {
 	mu       sync.Mutex
 	changed  *sync.Cond
 	n        int
-	over     bool
+	acks     int                 // of them, of QoS 1 and 2
 	deciding map[uint16]struct{} // QoS 2
 	stall    time.Duration       // a retryable refusal over MQTT 3.1.1: read no more
 	cause    devices.Code
@@ -29,9 +30,9 @@ func (f *inflight) init() {
 	f.deciding = map[uint16]struct{}{}
 }
 
-func (f *inflight) shut() {
+// wake lets a reader that waits for a place see that the connection is over.
+func (f *inflight) wake() {
 	f.mu.Lock()
-	f.over = true
 	f.changed.Broadcast()
 	f.mu.Unlock()
 }
@@ -51,10 +52,8 @@ func (d *device) publish(pk *packet.Packet) error {
 			return err
 		}
 	}
-	if qos > 0 {
-		if err := d.admit(); err != nil {
-			return err
-		}
+	if err := d.admit(qos); err != nil {
+		return err
 	}
 	done := func(answer any, err error) { d.decided(qos, id, "", "", answer, err) }
 	last, own := d.srv.topics.own(d.id, pk.TopicName)
@@ -127,27 +126,33 @@ func (d *device) dispatch(on, metric string, payload []byte, contentType string,
 	}
 }
 
-// admit takes a place among the publishes that wait for their decision. A
-// client of MQTT 5 was told how many there are; one of 3.1.1 is not read from
-// until there is one.
-func (d *device) admit() error {
+// admit takes a place among the publishes that wait for their decision. Without
+// one the client is not read from until there is; but a client of MQTT 5 was
+// told how many of QoS 1 and 2 there may be.
+func (d *device) admit(qos byte) error {
 	f := &d.in
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if qos > 0 && f.acks >= d.srv.cfg.InFlight && d.version == packet.V5 {
+		return &packet.Error{Code: packet.ReceiveMaxExceeded, What: "more in flight than Receive Maximum"} // [MQTT-3.3.4-7]
+	}
 	if f.n >= d.srv.cfg.InFlight {
-		if d.version == packet.V5 {
-			return &packet.Error{Code: packet.ReceiveMaxExceeded, What: "more in flight than Receive Maximum"} // [MQTT-3.3.4-7]
-		}
 		f.mu.Unlock()
 		d.settle()
 		f.mu.Lock()
-		for f.n >= d.srv.cfg.InFlight && !f.over && !d.isOver() {
+		for f.n >= d.srv.cfg.InFlight && !d.isOver() {
 			f.changed.Wait()
 		}
 		d.working()
 		d.heard = time.Now()
+		if d.isOver() {
+			return net.ErrClosed
+		}
 	}
 	f.n++
+	if qos > 0 {
+		f.acks++
+	}
 	return nil
 }
 
@@ -210,9 +215,10 @@ func (d *device) decided(qos byte, id uint16, topic, event string, answer any, e
 	}
 	f := &d.in
 	f.mu.Lock()
+	f.n--
+	f.changed.Signal()
 	if qos > 0 {
-		f.n--
-		f.changed.Signal()
+		f.acks--
 		delete(f.deciding, id)
 	}
 	if e != nil && (e.Code == devices.CodeRateLimited || event == "") { // what no session judged has no rate of its own
