@@ -21,6 +21,7 @@ vcs := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 export GOFLAGS := $(strip $(GOFLAGS) -trimpath -buildvcs=$(vcs))
 export PATH    := $(CURDIR)/bin/tools:$(PATH)
 export npm_config_update_notifier := false
+export npm_config_progress := false
 
 # Every folder that has Node packages of its own.
 node_folders := $(patsubst %/package-lock.json,%,$(shell find . -name node_modules -prune -o -name package-lock.json -print | sort))
