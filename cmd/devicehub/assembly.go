@@ -22,6 +22,7 @@ import (
 	"devicehub/devices/session"
 	"devicehub/devices/shadow"
 	"devicehub/devices/sqlite"
+	"devicehub/devices/trace"
 	"devicehub/devices/tsdb"
 	"devicehub/hub"
 	"devicehub/hub/presence"
@@ -53,7 +54,7 @@ type assembly struct {
 	presence *presence.Tracker
 	channels *channels.App
 	connects *connects.Limiter
-	tracer   *httpapi.Tracer
+	tracer   *trace.Tracer
 	api      *httpapi.API
 	feeds    devices.Feeds
 
@@ -62,7 +63,7 @@ type assembly struct {
 
 // assemble opens the stores of the data folder and builds the services on them.
 func assemble(ctx context.Context, p *Process) (a *assembly, err error) {
-	a = &assembly{Process: p, started: time.Now(), connects: new(connects.Limiter), tracer: new(httpapi.Tracer)}
+	a = &assembly{Process: p, started: time.Now(), connects: new(connects.Limiter), tracer: new(trace.Tracer)}
 	if a.node, err = os.Hostname(); err != nil || a.node == "" {
 		a.node = "hub"
 	}

@@ -16,6 +16,7 @@ import (
 	"devicehub/devices/liveness"
 	"devicehub/devices/readings"
 	"devicehub/devices/shadow"
+	"devicehub/devices/trace"
 )
 
 // Where sign-in is taken from without TLS.
@@ -54,7 +55,7 @@ type Services struct {
 	// Search turns the query language of lists into a test that a device passes
 	// or not; its error is invalid.
 	Search func(q string) (func(*devices.Device) bool, error)
-	Trace  *Tracer
+	Trace  *trace.Tracer
 	Adopt  Adopter
 
 	// Nodes, Bridges and Sinks answer for the routes of that name, with the

@@ -15,6 +15,7 @@ import (
 	"devicehub/devices"
 	"devicehub/devices/httpapi"
 	"devicehub/devices/identity"
+	"devicehub/devices/trace"
 )
 
 type identityChange = identity.Change
@@ -198,13 +199,13 @@ func TestTraceStreamsWithoutSecrets(t *testing.T) {
 		t.Fatal(err, res)
 	}
 	defer res.Body.Close()
-	r.tracer.Record("b", httpapi.TraceLine{Event: "other"}, nil)
-	r.tracer.Record("a", httpapi.TraceLine{Dir: "in", Transport: "mqtt", Event: "reading"}, []byte(`{"m":"temperature","v":1,"token":"dh1.1.0.x","list":["eyJhbGciOiJFZERTQSJ9.e30.AAAA"]}`))
-	r.tracer.Record("a", httpapi.TraceLine{Dir: "in", Transport: "mqtt", Event: "senml"}, []byte{0xff, 0x01})
+	r.tracer.Record("b", trace.Line{Event: "other"}, nil)
+	r.tracer.Record("a", trace.Line{Dir: "in", Transport: "mqtt", Event: "reading"}, []byte(`{"m":"temperature","v":1,"token":"dh1.1.0.x","list":["eyJhbGciOiJFZERTQSJ9.e30.AAAA"]}`))
+	r.tracer.Record("a", trace.Line{Dir: "in", Transport: "mqtt", Event: "senml"}, []byte{0xff, 0x01})
 	lines := bufio.NewScanner(res.Body)
 	want := []string{`{"list":["[redacted]"],"m":"temperature","token":"[redacted]","v":1}`, `"base64:/wE="`}
 	for _, w := range want {
-		var l httpapi.TraceLine
+		var l trace.Line
 		if !lines.Scan() || json.Unmarshal(lines.Bytes(), &l) != nil || string(l.Payload) != w || l.At == 0 {
 			t.Errorf("got %s, want %s", lines.Bytes(), w)
 		}
@@ -238,11 +239,11 @@ func TestASlowReaderSkipsLines(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	for range 1000 {
-		r.tracer.Record("a", httpapi.TraceLine{Event: "reading"}, nil)
+		r.tracer.Record("a", trace.Line{Event: "reading"}, nil)
 	}
 	close(blocked)
 	for r.tracer.Follows("a") && !strings.Contains(w.text(), "skipped") {
-		r.tracer.Record("a", httpapi.TraceLine{Event: "last"}, nil)
+		r.tracer.Record("a", trace.Line{Event: "last"}, nil)
 		time.Sleep(time.Millisecond)
 	}
 	cancel()

@@ -24,6 +24,7 @@ import (
 	"devicehub/devices/session"
 	"devicehub/devices/shadow"
 	"devicehub/devices/sqlite"
+	"devicehub/devices/trace"
 )
 
 // rig is the API over the real services.
@@ -37,7 +38,7 @@ type rig struct {
 	disp   *commands.Dispatcher
 	track  *liveness.Tracker
 	door   *session.Door
-	tracer *httpapi.Tracer
+	tracer *trace.Tracer
 	logs   *syncBuffer
 	ready  []httpapi.Check
 	doc    map[string]any
@@ -69,7 +70,7 @@ func (nobody) Track(session.Done, devices.Kind, devices.ID, map[string]any) erro
 // SQLite.
 func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, logs: &syncBuffer{}, tracer: &httpapi.Tracer{}}
+	r := &rig{t: t, logs: &syncBuffer{}, tracer: &trace.Tracer{}}
 	log := slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx := t.Context()
 	must := func(err error) {
