@@ -70,3 +70,6 @@ func (s *Store) state() (state, reason string) {
 	}
 	return StateFailed, err.Error()
 }
+
+// Free is the room on the disk that the log is on, and its size.
+func (s *Store) Free() (free, total int64, err error) { return s.log.Free() }
