@@ -152,6 +152,7 @@ type command struct {
 	durable chan struct{} // closed when it is on disk, or could not be
 	stored  bool
 	moved   bool // since it was taken to the disk for the first time
+	leaving bool // of what may run once: the disk knows that it may have left
 	sending bool // handed to the link at this moment
 	again   bool // to be sent again
 	ask     bool // from before a restart: to be sent again once, whatever its attempts

@@ -1152,3 +1152,21 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte(`{"cmd_id":"01JD","status":"done","exec_ms":12.5}`))
+	f.Add([]byte(`{"cmd_id":"01JD","status":"failed","code":"hot","msg":"too hot"}`))
+	f.Add([]byte(`{"cmd_id":null,"status":1}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := parseAnswer(b)
+		if err != nil {
+			if devices.CodeOf(err) == "" {
+				t.Fatalf("an error without a code: %v", err)
+			}
+			return
+		}
+		if !validID(a.CmdID) || len(a.Code) > maxCode || len(a.Msg) > maxMsg {
+			t.Fatalf("accepted %+v", a)
+		}
+	})
+}

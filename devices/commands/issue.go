@@ -238,6 +238,7 @@ func (d *Dispatcher) lineUp(dev *device, rec *devices.Device, c *command, ask li
 		return err
 	}
 	d.supersede(dev, c, now)
+	c.leaving = status == Pending && ask.Op.Momentary()
 	d.move(c, status, now)
 	return nil
 }
@@ -276,7 +277,7 @@ func reach(st devices.Status, linked bool, policy string) (status Status, warnin
 	switch st.State {
 	case devices.Offline, devices.NeverSeen, devices.DataOnly:
 		switch {
-		case linked:
+		case linked && (st.State != devices.Offline || st.Link == "unknown"):
 			warning = string(st.State)
 		case policy == PolicyNone:
 			return "", "", offline

@@ -143,15 +143,23 @@ func (d *Dispatcher) next(dev *device, now time.Time) *command {
 	room := l.window == 0 || unacked < l.window
 	for _, c := range dev.open {
 		switch {
-		case c.sending || !c.stored || !now.Before(c.expires):
+		case c.sending || !c.stored || c.expires.Sub(now) < time.Millisecond:
 		case c.again:
 			if room {
 				return c
 			}
 		case c.waiting():
-			if room && c.group&held == 0 && (c.op() != lights.Set || dev.mayset(now).IsZero()) {
-				return c
+			if !room || c.group&held != 0 || c.op() == lights.Set && !dev.mayset(now).IsZero() {
+				break
 			}
+			if c.op().Momentary() && !c.leaving {
+				// The disk must know before it leaves, or it might leave again
+				// after a restart.
+				c.leaving, c.stored = true, false
+				d.writes.create(c)
+				break
+			}
+			return c
 		}
 		if c.waiting() {
 			held |= c.group

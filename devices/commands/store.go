@@ -46,10 +46,12 @@ type body struct {
 	Hash   string         `json:"hash,omitempty"`
 	Refuse *devices.Error `json:"refuse,omitempty"`
 	System bool           `json:"system,omitempty"`
+	// Leaving says of a command that may run once that it may have left.
+	Leaving bool `json:"leaving,omitempty"`
 }
 
 func (c *command) row() (Row, error) {
-	b, err := json.Marshal(body{c.rec, c.want, c.hash, c.refuse, c.system})
+	b, err := json.Marshal(body{c.rec, c.want, c.hash, c.refuse, c.system, c.leaving})
 	if err != nil {
 		return Row{}, fmt.Errorf("command %s: %w", c.rec.CmdID, err)
 	}
@@ -72,7 +74,7 @@ func (r Row) command(now time.Time) (*command, error) {
 		return nil, fmt.Errorf("command %s of %s: %w", r.CmdID, r.Device, err)
 	}
 	at := func(ms int64) time.Time { return now.Add(time.Duration(ms-now.UnixMilli()) * time.Millisecond) }
-	c := &command{rec: b.Record, want: b.Want, group: b.Want.Groups(), hash: b.Hash, refuse: b.Refuse, system: b.System,
+	c := &command{rec: b.Record, want: b.Want, group: b.Want.Groups(), hash: b.Hash, refuse: b.Refuse, system: b.System, leaving: b.Leaving,
 		final: r.Final, stored: true, durable: make(chan struct{}), issuedAt: at(b.IssuedAt), expires: at(b.ExpiresAt)}
 	close(c.durable)
 	c.deadlines()
@@ -92,6 +94,9 @@ func (d *Dispatcher) restore(rows []Row) error {
 		}
 		d.with(row.Device, func(dev *device, now time.Time) {
 			dev.open = append(dev.open, c)
+			if row := c.rec.Status; c.leaving && (row == Pending || row == Queued) {
+				c.rec.Status, c.rec.Attempt = Sent, 1 // for all we know
+			}
 			switch c.rec.Status {
 			case Sent, Acked, Done:
 				c.sentAt = now // when it was is not known any more

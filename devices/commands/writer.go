@@ -147,22 +147,36 @@ func (w *writer) flush(ctx context.Context, d *Dispatcher) (ok bool) {
 
 // settle lets a new command that is on disk go, and refuses one that is not.
 func (d *Dispatcher) settle(c *command, err error) {
-	d.with(c.rec.Device, func(_ *device, now time.Time) {
-		if err != nil {
+	first := true
+	select {
+	case <-c.durable:
+		first = false // it waited, and shall leave now
+	default:
+	}
+	d.with(c.rec.Device, func(dev *device, now time.Time) {
+		c.stored = err == nil || !first
+		switch {
+		case err == nil:
+			if c.moved {
+				d.writes.mark(c)
+			}
+		case !first:
+			c.leaving = false
+			if dev.link != nil {
+				dev.link.stuck = now.Add(time.Second)
+			}
+		default:
 			c.refuse = devices.Refuse(devices.CodePlatformUnavailable, "the command could not be kept").After(time.Second)
 			c.rec.Code = string(devices.CodePlatformUnavailable)
 			if !c.final {
 				d.move(c, Refused, now)
 			}
-			return
-		}
-		c.stored = true
-		if c.moved {
-			d.writes.mark(c)
 		}
 	})
 	if err == nil {
 		d.pump(c.rec.Device)
 	}
-	close(c.durable)
+	if first {
+		close(c.durable)
+	}
 }

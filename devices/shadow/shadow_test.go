@@ -326,3 +326,25 @@ func TestVersionsAheadOfTheDiskAreRefused(t *testing.T) {
 		}
 	})
 }
+
+func FuzzParseReport(f *testing.F) {
+	f.Add([]byte(`{"heat":{"setpoint":20,"mode":"eco"},"cause":"local","t":5,"transitioning":true,"target":{"heat":1}}`))
+	f.Add([]byte(`{"a":{"b":{"c":{"d":{}}}}}`))
+	f.Add([]byte(`null`))
+	thing := &devices.Device{ID: "stat", Kinds: []devices.Kind{devices.KindSensor}}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ParseReport(thing, b)
+		if err != nil {
+			if devices.CodeOf(err) == "" {
+				t.Fatalf("an error without a code: %v", err)
+			}
+			return
+		}
+		if depth(map[string]any(r.Fields)) > MaxDepth {
+			t.Fatalf("accepted %s", b)
+		}
+		if _, err := json.Marshal(r.Fields); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
