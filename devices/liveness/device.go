@@ -88,6 +88,7 @@ type device struct {
 	avail  availability
 
 	assumedUntil time.Time // link assumed after a restart
+	drained      bool      // the history says offline since the last hub stopped
 	quietUntil   time.Time // staleness of before the restart is not believed until
 	awakeAt      int64     // announced; 0: awake
 	sleptAt      time.Time
@@ -113,7 +114,7 @@ type device struct {
 
 func newDevice(id devices.ID, epoch int64) *device {
 	return &device{id: id, epoch: epoch, control: ControlUnknown, rtt: -1,
-		status: devices.Status{State: devices.NeverSeen, Link: LinkDown, Data: DataNone, Control: ControlUnknown}}
+		status: devices.Status{State: devices.NeverSeen, Link: LinkDown, Data: DataNone, Control: ControlUnknown, Epoch: epoch}}
 }
 
 // derive is the status as of now, without seq and since, and when it may change

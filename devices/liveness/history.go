@@ -81,6 +81,7 @@ func (d *device) restore(k Known, now time.Time, patience time.Duration) {
 	switch k.State {
 	case devices.Online, devices.Quiet, devices.Unresponsive:
 		d.assumedUntil, d.control = now.Add(wait), k.Control
+		d.drained = k.Reason == ServerDrain
 	case devices.Sleeping:
 		d.sleep(k.AwakeAt, now.Add(-ago), now)
 	case devices.DataOnly:

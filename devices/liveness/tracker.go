@@ -1,6 +1,7 @@
 package liveness
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -178,17 +179,23 @@ func (t *Tracker) settle(sh *shard, d *device, now time.Time, event string) {
 	if event == "" && st.Reason == DuplicateIdentity && old.Reason != DuplicateIdentity {
 		event = DuplicateIdentity
 	}
-	if st.State == old.State && event == "" {
-		if st.Epoch != old.Epoch {
-			t.writes.put(d.known()) // back after a restart: no transition, but another way in
-		}
-		return
-	}
 	tr := Transition{Device: d.id, At: now.UnixMilli(), From: old.State, To: st.State, Reason: st.Reason,
-		Epoch: st.Epoch, Transport: st.Transport, Node: t.cfg.Node}
+		Epoch: st.Epoch, Transport: cmp.Or(st.Transport, old.Transport), Node: t.cfg.Node}
+	if st.State == old.State && event == "" {
+		if st.Epoch == old.Epoch {
+			return
+		}
+		// Back after a restart: no transition, but another way in.
+		if !d.drained {
+			t.writes.put(d.known())
+			return
+		}
+		tr.From = devices.Offline // as the history has it
+	}
 	if event != "" {
 		tr.Reason = event
 	}
+	d.drained = false
 	t.writes.add(d.known(), tr)
 }
 

@@ -188,7 +188,7 @@ func TestNewestConnectionWins(t *testing.T) {
 		for _, tr := range trs {
 			got = append(got, fmt.Sprintf("%s>%s %s %s %s", tr.From, tr.To, tr.Reason, tr.Transport, tr.Node))
 		}
-		want := []string{"online>offline client_close  n1", "online>online replaced mqtt n1", "never_seen>online  websocket n1"}
+		want := []string{"online>offline client_close mqtt n1", "online>online replaced mqtt n1", "never_seen>online  websocket n1"}
 		if !slices.Equal(got, want) {
 			t.Errorf("history: got %q, want %q", got, want)
 		}
@@ -324,6 +324,10 @@ func TestQuietRestart(t *testing.T) {
 		w.want("slow", devices.Online, "unverified=true")
 		time.Sleep(6 * time.Minute)
 		w.want("slow", devices.Offline, "reason=hub_restart")
+		trs, _, err := w.History(t.Context(), "gone", 0, "")
+		if err != nil || len(trs) != 3 || trs[0].Reason != HubRestart || trs[1].Reason != ServerDrain {
+			t.Errorf("history of one that was drained and never came back: got %+v %v", trs, err)
+		}
 		for _, e := range w.told {
 			if e.Device == "back" && e.State != devices.Online && e.At().Before(time.UnixMilli(before.Since).Add(12*time.Minute)) {
 				t.Errorf("a device that came back was told %+v", e)
@@ -452,6 +456,27 @@ func TestManyAtOnce(t *testing.T) {
 			if err != nil || len(trs) == 0 || trs[0].To != w.Status(id).State {
 				t.Errorf("%s: the history ends with %+v %v, shown %s", id, trs[0], err, w.Status(id).State)
 			}
+		}
+	})
+}
+
+func TestDrainedDeviceComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a")
+		e, _ := w.open("a", ws)
+		w.Close("a", e, ServerDrain)
+		w.restart()
+		w.open("a", ws)
+		var got []string
+		trs, _, err := w.History(t.Context(), "a", 0, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tr := range trs {
+			got = append(got, fmt.Sprintf("%s>%s %s", tr.From, tr.To, tr.Reason))
+		}
+		if want := []string{"offline>online ", "online>offline server_drain", "never_seen>online "}; !slices.Equal(got, want) {
+			t.Errorf("history: got %q, want %q", got, want)
 		}
 	})
 }

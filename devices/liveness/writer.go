@@ -21,9 +21,9 @@ const (
 	maxUnwritten = 100_000 // transitions that wait for a disk that fails; beyond, the oldest are lost to the history
 )
 
-// writer brings transitions to the disk in batches. What is known of a device
-// is written with its latest transition; a drain is not, so that a hub that
-// stops and starts knows its devices as online.
+// writer brings transitions to the disk in batches, with what is known of their
+// devices. One that a stopping hub disconnects is known by the state that it had
+// before, so that the next start waits for it.
 type writer struct {
 	store Store
 	wake  chan struct{}
@@ -42,9 +42,10 @@ func (w *writer) init(store Store) {
 
 func (w *writer) add(k Known, tr Transition) {
 	w.mu.Lock()
-	if !(tr.To == devices.Offline && tr.Reason == ServerDrain) {
-		w.known[k.Device] = k
+	if tr.To == devices.Offline && tr.Reason == ServerDrain {
+		k.State = tr.From
 	}
+	w.known[k.Device] = k
 	w.trs = append(w.trs, tr)
 	if over := len(w.trs) - maxUnwritten; over > 0 {
 		w.trs = w.trs[over:]
