@@ -33,7 +33,11 @@ func TestServerProcess(t *testing.T) {
 	}
 	cfg := Default()
 	cfg.Listen = "127.0.0.1:0"
-	srv, err := New(cfg, WithDoor(&benchDoor{log: new(commits)}))
+	door := WithDoor(&benchDoor{log: new(commits)})
+	if os.Getenv("BRIDGE_SERVER") == "broker" {
+		door = func(*Server) {}
+	}
+	srv, err := New(cfg, door, WithAccounts(fakeAccounts{"all": {Filters: []string{"#"}}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,5 +264,92 @@ func BenchmarkIdle(b *testing.B) {
 				b.ReportMetric(float64(p.rss()-before)/n, "B/conn")
 			}
 		})
+	}
+}
+
+// BenchmarkRoute brings messages from one publisher to 100 subscribers at QoS 0,
+// and from 20 publishers to one at QoS 1, through the small broker and Mosquitto.
+func BenchmarkRoute(b *testing.B) {
+	for _, x := range []struct {
+		name       string
+		pubs, subs int
+		qos        byte
+	}{{"1to100/qos0", 1, 100, 0}, {"20to1/qos1", 20, 1, 1}} {
+		for name, start := range map[string]func(testing.TB) *process{"broker": brokerProcess, "mosquitto": mosquittoProcess} {
+			b.Run(x.name+"/"+name, func(b *testing.B) {
+				p := start(b)
+				connect := func(id string) *raw {
+					c := dial(b, p.addr, packet.V311)
+					c.send(packet.Connect<<4, c.connectBody(connect{id: id, user: "service:all", password: "pw", clean: true}))
+					c.wantType(packet.Connack)
+					return c
+				}
+				var got sync.WaitGroup
+				for k := range x.subs {
+					c := connect(fmt.Sprint("s", k))
+					c.subscribe(x.qos, "bench/#")
+					got.Go(func() { drain(b, c, b.N, x.qos) })
+				}
+				before := p.cpu()
+				b.ResetTimer()
+				for k := range x.pubs {
+					c := connect(fmt.Sprint("p", k))
+					n := b.N / x.pubs
+					if k < b.N%x.pubs {
+						n++
+					}
+					got.Go(func() { pump(b, c, n, x.qos) })
+				}
+				got.Wait()
+				b.StopTimer()
+				n := float64(b.N * x.subs)
+				b.ReportMetric(float64((p.cpu()-before).Microseconds())/n, "server-µs/delivery")
+				b.ReportMetric(n/b.Elapsed().Seconds(), "deliveries/s")
+			})
+		}
+	}
+}
+
+func brokerProcess(b testing.TB) *process { return ownProcess(b, "broker") }
+
+// drain reads n messages.
+func drain(b *testing.B, c *raw, n int, qos byte) {
+	r := bufio.NewReaderSize(c.nc, 64<<10)
+	_ = c.nc.SetDeadline(time.Now().Add(time.Minute))
+	for range n {
+		head, err := r.ReadByte()
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		l, _ := r.ReadByte()
+		body := make([]byte, l)
+		if _, err := io.ReadFull(r, body); err != nil || head>>4 != packet.Publish {
+			b.Errorf("%02x %v", head, err)
+			return
+		}
+		if qos > 0 {
+			t := int(body[0])<<8 | int(body[1])
+			_, _ = c.nc.Write([]byte{packet.Puback << 4, 2, body[2+t], body[3+t]})
+		}
+	}
+}
+
+// pump publishes n messages, at QoS 1 with 20 unacknowledged, at QoS 0 as fast as
+// the last one is known to be read.
+func pump(b *testing.B, c *raw, n int, qos byte) {
+	acks := bufio.NewReader(c.nc)
+	ack := make([]byte, 4)
+	_ = c.nc.SetDeadline(time.Now().Add(time.Minute))
+	for i := range n {
+		if qos > 0 && i >= 20 {
+			_, _ = io.ReadFull(acks, ack)
+		}
+		body := c.publishBody("bench/x", "0123456789012345678901234567890123456789012345678901234567890", qos, uint16(i%60000+1))
+		_, _ = c.nc.Write(frame(packet.Publish<<4|qos<<1, body))
+		if qos == 0 && i%20 == 19 {
+			_, _ = c.nc.Write([]byte{packet.Pingreq << 4, 0})
+			_, _ = io.ReadFull(acks, ack[:2])
+		}
 	}
 }

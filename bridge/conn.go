@@ -82,9 +82,7 @@ func (c *conn) end(e ending) {
 	if c.greet && !e.quiet {
 		c.farewell(e)
 	}
-	c.out.mu.Lock()
-	c.out.closed = true
-	c.out.mu.Unlock()
+	c.out.shut()
 	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 	_ = c.nc.SetReadDeadline(time.Now()) // wakes the reader, which closes
 }
@@ -115,9 +113,7 @@ func (c *conn) lost(err error) {
 	c.mu.Lock()
 	c.failed = true
 	c.mu.Unlock()
-	c.out.mu.Lock()
-	c.out.closed = true
-	c.out.mu.Unlock()
+	c.out.shut()
 	reason := "connection_lost"
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		reason = "slow_consumer" // no progress within the outbound age

@@ -200,25 +200,31 @@ func (c *conn) welcome(pk *packet.Packet, present bool, extra func(*packet.Prope
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
-		e := c.ending
-		out.SessionPresent, out.ReasonCode = false, e.code
-		out.Properties = packet.Properties{ReasonString: e.text}
+	if c.ended { // between sign-in and here: the CONNACK says so instead
+		out.SessionPresent, out.ReasonCode = false, c.ending.code
+		out.Properties = packet.Properties{ReasonString: c.ending.text}
 		if c.version != packet.V5 {
-			out.ReasonCode = connackReturn(e.code)
+			out.ReasonCode = connackReturn(c.ending.code)
 		}
-		c.out.mu.Lock()
-		c.out.closed = false
-		c.out.mu.Unlock()
-		c.put(func(b []byte) []byte { return appendPacket(b, &out) })
-		c.out.mu.Lock()
-		c.out.closed = true
-		c.out.mu.Unlock()
+		c.out.reopen()
+		c.first(&out)
+		c.out.shut()
 		return false
 	}
 	c.greet = true
-	c.put(func(b []byte) []byte { return appendPacket(b, &out) })
+	c.first(&out)
 	return true
+}
+
+// first sends the CONNACK. c.mu is held; the outbox has room for it.
+func (c *conn) first(pk *packet.Packet) {
+	b, ok := c.out.begin()
+	if !ok {
+		return
+	}
+	if start, _ := c.out.commit(appendPacket(b, pk)); start {
+		c.writers.Go(c.flush)
+	}
 }
 
 // keepAlive is one and a half times the keep-alive in force, after which a

@@ -61,6 +61,20 @@ func (o *outbox) commit(b []byte) (start, full bool) {
 	return start, full
 }
 
+// shut makes the outbox take nothing more.
+func (o *outbox) shut() {
+	o.mu.Lock()
+	o.closed = true
+	o.mu.Unlock()
+}
+
+// reopen undoes shut, for a last word.
+func (o *outbox) reopen() {
+	o.mu.Lock()
+	o.closed = false
+	o.mu.Unlock()
+}
+
 // size is the number of bytes not yet written.
 func (o *outbox) size() int {
 	o.mu.Lock()
