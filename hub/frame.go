@@ -180,7 +180,8 @@ type encoded struct {
 const (
 	memoV1 = iota
 	memoV2
-	memoRaw // Payload, for those who intercept
+	memoRaw   // Payload, for those who intercept
+	memoBatch // *Batch, of those that are written together
 )
 
 // broadcastFrame returns m as version v has it, encoded once. A binary payload in version 1 is

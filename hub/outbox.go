@@ -48,11 +48,13 @@ func (f *frame) entry() entry { return entry{data: f.data, f: f, head: f.head, o
 type outbox struct {
 	mu      sync.Mutex
 	queue   []entry
-	bytes   int  // in queue and in flight
-	flying  bool // the transport has taken entries and is writing them
-	partial bool // the first entry is the rest of a frame
-	closing bool // the close frame is queued; nothing follows it
-	dead    bool // nothing can be written any more
+	room    *[]entry // where queue came from
+	bytes   int      // in queue and in flight
+	flying  bool     // the transport has taken entries and is writing them
+	corked  bool     // a batch is filling the queue and will flush it
+	partial bool     // the first entry is the rest of a frame
+	closing bool     // the close frame is queued; nothing follows it
+	dead    bool     // nothing can be written any more
 	since   time.Time
 }
 
@@ -71,15 +73,14 @@ func (c *Conn) sendLocked(e entry) bool {
 	if c.mount.opts.compress && c.deflates {
 		e = compress(e)
 	}
-	if len(o.queue) == 0 && !o.flying {
+	if len(o.queue) == 0 && !o.flying && !o.corked {
 		n, err := c.tr.tryWrite(&e)
 		if err != nil {
 			c.breakLocked()
 			return false
 		}
 		if n == len(e.data) {
-			c.ep.counters.messagesOut.add(c.stripe, 1)
-			c.ep.counters.bytesOut.add(c.stripe, int64(n))
+			c.countOut(1, n)
 			return true
 		}
 		o.since = time.Now()
@@ -101,8 +102,15 @@ func (c *Conn) sendLocked(e entry) bool {
 		return false
 	}
 	c.push(e)
-	c.tr.wake()
+	if !o.corked {
+		c.tr.wake()
+	}
 	return true
+}
+
+func (c *Conn) countOut(messages, bytes int) {
+	c.ep.counters.messagesOut.add(c.stripe, int64(messages))
+	c.ep.counters.bytesOut.add(c.stripe, int64(bytes))
 }
 
 // push appends e to the queue; memory that is not shared is copied.
@@ -110,8 +118,24 @@ func (c *Conn) push(e entry) {
 	if e.f == nil {
 		e.data = append(make([]byte, 0, len(e.data)), e.data...)
 	}
-	c.out.queue = append(c.out.queue, e)
-	c.out.bytes += len(e.data)
+	o := &c.out
+	if o.queue == nil {
+		o.room = queuePool.Get().(*[]entry)
+		o.queue = (*o.room)[:0]
+	}
+	o.queue = append(o.queue, e)
+	o.bytes += len(e.data)
+}
+
+var queuePool = sync.Pool{New: func() any { q := make([]entry, 0, 16); return &q }}
+
+// emptied gives the memory of a queue back that has become empty.
+func (o *outbox) emptied() {
+	if o.room != nil && cap(o.queue) <= 64 {
+		*o.room = o.queue[:0]
+		queuePool.Put(o.room)
+	}
+	o.queue, o.room = nil, nil
 }
 
 // conflate puts e in the place of a waiting entry with its topic and key.
@@ -166,15 +190,11 @@ func (c *Conn) take(dst []entry, max int) []entry {
 	if o.flying || o.dead {
 		return dst
 	}
+	o.corked = false
 	n, size := 0, 0
 	for n < len(o.queue) && (n == 0 || size+len(o.queue[n].data) <= max) {
+		c.applySkip(&o.queue[n])
 		e := o.queue[n]
-		if e.skip > 0 && e.f != nil {
-			before := len(e.data)
-			e.f = e.f.skipped(e.skip)
-			e.data, e.head = e.f.data, e.f.head
-			o.bytes += len(e.data) - before
-		}
 		size += len(e.data)
 		dst = append(dst, e)
 		n++
@@ -199,13 +219,12 @@ func (c *Conn) taken(entries []entry) (more, closing bool) {
 	for i := range entries {
 		size += len(entries[i].data)
 	}
-	c.ep.counters.messagesOut.add(c.stripe, int64(len(entries)))
-	c.ep.counters.bytesOut.add(c.stripe, int64(size))
+	c.countOut(len(entries), size)
 	o.bytes -= size
 	o.flying = false
 	o.since = time.Now()
 	if len(o.queue) == 0 {
-		o.queue = nil
+		o.emptied()
 	}
 	return len(o.queue) > 0 && !o.dead, o.closing
 }
@@ -237,6 +256,7 @@ func (c *Conn) closeLocked(code int, reason string, cause error) {
 	}
 	e := closeFrame(code, reason).entry()
 	o.closing = true
+	o.corked = false
 	if len(o.queue) == 0 && !o.flying {
 		n, err := c.tr.tryWrite(&e)
 		if err != nil {

@@ -178,6 +178,9 @@ func (s *Socket) Deliver(m *pubsub.Message) {
 		}
 		s.held = append(s.held, e)
 	case joined:
+		if b, ok := m.Peek(memoBatch).(*Batch); ok {
+			b.cork(c)
+		}
 		s.flushCloses()
 		c.sendLocked(e)
 	}

@@ -135,7 +135,10 @@ type client struct {
 
 // dial connects from one of several loopback addresses, for there are more clients than ports.
 func dial(addr string, i int) (*client, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i/20000))}}
+	var d net.Dialer
+	if i >= 20000 {
+		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i/20000))}
+	}
 	c, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, err

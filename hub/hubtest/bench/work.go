@@ -101,10 +101,14 @@ func queued(s *setup) (row, error) {
 
 func fan(s *setup, work string, conns, together int) (row, error) {
 	rounds := s.n(300)
+	flag := 0
 	if together > 1 {
-		rounds = s.n(100)
+		rounds, flag = s.n(100), 1
 	}
-	size := sent(padding)
+	size := 0 // of all messages of a round
+	for i := 1; i <= together; i++ {
+		size += sent(padding + len(fmt.Sprint(i)) - 1)
+	}
 	r := row{work: work, unit: "CPU µs a delivery"}
 
 	sv, err := s.hub()
@@ -119,12 +123,8 @@ func fan(s *setup, work string, conns, together int) (row, error) {
 	one := func(rounds int) (time.Duration, error) {
 		before := sv.cpu()
 		for range rounds {
-			n := 1
-			if together > 1 {
-				n = 8 // numbers of one digit
-			}
-			wg := drain(all, size*n)
-			res, err := http.Get(fmt.Sprintf("http://%s/ctl/broadcast?topic=room:bench&event=e&n=%d&size=%d&together=%d", sv.addr, n, padding, together))
+			wg := drain(all, size)
+			res, err := http.Get(fmt.Sprintf("http://%s/ctl/broadcast?topic=room:bench&event=e&n=%d&size=%d&together=%d", sv.addr, together, padding, flag))
 			if err != nil {
 				return 0, err
 			}
@@ -140,11 +140,8 @@ func fan(s *setup, work string, conns, together int) (row, error) {
 	if err != nil {
 		return r, err
 	}
-	deliveries := rounds * conns
-	if together > 1 {
-		deliveries *= 8
-	}
-	r.hub = micros(used, deliveries)
+	r.hub = micros(used, rounds*conns*together)
+	size = sent(padding)
 
 	raw, err := s.raw()
 	if err != nil {
@@ -382,4 +379,3 @@ func settle(sv *server) {
 	}
 	time.Sleep(300 * time.Millisecond)
 }
-
