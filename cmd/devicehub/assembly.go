@@ -182,7 +182,7 @@ func (a *assembly) openDoors(context.Context) error {
 	a.presence = presence.New(a.endpoint.PubSub(), presence.WithLogger(a.Log))
 	a.door = &session.Door{
 		Registry: a.registry, Identity: a.identity, Readings: a.readings, Commands: a.commands, Liveness: a.liveness,
-		Presence: channels.Presence{Tracker: a.presence}, Node: a.node, Log: a.Log, Observe: a.metrics.observe,
+		Presence: channels.Presence{Tracker: a.presence}, Node: a.node, Log: a.Log, Observe: a.metrics.observe, Trace: a.tracer,
 	}
 	a.channels = &channels.App{
 		Endpoint: a.endpoint, Presence: a.presence, Registry: a.registry, Identity: a.identity, Door: a.door, Readings: a.readings,

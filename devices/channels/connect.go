@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"strconv"
 
@@ -45,9 +46,12 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 		if a.Admit != nil {
 			a.Admit.Failed(info.RemoteAddr)
 		}
+		if p.Kind == devices.ActorDevice {
+			a.Door.Refused(info.Transport, info.RemoteAddr, devices.ID(p.Name), err)
+		}
 		return nil, err
 	}
-	c := &caller{principal: p, origin: devices.Origin{Via: via(info.Transport), Addr: info.RemoteAddr}}
+	c := &caller{principal: p, origin: devices.Origin{Via: via(info.Transport), Addr: host(info.RemoteAddr)}}
 	return context.WithValue(ctx, callerKey{}, c), nil
 }
 
@@ -62,6 +66,14 @@ func (a *App) token(info *hub.ConnectInfo) string {
 		}
 	}
 	return info.Params.Get("access_token") // on long-poll, token is the session's own
+}
+
+// host is the address without its port, as audit entries take it.
+func host(addr string) string {
+	if h, _, err := net.SplitHostPort(addr); err == nil {
+		return h
+	}
+	return addr
 }
 
 func via(transport string) string {

@@ -34,7 +34,9 @@ func (p Principal) String() string { return string(p.Kind) + ":" + p.Name }
 
 // Verify returns whom a user, service or device token speaks for, at this
 // moment. Errors are unauthorized, token_expired, token_revoked and
-// device_disabled. A device token past its exp is returned with Expired set.
+// device_disabled. A device token past its exp is returned with Expired set. With
+// an error about a genuine device token come its device's Kind and Name, and
+// nothing else.
 func (s *Service) Verify(token string) (Principal, error) {
 	g, err := s.parse(token)
 	if err != nil {
@@ -136,10 +138,10 @@ func (s *Service) devicePrincipal(g *signed, id devices.ID) (Principal, error) {
 	past, tooOld := s.expired(p.Exp)
 	p.Expired = past
 	if err := s.Check(p); err != nil {
-		return Principal{}, err
+		return Principal{Kind: p.Kind, Name: p.Name}, err
 	}
 	if tooOld {
-		return Principal{}, devices.Refuse(devices.CodeTokenExpired, "the token has expired")
+		return Principal{Kind: p.Kind, Name: p.Name}, devices.Refuse(devices.CodeTokenExpired, "the token has expired")
 	}
 	return p, nil
 }

@@ -16,6 +16,7 @@ import (
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
 	"devicehub/devices/readings"
+	"devicehub/devices/trace"
 )
 
 // Readings takes in what devices measure; [readings.Ingest] is one.
@@ -83,6 +84,7 @@ type Door struct {
 	// Observe, if set, is told of every connection ("connect") and every event
 	// with the code it was refused with, "" when it was taken.
 	Observe func(transport, event string, code devices.Code)
+	Trace   *trace.Tracer // may be nil
 	Log     *slog.Logger
 
 	mu       sync.Mutex
@@ -122,14 +124,9 @@ func (d *Door) Limits() Limits {
 }
 
 func (d *Door) observe(transport, event string, err error) {
-	if d.Observe == nil {
-		return
+	if d.Observe != nil {
+		d.Observe(transport, event, codeOf(err))
 	}
-	code := devices.CodeOf(err)
-	if err != nil && code == "" {
-		code = devices.CodePlatformUnavailable
-	}
-	d.Observe(transport, event, code)
 }
 
 // allow takes one event of the device's rate, or says when there is one.
@@ -223,7 +220,7 @@ func (d *Door) Goodbye() {
 	d.mu.Unlock()
 	for _, s := range list {
 		for _, k := range s.topics() {
-			s.link.Send(k, "disconnect", map[string]any{"code": "server_drain", "reason": "the hub is restarting"})
+			s.send(k, "disconnect", map[string]any{"code": "server_drain", "reason": "the hub is restarting"})
 		}
 	}
 }

@@ -12,13 +12,14 @@ import (
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
 	"devicehub/devices/readings"
+	"devicehub/devices/trace"
 )
 
 // Handle takes one event that the device sent. reply is called exactly once,
 // from any goroutine: with the payload of an ok reply, or with an error. A
 // *devices.Error is the device's to read; any other is a fault of the hub.
 func (s *Session) Handle(event string, payload []byte, binary bool, reply func(any, error)) {
-	reply = s.observed(event, reply)
+	reply = s.observed(event, "", payload, reply)
 	switch event {
 	case "reading", "readings", "senml":
 		b, err := parse(event, payload, binary, s.device)
@@ -52,7 +53,7 @@ func (s *Session) Handle(event string, payload []byte, binary bool, reply func(a
 // HandleBare takes the value of one metric, as a bare number, true, false or
 // text.
 func (s *Session) HandleBare(metric string, payload []byte, reply func(any, error)) {
-	reply = s.observed("reading", reply)
+	reply = s.observed("reading", "r/"+metric, payload, reply)
 	b, err := readings.ParseBare(metric, payload)
 	if err != nil {
 		s.refuse(reply, err)
@@ -61,15 +62,18 @@ func (s *Session) HandleBare(metric string, payload []byte, reply func(any, erro
 	s.submit(b, reply)
 }
 
-// observed counts the outcome of an event.
-func (s *Session) observed(event string, reply func(any, error)) func(any, error) {
+// observed counts and shows an event and what it is answered with.
+func (s *Session) observed(event, topic string, payload []byte, reply func(any, error)) func(any, error) {
+	counted := event
 	switch event {
 	case "reading", "readings", "senml", "state", "ack", "pong", "sleep", "info", "token_refresh", "time_req":
 	default:
-		event = "unknown"
+		counted = "unknown"
 	}
+	s.door.record(s.device, trace.Line{Dir: trace.In, Transport: s.transport, Topic: topic, Event: event}, payload)
 	return func(v any, err error) {
-		s.door.observe(s.transport, event, err)
+		s.door.observe(s.transport, counted, err)
+		s.door.recordReply(s.device, s.transport, event, v, err)
 		reply(v, err)
 	}
 }
@@ -319,7 +323,7 @@ func (s *Session) ping(now time.Time) {
 	n := s.pingN
 	s.pinged = now
 	s.mu.Unlock()
-	s.link.Send(kinds[0], "ping", map[string]int64{"n": n})
+	s.send(kinds[0], "ping", map[string]int64{"n": n})
 }
 
 // tend is done for every session once a minute.
@@ -351,7 +355,7 @@ func (s *Session) warn(p identity.Principal, now time.Time) {
 		return
 	}
 	for _, k := range s.topics() {
-		s.link.Send(k, "token_expiring", map[string]int64{"expires_at": p.Exp.UnixMilli(), "in_ms": p.Exp.Sub(now).Milliseconds()})
+		s.send(k, "token_expiring", map[string]int64{"expires_at": p.Exp.UnixMilli(), "in_ms": p.Exp.Sub(now).Milliseconds()})
 		return
 	}
 }
@@ -370,8 +374,10 @@ func decode(payload []byte, v any) error {
 // session. The device has no link by it; its data alone is seen.
 func (d *Door) Post(p identity.Principal, id devices.ID, body []byte, reply func(any, error)) {
 	const transport = "http"
+	d.record(id, trace.Line{Dir: trace.In, Transport: transport, Event: "readings"}, body)
 	answer := func(v any, err error) {
 		d.observe(transport, "readings", err)
+		d.recordReply(id, transport, "readings", v, err)
 		reply(v, err)
 	}
 	dev, err := d.admit(p, id)

@@ -15,6 +15,7 @@ import (
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
 	"devicehub/devices/readings"
+	"devicehub/devices/trace"
 )
 
 // Link is a transport's side of one device connection. Its methods may be
@@ -80,7 +81,10 @@ type Session struct {
 // A device whose token is genuine but expired is let in for token_refresh
 // alone: it is not online, and everything else is token_expired.
 func (d *Door) Open(_ context.Context, h Hello, l Link) (s *Session, err error) {
-	defer func() { d.observe(h.Transport, "connect", err) }()
+	defer func() {
+		d.observe(h.Transport, "connect", err)
+		d.recordOpen(h, s, err)
+	}()
 	if _, err := d.admit(h.Principal, h.Device); err != nil {
 		return nil, err
 	}
@@ -174,6 +178,7 @@ func (s *Session) endBy(code devices.Code, reason string, byEpoch int64) {
 		s.ended = code
 	}
 	s.mu.Unlock()
+	s.door.recordEnd(s, code, reason, byEpoch)
 	s.link.End(code, reason, byEpoch)
 }
 
@@ -200,6 +205,7 @@ func (s *Session) Close(reason string) {
 	}
 	epoch := s.epoch
 	s.mu.Unlock()
+	s.door.recordClose(s, reason)
 	s.cancel()
 
 	d := s.door
@@ -259,7 +265,11 @@ const maxAbout = 64 // bytes of boot, fw, sdk and proto
 
 // Join brings the device onto the topic of one of its kinds: it is shown there,
 // and its own word of itself is taken. Commands flow only after Listen.
-func (s *Session) Join(k devices.Kind, p JoinParams) (JoinReply, error) {
+func (s *Session) Join(k devices.Kind, p JoinParams) (r JoinReply, err error) {
+	if s.transport != "mqtt" { // there nothing of it is on the wire
+		s.door.record(s.device, trace.Line{Dir: trace.In, Transport: s.transport, Topic: s.topic(k), Event: "join"}, p)
+		defer func() { s.door.recordReply(s.device, s.transport, "join", r, err) }()
+	}
 	dev, ok := s.door.Registry.Get(s.device)
 	if !ok || !dev.Is(k) {
 		return JoinReply{}, devices.Refuse(devices.CodeForbidden, "the device is no "+string(k))
@@ -359,7 +369,7 @@ func (s *Session) Listen() {
 		return
 	}
 	s.door.Commands.Connected(s.device, epoch, s.transport, s.hello.Window, func(e commands.Envelope) bool {
-		return s.link.Send(k, "command", e)
+		return s.send(k, "command", e)
 	})
 	s.ping(time.Now())
 }
@@ -395,7 +405,7 @@ func configChanged(before, after *devices.Device) bool {
 
 func (s *Session) sendConfig(dev *devices.Device) {
 	for _, k := range s.topics() {
-		s.link.Send(k, "config", config(dev))
+		s.send(k, "config", config(dev))
 		return // once is enough for a device on two topics
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,6 +19,7 @@ import (
 	"devicehub/devices/liveness"
 	"devicehub/devices/readings"
 	"devicehub/devices/shadow"
+	"devicehub/devices/trace"
 )
 
 // house is a door with everything behind it, in memory, in a synctest bubble.
@@ -443,3 +446,83 @@ func TestForeignTokenAndWayAreRefused(t *testing.T) {
 		s.Close("client_close")
 	})
 }
+
+func TestFollowersSeeWhatADeviceSendsAndGets(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.door.Trace = new(trace.Tracer)
+		p := h.add("lamp", devices.KindLight)
+		other := h.open(h.add("other", devices.KindSensor), new(line))
+		f, err := h.door.Trace.Follow("lamp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Stop()
+		l := new(line)
+		s := h.open(p, l)
+		_, _ = s.Join(devices.KindLight, JoinParams{Boot: "b1"})
+		s.Listen()
+		h.say(s, "reading", `{"m":"temperature","v":21.5}`)
+		h.say(s, "reading", `{"m":"temperature","v":true}`)
+		h.say(s, "dance", `{"token":"eyJhbGciOiJFZERTQSJ9.e30.AAAA"}`)
+		h.say(s, "token_refresh", `{}`)
+		h.say(other, "reading", `{"m":"temperature","v":1}`)
+		s.HandleBare("humidity", []byte("40"), func(any, error) {})
+		h.door.Post(p, "lamp", []byte(`{"r":[["temperature",1]]}`), func(any, error) {})
+		synctest.Wait()
+		s.End(devices.CodeTokenRevoked, "the token was revoked")
+		s.Close("connection_lost")
+		h.door.Refused("websocket", "192.0.2.1:5000", "lamp", devices.Refuse(devices.CodeTokenRevoked, "the token was revoked"))
+		other.Close("client_close")
+
+		var got []string
+		for len(f.Lines()) > 0 {
+			l := <-f.Lines()
+			if strings.Contains(string(l.Payload), "eyJ") || l.At == 0 {
+				t.Errorf("got %+v", l)
+			}
+			got = append(got, strings.TrimRight(strings.Join([]string{l.Dir, l.Transport, l.Event, l.About, l.Topic, l.Outcome}, " "), " "))
+		}
+		want := []string{
+			"in websocket connect   ok",
+			"in websocket join  light:lamp", "out websocket reply join  ok",
+			"out websocket ping  light:lamp",
+			"in websocket reading", "out websocket reply reading  ok",
+			"in websocket reading", "out websocket reply reading  type_conflict",
+			"in websocket dance", "out websocket reply dance  invalid",
+			"in websocket token_refresh", "out websocket reply token_refresh  ok",
+			"in websocket reading  r/humidity", "in http readings",
+			"out websocket reply reading  ok", "out http reply readings  ok",
+			"out websocket disconnect", "in websocket close",
+			"in websocket connect   token_revoked",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}
+
+func TestCommandsThatDoNotReachTheDeviceAreShown(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.door.Trace = new(trace.Tracer)
+		l := new(deaf)
+		s, err := h.door.Open(context.Background(), Hello{Principal: h.add("lamp", devices.KindLight), Device: "lamp", Transport: "mqtt"}, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, _ := h.door.Trace.Follow("lamp")
+		defer f.Stop()
+		_, _ = s.Join(devices.KindLight, JoinParams{})
+		s.Listen()
+		for _, want := range []string{"", "not_sent"} {
+			if l := <-f.Lines(); l.Event != "ping" || l.Outcome != want || l.Topic != "" {
+				t.Errorf("got %+v, want %q", l, want)
+			}
+		}
+		s.Close("connection_lost")
+	})
+}
+
+// deaf is a Link that takes nothing.
+type deaf struct{ line }
+
+func (*deaf) Send(devices.Kind, string, any) bool { return false }

@@ -85,3 +85,13 @@ func withoutTokens(s string) string {
 	}
 	return tokens.ReplaceAllString(s, redacted)
 }
+
+// name is a name that a stranger gave, fit to be shown.
+func name(s string) string {
+	const most = 128
+	s = withoutTokens(s)
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}

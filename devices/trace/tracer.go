@@ -26,6 +26,7 @@ type Line struct {
 	Dir       string          `json:"dir"` // In or Out
 	Transport string          `json:"transport"`
 	Event     string          `json:"event"`
+	About     string          `json:"about,omitempty"` // of a reply: the event that it answers
 	Topic     string          `json:"topic,omitempty"`
 	Payload   json.RawMessage `json:"payload,omitempty"` // secrets redacted; base64 of what is not text
 	Bytes     int             `json:"bytes"`             // of the payload as it was
@@ -109,6 +110,7 @@ func (t *Tracer) Record(id devices.ID, l Line, payload []byte) {
 		return
 	}
 	l.Bytes, l.Payload = len(payload), redact(payload)
+	l.Event, l.About, l.Topic = name(l.Event), name(l.About), name(l.Topic)
 	if l.At == 0 {
 		l.At = time.Now().UnixMilli()
 	}
