@@ -36,6 +36,8 @@ type mqtt struct {
 
 const mqttTimeout = 15 * time.Second
 
+var errNoAnswer = errors.New("mqtt: no acknowledgement in time")
+
 func newMQTT(d *Device) *mqtt {
 	if d.cfg.Backoff == nil {
 		d.cfg.Backoff = hubclient.Backoff(100*time.Millisecond, 250*time.Millisecond, 500*time.Millisecond, time.Second, 2*time.Second, 5*time.Second)
@@ -259,7 +261,7 @@ func (m *mqtt) publish(topic string, payload []byte, then func(error)) {
 		case <-t.Done():
 			err = t.Error()
 		case <-time.After(mqttTimeout):
-			err = errors.New("mqtt: no acknowledgement in time")
+			err = errNoAnswer
 		}
 		if then != nil {
 			then(err)
@@ -269,11 +271,14 @@ func (m *mqtt) publish(topic string, payload []byte, then func(error)) {
 
 func (m *mqtt) readings(payload []byte, _ int, answer func(verdict)) {
 	m.publish("r", payload, func(err error) {
-		if err != nil {
+		switch {
+		case err == nil:
+			answer(verdict{decided: true})
+		case errors.Is(err, errNoAnswer):
+			answer(verdict{retry: time.Second, code: "no_answer"})
+		default:
 			answer(verdict{retry: time.Second})
-			return
 		}
-		answer(verdict{decided: true})
 	})
 }
 
@@ -297,16 +302,11 @@ func (m *mqtt) raw(event string, payload []byte) {
 }
 
 func (m *mqtt) drop(stay time.Duration) {
-	m.end(stay, errors.New("connection dropped on request"), func(c *tappedConn) {
-		if tcp, ok := c.Conn.(*net.TCPConn); ok {
-			tcp.SetLinger(0)
-		}
-		c.Conn.Close()
-	})
+	m.end(stay, errDropped, (*tappedConn).drop)
 }
 
 func (m *mqtt) abandon(stay time.Duration) {
-	m.end(stay, errors.New("connection abandoned on request"), (*tappedConn).abandon)
+	m.end(stay, errAbandoned, (*tappedConn).abandon)
 }
 
 func (m *mqtt) end(stay time.Duration, cause error, how func(*tappedConn)) {

@@ -241,11 +241,14 @@ func (p *phoenix) readings(payload []byte, n int, answer func(verdict)) {
 		event = "reading"
 	}
 	p.sensor.Push(event, json.RawMessage(payload), func(r hubclient.Reply, err error) {
-		if err != nil {
+		switch {
+		case err == nil:
+			answer(judge(r, n))
+		case errors.Is(err, hubclient.ErrTimeout):
+			answer(verdict{retry: time.Second, code: "no_answer"})
+		default:
 			answer(verdict{retry: time.Second})
-			return
 		}
-		answer(judge(r, n))
 	})
 }
 

@@ -11,10 +11,23 @@ import (
 type tappedConn struct {
 	net.Conn
 	left   atomic.Bool
+	broken atomic.Bool
 	stalls atomic.Int64 // unix ns; until then nothing is read
 }
 
-var errAbandoned = errors.New("connection abandoned")
+var (
+	errAbandoned = errors.New("connection abandoned")
+	errDropped   = errors.New("connection dropped")
+)
+
+// drop breaks the connection with a reset, as a device does that lost its power and came back.
+func (c *tappedConn) drop() {
+	c.broken.Store(true)
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	c.Conn.Close()
+}
 
 func (c *tappedConn) abandon() {
 	c.left.Store(true)
@@ -28,6 +41,9 @@ func (c *tappedConn) Read(b []byte) (int, error) {
 	}
 	if c.left.Load() {
 		return 0, errAbandoned
+	}
+	if err != nil && c.broken.Load() {
+		return n, errDropped // paho takes net.ErrClosed for an end that it made itself, and does not tell
 	}
 	return n, err
 }

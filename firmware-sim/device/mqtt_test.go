@@ -1,0 +1,148 @@
+package device_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/hooks/auth"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"devicehub/firmware-sim/device"
+)
+
+// broker is a plain MQTT broker that shows what devices publish.
+type broker struct {
+	server *mochi.Server
+	url    *url.URL
+	mu     sync.Mutex
+	got    []string
+}
+
+func newBroker(t *testing.T) *broker {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &broker{server: mochi.New(&mochi.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)}),
+		url: &url.URL{Scheme: "mqtt", Host: ln.Addr().String()}}
+	if err := b.server.AddHook(new(auth.AllowHook), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.server.AddListener(listeners.NewNet("t", ln)); err != nil {
+		t.Fatal(err)
+	}
+	go b.server.Serve()
+	t.Cleanup(func() { b.server.Close() })
+	b.server.Subscribe("hub/v1/#", 1, func(_ *mochi.Client, _ packets.Subscription, p packets.Packet) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.got = append(b.got, p.TopicName+" "+string(p.Payload))
+	})
+	return b
+}
+
+// wait returns the first message that contains every part.
+func (b *broker) wait(t *testing.T, parts ...string) string {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		b.mu.Lock()
+		for _, m := range b.got {
+			all := true
+			for _, p := range parts {
+				all = all && strings.Contains(m, p)
+			}
+			if all {
+				b.mu.Unlock()
+				return m
+			}
+		}
+		b.mu.Unlock()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.Fatalf("no message with %q among %q", parts, b.got)
+	return ""
+}
+
+func startMQTT(t *testing.T, b *broker, cfg device.Config) (*device.Device, chan string) {
+	t.Helper()
+	events := make(chan string, 100)
+	cfg.ID, cfg.Token, cfg.Transport, cfg.MQTT = "lamp", "secret", device.MQTT, b.url
+	cfg.Hooks.Up = func(device.Up) { events <- "up" }
+	cfg.Hooks.Down = func(error) { events <- "down" }
+	d, err := device.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	if e := <-events; e != "up" {
+		t.Fatalf("first event %s, want up", e)
+	}
+	return d, events
+}
+
+func TestMQTT(t *testing.T) {
+	b := newBroker(t)
+	acked := make(chan int, 10)
+	d, _ := startMQTT(t, b, device.Config{Sensor: true, Light: &device.LightConfig{}, Hooks: device.Hooks{Acked: func(a device.Ack) { acked <- len(a.Readings) }}})
+	b.wait(t, "hub/v1/lamp/state ", `"cause":"boot"`)
+	d.Measure("temperature", 21.5, "", time.Now())
+	b.wait(t, "hub/v1/lamp/r ", `"m":"temperature","v":21.5`, `"s":1`, d.Boot())
+	if n := <-acked; n != 1 {
+		t.Errorf("%d acknowledged, want 1", n)
+	}
+	b.server.Publish("hub/v1/lamp/cmd", []byte(`{"cmd_id":"c1","op":"set","params":{"brightness":9}}`), false, 1)
+	b.wait(t, "hub/v1/lamp/ack ", `"cmd_id":"c1","status":"done"`)
+	b.wait(t, "hub/v1/lamp/state ", `"brightness":9`, `"cmd":"c1"`)
+	b.server.Publish("hub/v1/lamp/sys/down", []byte(`{"e":"ping","n":7}`), false, 1)
+	b.wait(t, "hub/v1/lamp/sys ", `"e":"pong"`, `"n":7`)
+	b.server.Publish("hub/v1/lamp/sys/down", []byte(`{"e":"token_expiring"}`), false, 1)
+	b.wait(t, "hub/v1/lamp/sys ", `"e":"token_refresh"`)
+	b.server.Publish("hub/v1/lamp/sys/down", []byte(`{"e":"config","ver":3}`), false, 1)
+	b.wait(t, "hub/v1/lamp/sys ", `"config_ver":3`)
+}
+
+// A connection that breaks, or goes silent, is noticed at once, and what was measured meanwhile follows.
+func TestMQTTComesBack(t *testing.T) {
+	b := newBroker(t)
+	d, events := startMQTT(t, b, device.Config{Sensor: true})
+	for i, end := range []func(time.Duration){d.Drop, d.Abandon, d.Drop} {
+		end(100 * time.Millisecond)
+		for _, want := range []string{"down", "up"} {
+			if want == "up" {
+				d.Measure("temperature", float64(i), "", time.Now())
+			}
+			select {
+			case got := <-events:
+				if got != want {
+					t.Fatalf("round %d: got %s, want %s", i, got, want)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("round %d: no %s", i, want)
+			}
+		}
+		for end := time.Now().Add(10 * time.Second); d.Backlog() > 0; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("round %d: %d readings not acknowledged", i, d.Backlog())
+			}
+		}
+	}
+}
