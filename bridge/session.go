@@ -31,6 +31,7 @@ type sessions struct {
 func (s *sessions) Enter(ctx context.Context, a Arrival, l Link) (Session, error) {
 	p, err := s.passwords.VerifyDevice(a.Device, a.Password)
 	if err != nil {
+		s.door.Refused("mqtt", a.Addr, a.Device, err)
 		return nil, err
 	}
 	sess, err := s.door.Open(ctx, session.Hello{

@@ -214,7 +214,7 @@ func (b *Behind) heard(id devices.ID) (epoch int64) {
 func (b *Behind) link(id devices.ID, epoch int64) {
 	b.mu.Lock()
 	m := b.member(id)
-	if m.linked && m.epoch == epoch || m.send == nil {
+	if m.linked && m.epoch >= epoch || m.send == nil { // an unknown link does not take the place of a known one
 		b.mu.Unlock()
 		return
 	}

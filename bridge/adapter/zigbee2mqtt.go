@@ -191,6 +191,12 @@ func (z *zigbee2mqtt) devices(payload []byte) {
 	}
 	z.named = named
 	z.mu.Unlock()
+	for _, d := range named { // those that announce nothing hear commands without having spoken first
+		if dev, ok := z.adopted("z2m", d.ieee); ok && !d.announced {
+			z.speaks(dev.ID, liveness.NoAvailability, z.command)
+			z.link(dev.ID, 0)
+		}
+	}
 }
 
 // light is what a light's features come to.
