@@ -223,6 +223,15 @@ func (d *device) wake() { d.awakeAt, d.sleptAt, d.sleepEnd = 0, time.Time{}, tim
 
 func (d *device) heard(now time.Time) { d.seen, d.lastSeen = true, now.UnixMilli() }
 
+// rttMS is the round trip of the last ping over the present connection.
+func (d *device) rttMS() *int64 {
+	if d.rtt < 0 || d.conn == nil {
+		return nil
+	}
+	ms := d.rtt.Milliseconds()
+	return &ms
+}
+
 // wantsData reports whether the readings are to be looked at.
 func (d *device) wantsData(now time.Time) bool {
 	due := func(at time.Time) bool { return !at.IsZero() && !at.After(now) }

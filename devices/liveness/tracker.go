@@ -171,6 +171,7 @@ func (t *Tracker) settle(sh *shard, d *device, now time.Time, event string) {
 	if st.State != old.State || st.Since == 0 {
 		st.Since = now.UnixMilli()
 	}
+	st.RTTMS = d.rttMS()
 	d.status = st
 	t.stats.moved(old.State, st.State)
 	if rec, ok := t.cfg.Registry.Get(d.id); ok && t.cfg.Feed != nil {
@@ -212,10 +213,7 @@ func (t *Tracker) Status(id devices.ID) devices.Status {
 	defer sh.mu.Unlock()
 	if d := sh.m[id]; d != nil {
 		st := d.status
-		if d.rtt >= 0 && d.conn != nil {
-			ms := d.rtt.Milliseconds()
-			st.RTTMS = &ms
-		}
+		st.RTTMS = d.rttMS()
 		return st
 	}
 	return devices.Status{State: devices.NeverSeen, Link: LinkDown, Data: DataNone, Control: ControlUnknown, Since: t.registeredAt(id)}
