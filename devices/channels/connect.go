@@ -51,7 +51,7 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 		}
 		return nil, err
 	}
-	c := &caller{principal: p, origin: devices.Origin{Via: via(info.Transport), Addr: host(info.RemoteAddr)}}
+	c := &caller{principal: p, origin: devices.Origin{Via: session.Via(info.Transport), Addr: host(info.RemoteAddr)}}
 	return context.WithValue(ctx, callerKey{}, c), nil
 }
 
@@ -74,13 +74,6 @@ func host(addr string) string {
 		return h
 	}
 	return addr
-}
-
-func via(transport string) string {
-	if transport == "websocket" {
-		return "ws"
-	}
-	return transport
 }
 
 func socketID(ctx context.Context) string {

@@ -126,11 +126,11 @@ func (s *Service) RevokeDevice(ctx context.Context, a devices.Actor, o devices.O
 // RefreshDevice gives the device that p speaks for a token of the same
 // generation, form and length of life. A genuine token up to 180 days past its
 // exp may do this and nothing else.
-func (s *Service) RefreshDevice(ctx context.Context, p Principal) (t DeviceToken, err error) {
+func (s *Service) RefreshDevice(ctx context.Context, p Principal, o devices.Origin) (t DeviceToken, err error) {
 	a := devices.Actor{Kind: devices.ActorDevice, Name: p.Name}
 	id := devices.ID(p.Name)
 	defer func() {
-		s.record(a, devices.Origin{}, "token.refresh", deviceTarget(id), nil, tokenFacts(t), err)
+		s.record(a, o, "token.refresh", deviceTarget(id), nil, tokenFacts(t), err)
 	}()
 	if p.Kind != devices.ActorDevice || p.Bridge != "" {
 		return DeviceToken{}, devices.Refuse(devices.CodeForbidden, "devices only")

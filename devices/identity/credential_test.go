@@ -63,7 +63,7 @@ func TestShortForm(t *testing.T) {
 		t.Errorf("another device's: got %v, want unauthorized", err)
 	}
 	h.wantCode(t, short.Token, devices.CodeUnauthorized) // it names nobody
-	refreshed, err := h.RefreshDevice(t.Context(), p)
+	refreshed, err := h.RefreshDevice(t.Context(), p, origin)
 	if err != nil || !strings.HasPrefix(refreshed.Token, "dh1.1.") {
 		t.Errorf("refresh: got %q %v, want the same form", refreshed.Token, err)
 	}
@@ -239,7 +239,7 @@ func TestExpiryAndRefresh(t *testing.T) {
 	if err != nil || !q.Expired {
 		t.Fatalf("past exp: got %+v %v, want Expired", q, err)
 	}
-	fresh, err := h.RefreshDevice(t.Context(), q)
+	fresh, err := h.RefreshDevice(t.Context(), q, origin)
 	if err != nil || fresh.Gen != 1 || fresh.Principal.Life != time.Hour || fresh.Principal.Expired {
 		t.Fatalf("refresh: got %+v %v, want another hour", fresh, err)
 	}
@@ -257,7 +257,7 @@ func TestExpiryAndRefresh(t *testing.T) {
 	if err := h.RevokeDevice(t.Context(), cli, origin, "a"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.RefreshDevice(t.Context(), fresh.Principal); devices.CodeOf(err) != devices.CodeTokenRevoked {
+	if _, err := h.RefreshDevice(t.Context(), fresh.Principal, origin); devices.CodeOf(err) != devices.CodeTokenRevoked {
 		t.Errorf("refresh after revoke: got %v, want token_revoked", err)
 	}
 }
@@ -304,7 +304,7 @@ func TestBridgeTokensAreGoodOnTheirBridgeOnly(t *testing.T) {
 	if _, err := h.VerifyBridge("attic", "a", own.Token); devices.CodeOf(err) != devices.CodeUnauthorized {
 		t.Errorf("a device token on a bridge: got %v, want unauthorized", err)
 	}
-	if _, err := h.RefreshDevice(t.Context(), tok.Principal); devices.CodeOf(err) != devices.CodeForbidden {
+	if _, err := h.RefreshDevice(t.Context(), tok.Principal, origin); devices.CodeOf(err) != devices.CodeForbidden {
 		t.Errorf("refresh: got %v, want forbidden", err)
 	}
 	if err := h.RevokeDevice(t.Context(), cli, origin, "a"); err != nil {

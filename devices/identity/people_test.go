@@ -405,7 +405,7 @@ func TestNoTokenOrPasswordIsRecorded(t *testing.T) {
 	ctx := t.Context()
 	secrets := []string{h.device(t, "a")}
 	rotated, _ := h.RotateDevice(ctx, cli, origin, "a", identity.TokenOptions{})
-	refreshed, _ := h.RefreshDevice(ctx, rotated.Principal)
+	refreshed, _ := h.RefreshDevice(ctx, rotated.Principal, origin)
 	short, _ := h.IssueDevice(ctx, cli, origin, "a", identity.TokenOptions{Short: true})
 	_, service, _ := h.CreateAccount(ctx, cli, origin, identity.NewAccount{Name: "ha", Rights: devices.RightRead})
 	h.user(t, "ana", devices.RoleViewer, "")

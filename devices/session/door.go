@@ -49,7 +49,7 @@ type Liveness interface {
 // Identity judges tokens; [identity.Service] is one.
 type Identity interface {
 	Check(p identity.Principal) error
-	RefreshDevice(ctx context.Context, p identity.Principal) (identity.DeviceToken, error)
+	RefreshDevice(ctx context.Context, p identity.Principal, o devices.Origin) (identity.DeviceToken, error)
 	Used(p identity.Principal, boot string)
 }
 

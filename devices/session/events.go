@@ -267,7 +267,7 @@ func (s *Session) refresh() (any, error) {
 	if _, err := s.door.admit(p, s.device); err != nil {
 		return nil, err
 	}
-	t, err := s.door.Identity.RefreshDevice(context.Background(), p)
+	t, err := s.door.Identity.RefreshDevice(context.Background(), p, s.origin())
 	if err != nil {
 		return nil, err
 	}

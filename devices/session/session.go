@@ -130,6 +130,19 @@ func (s *Session) goOnline() error {
 	return nil
 }
 
+// origin is by which way and from where the device speaks, for the audit.
+func (s *Session) origin() devices.Origin {
+	return devices.Origin{Via: Via(s.transport), Addr: host(s.hello.Addr)}
+}
+
+// Via is a transport's name in audit entries.
+func Via(transport string) string {
+	if transport == "websocket" {
+		return "ws"
+	}
+	return transport
+}
+
 // Device is the session's device.
 func (s *Session) Device() devices.ID { return s.device }
 

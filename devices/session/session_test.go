@@ -31,6 +31,19 @@ type house struct {
 	commands *commands.Dispatcher
 	door     *Door
 	shown    *shown
+	audit    *origins
+}
+
+// origins is an Auditor that remembers by which way and from where.
+type origins struct {
+	mu  sync.Mutex
+	got []string
+}
+
+func (a *origins) Record(o devices.Origin, e devices.AuditEntry) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.got = append(a.got, e.Action+" "+o.Via+" "+o.Addr)
 }
 
 // shown is a Presence that remembers who is there.
@@ -63,7 +76,7 @@ var limits = Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, 
 func inHouse(t *testing.T, f func(h *house)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		h := &house{t: t, shown: &shown{there: map[string]int{}}}
+		h := &house{t: t, shown: &shown{there: map[string]int{}}, audit: new(origins)}
 		must := func(err error) {
 			t.Helper()
 			if err != nil {
@@ -73,7 +86,7 @@ func inHouse(t *testing.T, f func(h *house)) {
 		var err error
 		h.registry, err = devices.OpenRegistry(ctx, new(devices.MemoryRegistry))
 		must(err)
-		h.identity, err = identity.Open(ctx, new(identity.Memory), h.registry, identity.Config{TokenTTL: time.Hour})
+		h.identity, err = identity.Open(ctx, new(identity.Memory), h.registry, identity.Config{TokenTTL: time.Hour, Auditor: h.audit})
 		must(err)
 		_, err = h.identity.Prepare(ctx, "a password for the administrator")
 		must(err)
@@ -365,6 +378,9 @@ func TestExpiredTokenRefreshesAndNothingElse(t *testing.T) {
 		}
 		if got := h.say(s, "token_refresh", `{}`); got[:3] != "ok " {
 			t.Fatalf("refresh: got %s", got)
+		}
+		if want := "token.refresh ws 192.0.2.1"; !slices.Contains(h.audit.got, want) {
+			t.Errorf("audit: got %q, want %q among them", h.audit.got, want)
 		}
 		if got := h.say(s, "reading", `{"m":"temperature","v":1}`); got[:3] != "ok " {
 			t.Errorf("a reading after it: got %s", got)
