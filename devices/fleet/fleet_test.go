@@ -268,10 +268,12 @@ func TestPagesAndOrders(t *testing.T) {
 		w.latest[d.ID] = map[string]Latest{"temperature": {V: 1.0, T: int64(1000 + (i*7)%25)}}
 	}
 	less := map[string]func(a, b *Row) bool{
-		"id":     func(a, b *Row) bool { return a.ID < b.ID },
-		"name":   func(a, b *Row) bool { return a.Name < b.Name },
-		"status": func(a, b *Row) bool { return slices.Index(ranks, a.Status.State) <= slices.Index(ranks, b.Status.State) },
-		"-last":  func(a, b *Row) bool { return a.Latest["temperature"].T > b.Latest["temperature"].T },
+		"id":   func(a, b *Row) bool { return a.ID < b.ID },
+		"name": func(a, b *Row) bool { return a.Name < b.Name },
+		"status": func(a, b *Row) bool {
+			return slices.Index(ranks, a.Status.State) <= slices.Index(ranks, b.Status.State)
+		},
+		"-last": func(a, b *Row) bool { return a.Latest["temperature"].T > b.Latest["temperature"].T },
 	}
 	for sort, less := range less {
 		d := w.open(viewer(""), Params{Sort: sort, Limit: 10})
