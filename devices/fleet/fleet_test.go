@@ -212,6 +212,7 @@ func TestQuery(t *testing.T) {
 		{"floor:2", "attic-temp kitchen-temp"},
 		{"label.floor>1", "attic-temp kitchen-temp"},
 		{"team:red", "attic-temp kitchen-temp"},
+		{"label:team:red", "attic-temp kitchen-temp"},
 		{"label.room!=x", "attic-temp kitchen-lamp kitchen-temp"},
 		{"sleepy:yes", "kitchen-lamp"},
 		{"id:kitchen-*", "kitchen-lamp kitchen-temp"},

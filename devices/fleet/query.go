@@ -45,7 +45,7 @@ type term struct {
 // parseQuery reads the grammar of searches: terms separated by spaces, all of
 // which must hold. A term is a word that stands in the id, name, area or model,
 // or key, operator and value: area:kitchen status:quiet,offline battery<20
-// fw!=1.4 temperature>30 name:"living room" on:true label.floor:2 -kind:light.
+// fw!=1.4 temperature>30 name:"living room" on:true label:floor:2 label.floor>1 -kind:light.
 // A key is a field of the record or the status, a label, or a metric; with ":"
 // and "=" several values stand for any of them, and * for anything in one.
 // The error is invalid, naming q.
@@ -113,6 +113,9 @@ func parseTerm(word string) (term, error) {
 	}
 	t.op = word[i : i+n]
 	value := word[i+n:]
+	if k, v, ok := strings.Cut(value, ":"); t.key == "label" && ok && t.op == ":" {
+		t.key, value = "label."+strings.ToLower(k), v // label:floor:2, as in ?label=
+	}
 	switch {
 	case t.op == "!":
 		return t, bad("!= and not !")
