@@ -19,6 +19,7 @@ import (
 
 	"devicehub/bridge/packet"
 	"devicehub/devices"
+	"devicehub/devices/identity"
 )
 
 // TestServerProcess is not a test: it is the listener in a process of its own,
@@ -47,12 +48,7 @@ func TestServerProcess(t *testing.T) {
 	fmt.Println("listening", srv.Addr("tcp"))
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		in := bufio.NewScanner(os.Stdin)
-		for in.Scan() { // "gc" gives back what can be given back
-			runtime.GC()
-			debug.FreeOSMemory()
-			fmt.Println("done")
-		}
+		answerGC()
 		cancel()
 	}()
 	if err := srv.Run(ctx); err != nil {
@@ -64,12 +60,29 @@ func TestServerProcess(t *testing.T) {
 // memory.
 func serveHub(t *testing.T) {
 	h := startHub(t)
-	for i := range 50 {
-		id := devices.ID(fmt.Sprint("d-", i))
-		fmt.Println("token", id, h.add(t, &devices.Device{ID: id, Kinds: []devices.Kind{devices.KindSensor}}, false))
+	var list []*devices.Device
+	for i := range idleConns {
+		list = append(list, &devices.Device{ID: devices.ID(fmt.Sprint("d-", i)), Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: devices.ViaDirect})
+	}
+	made, err := h.identity.CreateDevices(t.Context(), devices.CLI(), devices.Origin{Via: "cli"}, list, identity.TokenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range made {
+		fmt.Println("token", m.Device.ID, m.Token.Token)
 	}
 	fmt.Println("listening", h.addr)
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	answerGC()
+}
+
+// answerGC gives back what can be given back for every line on the standard
+// input, until that ends.
+func answerGC() {
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		runtime.GC()
+		debug.FreeOSMemory()
+		fmt.Println("done")
+	}
 }
 
 // process is a broker in a process of its own.
@@ -242,10 +255,12 @@ func load(b *testing.B, p *process, conns, window int, qos byte) {
 	wg.Wait()
 }
 
+const idleConns = 2000
+
 // BenchmarkIdle reports the server's memory for each of 2000 idle connections.
 func BenchmarkIdle(b *testing.B) {
-	const n = 2000
-	for name, start := range map[string]func(testing.TB) *process{"listener": listenerProcess, "mosquitto": mosquittoProcess} {
+	const n = idleConns
+	for name, start := range map[string]func(testing.TB) *process{"listener": listenerProcess, "hub": hubProcess, "mosquitto": mosquittoProcess} {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
 				p := start(b)
@@ -254,7 +269,11 @@ func BenchmarkIdle(b *testing.B) {
 				for k := range n {
 					c := dial(b, p.addr, packet.V311)
 					id := fmt.Sprint("d-", k)
-					c.send(packet.Connect<<4, c.connectBody(connect{id: id, user: id, password: "pw", clean: true}))
+					pw := p.pw[id]
+					if pw == "" {
+						pw = "pw"
+					}
+					c.send(packet.Connect<<4, c.connectBody(connect{id: id, user: id, password: pw, clean: true}))
 					c.wantType(packet.Connack)
 					c.subscribe(1, "hub/v1/"+id+"/cmd")
 				}

@@ -12,8 +12,20 @@ import (
 	"devicehub/devices"
 )
 
+// needMosquitto leaves a test out of the quick subset, and says what it needs.
+func needMosquitto(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("uses Mosquitto's clients")
+	}
+	if _, err := exec.LookPath("mosquitto_pub"); err != nil {
+		t.Fatal("install Mosquitto's clients: apt-get install mosquitto-clients")
+	}
+}
+
 // The clients of the constrained world.
 func TestMosquittoClients(t *testing.T) {
+	needMosquitto(t)
 	door := newDoor()
 	_, addr := start(t, nil, WithDoor(door))
 	host, port, _ := strings.Cut(addr, ":")

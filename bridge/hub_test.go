@@ -133,6 +133,7 @@ func (h *wholeHub) wantState(t *testing.T, id devices.ID, want devices.State, re
 }
 
 func TestWholeHub(t *testing.T) {
+	needMosquitto(t)
 	h := startHub(t)
 	token := h.add(t, &devices.Device{ID: "kitchen-temp", Kinds: []devices.Kind{devices.KindSensor}}, false)
 	short := h.add(t, &devices.Device{ID: "tiny", Kinds: []devices.Kind{devices.KindSensor}}, true)
@@ -156,6 +157,9 @@ func TestWholeHub(t *testing.T) {
 
 // 2-domain §11, with the real path behind it: the store out of order, then back.
 func TestStoreStopped(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the hub to send devices away")
+	}
 	t.Parallel()
 	h := startHub(t)
 	token := h.add(t, &devices.Device{ID: "d", Kinds: []devices.Kind{devices.KindSensor}}, false)

@@ -568,6 +568,7 @@ func TestBrokerManyRetained(t *testing.T) {
 
 // The Eclipse client of MQTT 5, and Mosquitto's of both.
 func TestBrokerWithClients(t *testing.T) {
+	needMosquitto(t)
 	srv, _ := openBroker(t)
 	addr := srv.Addr("tcp").String()
 	nc, err := net.Dial("tcp", addr)

@@ -29,6 +29,9 @@ type mosquitto struct {
 
 func startMosquitto(t testing.TB) *mosquitto {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("uses Mosquitto")
+	}
 	if _, err := exec.LookPath("mosquitto"); err != nil {
 		t.Fatal("install mosquitto: apt-get install mosquitto mosquitto-clients")
 	}
