@@ -98,10 +98,14 @@ func (b *Bucket) convert(from, to string) bool {
 // Roll appends the buckets of readings in rising time to dst, which it may
 // already have begun.
 func Roll(dst []Bucket, ps []Point, step int64) []Bucket {
+	end := int64(-1)
+	if n := len(dst); n > 0 {
+		end = dst[n-1].T + step
+	}
 	for i := range ps {
-		t := ps[i].T - ps[i].T%step
-		if n := len(dst); n == 0 || dst[n-1].T != t {
-			dst = append(dst, Bucket{T: t})
+		if p := &ps[i]; p.T >= end {
+			dst = append(dst, Bucket{T: p.T - p.T%step})
+			end = dst[len(dst)-1].T + step
 		}
 		dst[len(dst)-1].Add(&ps[i])
 	}

@@ -88,6 +88,7 @@ func (in *Ingest) Latest(id devices.ID) map[string]Latest {
 	now := in.cfg.Now().UnixMilli()
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	out = make(map[string]Latest, len(rec.series))
 	for _, s := range rec.series {
 		if !s.has {
 			continue
@@ -98,9 +99,6 @@ func (in *Ingest) Latest(id devices.ID) map[string]Latest {
 		}
 		l := Latest{V: Value{s.Type, s.last.F, s.last.S}.Any(), U: s.Unit, T: s.last.T, AgeMS: now - s.last.T,
 			Quality: s.last.Q.Names(), Undeclared: decl == nil}
-		if l.Quality == nil {
-			l.Quality = []string{}
-		}
 		if iv := staleAfter(d, decl, s); iv > 0 {
 			l.Stale = l.AgeMS > iv
 		}
@@ -112,6 +110,28 @@ func (in *Ingest) Latest(id devices.ID) map[string]Latest {
 		out[s.Metric] = l
 	}
 	return out
+}
+
+// EachLatest calls f for the latest reading of every metric of every device,
+// in no order, until f returns false: a walk through memory that makes
+// nothing.
+func (in *Ingest) EachLatest(f func(id devices.ID, metric, unit string, v Value, t int64, q Quality) bool) {
+	for rec := range in.book.All() {
+		if !rec.eachLatest(f) {
+			return
+		}
+	}
+}
+
+func (r *Record) eachLatest(f func(id devices.ID, metric, unit string, v Value, t int64, q Quality) bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.series {
+		if s.has && !r.superseded(s) && !f(r.ID, s.Metric, s.Unit, Value{s.Type, s.last.F, s.last.S}, s.last.T, s.last.Q) {
+			return false
+		}
+	}
+	return true
 }
 
 // staleAfter is the age in ms beyond which a series is stale: three times the

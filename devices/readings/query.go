@@ -220,7 +220,7 @@ func (in *Ingest) pick(id devices.ID, name string) (series []*Series, typ device
 	}
 	series = slices.DeleteFunc(series, func(s *Series) bool {
 		_, ok := devices.ConvertUnit(0, s.Unit, unit)
-		return s.Type != typ || !ok
+		return s.Type != typ || !ok && s.Unit != "" // without a unit it is taken for the one that was declared since
 	})
 	return series, typ, unit
 }
@@ -234,7 +234,7 @@ type sums struct {
 // fill enters one series.
 func (in *Ingest) fill(ctx context.Context, s *Series, c Chart, sum *sums) (err error) {
 	enter := func(b *Bucket) {
-		if s.Unit != c.Unit && !b.convert(s.Unit, c.Unit) {
+		if s.Unit != c.Unit && s.Unit != "" && !b.convert(s.Unit, c.Unit) {
 			return
 		}
 		sum.buckets[b.T/sum.step-sum.first].Merge(b)

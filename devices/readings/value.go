@@ -70,19 +70,21 @@ const (
 
 var qualityNames = [...]string{"server_time", "clock_ahead", "clock_unset", "late", "out_of_range", "converted", "undeclared"}
 
-// Names lists the names of the set.
-func (q Quality) Names() []string {
-	if q == 0 {
-		return nil
-	}
-	var names []string
-	for i, n := range qualityNames {
-		if q&(1<<i) != 0 {
-			names = append(names, n)
+// allNames are the names of every set there can be.
+var allNames = func() (all [qualityEnd][]string) {
+	for q := range all {
+		all[q] = []string{}
+		for i, n := range qualityNames {
+			if q&(1<<i) != 0 {
+				all[q] = append(all[q], n)
+			}
 		}
 	}
-	return names
-}
+	return all
+}()
+
+// Names lists the names of the set. The list is shared: do not change it.
+func (q Quality) Names() []string { return allNames[q&(qualityEnd-1)] }
 
 func (q Quality) appendJSON(b []byte) []byte {
 	b = append(b, '[')

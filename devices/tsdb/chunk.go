@@ -80,6 +80,7 @@ type block struct {
 // time.
 type coder struct {
 	zip    *zipper
+	points []readings.Point // the caller's
 	blocks []block
 	ints   []int64
 	floats []float64

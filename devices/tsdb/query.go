@@ -55,8 +55,9 @@ func (s *Store) Scan(ctx context.Context, x *readings.Series, from, to int64, f 
 	head := s.head(x, from, to)
 	c := s.coder()
 	defer s.coders.Put(c)
-	var ps, out []readings.Point
+	ps, out := c.points, []readings.Point(nil)
 	var err error
+	defer func() { c.points = ps }()
 	for _, day := range s.daysIn(classRaw, from, to) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -204,11 +205,15 @@ func (s *Store) rollDay(dst []readings.Bucket, c *coder, x *readings.Series, tie
 	s.mu.RUnlock()
 	step := tier.Step()
 	if !lost && !ready {
-		ps, err := s.chunk(nil, c, x.ID, day, from, to)
+		ps, err := s.chunk(c.points[:0], c, x.ID, day, from, to)
+		c.points = ps
 		if err != nil {
 			return dst, err
 		}
-		return readings.Roll(dst, mergePoints(nil, ps, head), step), nil
+		if len(head) > 0 {
+			ps = mergePoints(nil, ps, head)
+		}
+		return readings.Roll(dst, ps, step), nil
 	}
 	v, closer, err := s.db.Get(chunkKey(nil, classOf(tier), day, x.ID))
 	if err == nil {
