@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { axe, DESKTOP, open, PHONE, signIn } from './browser.mjs'
 import { eventually, sleep } from './hub.mjs'
-import { Light } from './light.mjs'
+import { Light } from './devices.mjs'
 import { api, browser, hub, newID, person, window } from './stage.mjs'
 
 test('nothing that a viewer may not do looks as if they could', async (t) => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { eventually, sleep } from './hub.mjs'
-import { Light } from './light.mjs'
+import { Light } from './devices.mjs'
 import { api, hub, newID, window } from './stage.mjs'
 
 const CAPS = { modes: ['rgb', 'color_temp'], effects: ['candle', 'rainbow'] }

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
-import { Light } from './light.mjs'
+import { Light } from './devices.mjs'
 import { api, hub, newID, window } from './stage.mjs'
 
 const run = promisify(execFile)

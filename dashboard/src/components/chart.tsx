@@ -31,6 +31,7 @@ interface Props {
 
 const DAY = 86_400_000
 const SYNC = 'device'
+const CROWD = 24 // so many marks would hide the line
 
 export function Chart(props: Props) {
   const place = useRef<HTMLDivElement>(null)
@@ -146,15 +147,17 @@ function drawMarks(u: uPlot, marks: readonly Mark[], css: (name: string) => stri
   const px = devicePixelRatio
   ctx.save()
   ctx.lineWidth = px
-  for (const m of marks) {
-    if (m.t < u.scales.x!.min! || m.t > u.scales.x!.max!) continue
+  const visible = marks.filter((m) => m.t >= u.scales.x!.min! && m.t <= u.scales.x!.max!)
+  for (const m of visible) {
     const x = Math.round(u.valToPos(m.t, 'x', true)) + 0.5
     ctx.strokeStyle = ctx.fillStyle = css(m.kind === 'command' ? '--mark-command' : m.kind === 'problem' ? '--mark-problem' : '--mark-presence')
     ctx.setLineDash(m.kind === 'command' ? [] : [3 * px, 3 * px])
+    ctx.globalAlpha = visible.length > CROWD ? 0.12 : 0.45
     ctx.beginPath()
     ctx.moveTo(x, bbox.top)
     ctx.lineTo(x, bbox.top + bbox.height)
     ctx.stroke()
+    ctx.globalAlpha = 1
     ctx.beginPath() // a flag on top, by shape: triangle for commands, square for presence
     if (m.kind === 'command') {
       ctx.moveTo(x - 4 * px, bbox.top - 8 * px)

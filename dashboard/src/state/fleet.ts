@@ -56,9 +56,9 @@ export class FleetList {
     for (const lane of this.lanes) lane.topic?.leave()
   }
 
-  private params(page: number): object {
+  private params(page: number, pages = 1): object {
     const cursor = this.cursors[page]
-    return { q: this.query.q, sort: this.query.sort, limit: PAGE, ...(cursor ? { cursor } : {}) }
+    return { q: this.query.q, sort: this.query.sort, limit: pages * PAGE, ...(cursor ? { cursor } : {}) }
   }
 
   private open(n: 0 | 1): void {
@@ -94,9 +94,10 @@ export class FleetList {
           return
         }
         const topic = lane.topic ?? this.lanes[0].topic!
-        const view = await topic.push<FleetView>('view', this.params(at))
+        const pages = want - at > 1 ? 2 : 1 // strides of 200 rows, the most a view has, until it is there
+        const view = await topic.push<FleetView>('view', this.params(at, pages))
         if (this.closed) return
-        this.fill(at, view)
+        this.fill(at, view, pages)
         if (topic === lane.topic) lane.page = at
         else this.lanes[0].page = at
         if (!view.next_cursor || at === lane.want) return
@@ -108,7 +109,7 @@ export class FleetList {
     }
   }
 
-  private fill(page: number, view: FleetView): void {
+  private fill(page: number, view: FleetView, pages = 1): void {
     this.error.value = undefined
     const first = page * PAGE
     view.rows.forEach((row, i) => {
@@ -117,8 +118,8 @@ export class FleetList {
       else this.byId.set(row.id, (s = signal(row)))
       this.rows.set(first + i, s)
     })
-    this.cursors[page + 1] = view.next_cursor || undefined
-    for (const i of [...this.rows.keys()]) if (i >= view.total || (i >= first + view.rows.length && i < first + PAGE)) this.rows.delete(i)
+    this.cursors[page + pages] = view.next_cursor || undefined
+    for (const i of [...this.rows.keys()]) if (i >= view.total || (i >= first + view.rows.length && i < first + pages * PAGE)) this.rows.delete(i)
     this.counts.value = view.counts
     this.total.value = view.total
     this.changed.value++

@@ -22,7 +22,7 @@ import { now, serverNow } from '../../state/clock'
 import type { DeviceLive } from '../../state/device'
 import { History } from '../../state/history'
 import { zoneName } from '../../state/prefs'
-import { neighbour, PRESETS, spanOf, type Preset } from './ranges'
+import { neighbour, PRESETS, spanOf, usual, type Preset } from './ranges'
 
 const OPEN_AT_FIRST = 4
 const MIN_SPAN_MS = 5000
@@ -32,8 +32,9 @@ const isChartable = (l: Latest) => numeric(l.v) !== undefined && !l.undeclared
 
 export function Charts({ device }: { device: DeviceLive }) {
   const [query, setQuery] = useQuery()
-  const key = `${query.range ?? ''}|${query.from ?? ''}|${query.to ?? ''}`
-  const span = useMemo(() => spanOf(query), [key])
+  const fallback = usual(device.record.value?.expected_interval_s)
+  const key = `${query.range ?? fallback}|${query.from ?? ''}|${query.to ?? ''}`
+  const span = useMemo(() => spanOf(query, fallback), [key])
   const [pausedAt, setPausedAt] = useState<number>()
   const [table, setTable] = useState(false)
   const [custom, setCustom] = useState(false)
@@ -53,8 +54,8 @@ export function Charts({ device }: { device: DeviceLive }) {
   const reset = () => { setPausedAt(undefined); setQuery({ from: undefined, to: undefined }) }
   const pause = () => setPausedAt(pausedAt ? undefined : serverNow())
   useKeys({
-    '[': () => choose(neighbour(span.preset ?? (query.range as Preset), -1)),
-    ']': () => choose(neighbour(span.preset ?? (query.range as Preset), 1)),
+    '[': () => choose(neighbour(span.preset ?? fallback, -1)),
+    ']': () => choose(neighbour(span.preset ?? fallback, 1)),
     p: pause,
   })
 
@@ -126,7 +127,8 @@ function MetricChart({ device, metric, spanKey, from, to, marks, table, small, o
     register(history)
     return () => { register(undefined); history.close() }
   }, [])
-  useEffect(() => history.show(spanOf(query)), [spanKey])
+  const show = () => history.show(spanOf(query, usual(device.record.peek()?.expected_interval_s)))
+  useEffect(show, [spanKey])
 
   const record = device.record.value
   const decl: MetricDecl | undefined = record?.metrics?.find((m) => m.name === metric)
@@ -155,11 +157,11 @@ function MetricChart({ device, metric, spanKey, from, to, marks, table, small, o
           {hover
             ? <p class="hover"><span>{dateTime(hover.t, zone)}</span><strong>{text(hover.mean)}</strong>{hover.max > hover.min && <span>{text(hover.min)} – {text(hover.max)}</span>}{hover.mark && <span class="mark-label">{hover.mark}</span>}</p>
             : <p class="muted"><Age t={latest?.t} labels={record?.labels} />{stale ? ', stale' : ''}{sum ? <><br />{text(sum.min)} – {text(sum.max)}</> : null}</p>}
-          {latest?.quality?.length ? <p class="tags">{latest.quality.map((q) => <span key={q} class="tag">{q.replace(/_/g, ' ')}</span>)}</p> : null}
+          <Quality names={latest?.quality} />
         </div>
       </figcaption>
       <p class="visually-hidden">{sum ? `${metricTitle(metric)}: ${latest ? valueWords(metric, latest.v, latest.u, digits) : ''}, ${sum.trend}, min ${text(sum.min)}, max ${text(sum.max)}` : 'No readings in this time.'}</p>
-      <ErrorNote error={history.error.value} retry={() => history.show(spanOf(query))} />
+      <ErrorNote error={history.error.value} retry={show} />
       <div class={history.loading.value && history.points.length === 0 ? 'chart-place loading' : 'chart-place'}>
         {!table && <Chart data={data} from={from} to={to} late={history.late} marks={marks} stepped={typeof latest?.v === 'boolean'} digits={digits} zone={zone} height={small ? 190 : 280} onZoom={onZoom} onReset={onReset} onHover={setHover} />}
         {!table && !history.loading.value && !sum && <p class="chart-empty muted">No readings in this time</p>}
@@ -167,6 +169,14 @@ function MetricChart({ device, metric, spanKey, from, to, marks, table, small, o
       </div>
     </figure>
   )
+}
+
+// Usual ways of a reading, not worth a word beside each value.
+const USUAL = new Set(['server_time', 'converted', 'undeclared'])
+
+function Quality({ names }: { names: string[] | undefined }) {
+  const worth = names?.filter((q) => !USUAL.has(q)) ?? []
+  return worth.length ? <p class="tags">{worth.map((q) => <span key={q} class="tag">{q.replace(/_/g, ' ')}</span>)}</p> : null
 }
 
 /** isStale follows the hub's word, and its rule (age > 3 × interval) between two words. */

@@ -16,20 +16,25 @@ export const PRESETS = [
 ] as const
 
 export type Preset = (typeof PRESETS)[number]['value']
-export const DEFAULT_PRESET: Preset = '1h'
+
+/** usual is the span to begin with: enough for some dozens of readings at the device's pace. */
+export function usual(intervalS: number | undefined): Preset {
+  if (!intervalS || intervalS <= 20) return '15m'
+  return intervalS <= 120 ? '1h' : '24h'
+}
 
 /** spanOf reads ?range= or ?from=&to=; what cannot be read is the default. */
-export function spanOf(query: Record<string, string>): Span & { preset?: Preset } {
+export function spanOf(query: Record<string, string>, fallback: Preset): Span & { preset?: Preset } {
   const from = Number(query.from)
   const to = Number(query.to)
   if (from > 0 && to > from) return { from, to, live: false, ms: to - from }
-  const preset = PRESETS.find((p) => p.value === query.range) ?? PRESETS.find((p) => p.value === DEFAULT_PRESET)!
+  const preset = PRESETS.find((p) => p.value === query.range) ?? PRESETS.find((p) => p.value === fallback)!
   const now = serverNow()
   return { from: now - preset.ms, to: now, live: true, ms: preset.ms, preset: preset.value }
 }
 
 /** neighbour is the next shorter or longer preset. */
-export function neighbour(preset: Preset | undefined, by: -1 | 1): Preset {
-  const i = PRESETS.findIndex((p) => p.value === (preset ?? DEFAULT_PRESET))
+export function neighbour(preset: Preset, by: -1 | 1): Preset {
+  const i = PRESETS.findIndex((p) => p.value === preset)
   return PRESETS[Math.min(PRESETS.length - 1, Math.max(0, i + by))]!.value
 }

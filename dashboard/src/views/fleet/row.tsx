@@ -2,7 +2,7 @@
 // repaints that cell and nothing around it.
 
 import type { Signal } from '@preact/signals'
-import { useState } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
 import { Age } from '../../components/age'
 import { CommandBadge, Outcome } from '../../components/outcome'
 import { Sparkline } from '../../components/sparkline'
@@ -10,6 +10,7 @@ import { StatusBadge } from '../../components/status'
 import { LightSwitch } from '../../components/switch'
 import { keyMetric, metricTitle, valueWords } from '../../lib/format'
 import { toPercent } from '../../lib/light'
+import { numeric } from '../../lib/points'
 import { commandBlock } from '../../lib/status'
 import type { Command, FleetRow } from '../../lib/types'
 import { ulid } from '../../lib/ulid'
@@ -18,7 +19,7 @@ import { note } from '../../state/announce'
 import { serverNow } from '../../state/clock'
 import { isOperator } from '../../state/session'
 import { link } from '../../state/socket'
-import { sparkOf } from '../../state/sparks'
+import { sparkOf, sparkOn } from '../../state/sparks'
 
 type Row = Signal<FleetRow>
 
@@ -47,13 +48,15 @@ function StatusCell({ row }: { row: Row }) {
 
 function ValueCell({ row }: { row: Row }) {
   const r = row.value
-  if (r.light) return <LightCell row={row} />
   const metric = keyMetric(r.latest)
-  if (!metric) return null
-  const l = r.latest[metric]!
+  const l = metric ? r.latest[metric] : undefined
+  const v = numeric(l?.v)
+  useEffect(() => { if (metric && l && v !== undefined) sparkOn(r.id, metric, l.t, v) }, [metric, l?.t])
+  if (r.light) return <LightCell row={row} />
+  if (!metric || !l) return null
   return (
     <span class={l.stale ? 'value stale' : 'value'} title={metricTitle(metric)}>
-      <Sparkline values={sparkOf(r.id, metric).value} />
+      <Sparkline points={sparkOf(r.id, metric).value} />
       <span class="num"><span class="visually-hidden">{metricTitle(metric)} </span>{valueWords(metric, l.v, l.u)}</span>
     </span>
   )

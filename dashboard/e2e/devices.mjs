@@ -1,4 +1,4 @@
-// A light that obeys, over MQTT, as the smallest firmware would.
+// Devices that behave, over MQTT, as the smallest firmware would.
 
 import mqtt from 'mqtt'
 
@@ -44,5 +44,19 @@ export class Light {
 
   report(more) { return this.send('state', { ...this.state, ...more }) }
   send(what, payload) { return this.client.publishAsync(`hub/v1/${this.id}/${what}`, JSON.stringify(payload), { qos: 1 }) }
+  close() { return this.client.endAsync(true) }
+}
+
+export class Sensor {
+  static async connect(url, id, token) {
+    const sensor = new Sensor()
+    sensor.id = id
+    sensor.client = await mqtt.connectAsync(url, { username: id, password: token, clientId: id, keepalive: 30, reconnectPeriod: 0, protocolVersion: 4 })
+    sensor.client.on('error', () => {})
+    return sensor
+  }
+
+  /** send pushes readings: {metric: value}. */
+  send(values) { return this.client.publishAsync(`hub/v1/${this.id}/r`, JSON.stringify({ r: Object.entries(values) }), { qos: 1 }) }
   close() { return this.client.endAsync(true) }
 }
