@@ -283,7 +283,9 @@ func wait(ctx context.Context, d time.Duration) {
 func (b *bench) finish(before, after use) {
 	r := b.res
 	r.Joined, r.Failed, r.Dropped, r.Delivered = b.joined.Load(), b.failed.Load(), b.dropped.Load(), b.delivered.Load()
+	b.mu.Lock()
 	r.Latency, r.Connect, r.Join = spread(b.latency), spread(b.conn), spread(b.join)
+	b.mu.Unlock()
 	r.ServerCPU, r.ServerRSS = after.cpu-before.cpu, after.rss
 	r.RSSPer = after.rss * 1024 / float64(r.Clients)
 	if r.Seconds > 0 {

@@ -27,7 +27,7 @@ var (
 	Histograms = []string{"ack_ms", "confirm_ms", "connect_ms", "join_ms", "watch_ms", "replay_ms", "lag_ms"}
 )
 
-var assertion = regexp.MustCompile(`^\s*([a-z0-9_]+)\s*(?:\(\s*([a-z0-9_.]+)\s*\))?\s*(==|!=|<=|>=|<|>)\s*([0-9.eE+-]+)\s*$`)
+var assertion = regexp.MustCompile(`^\s*([a-z0-9_.]+)\s*(?:\(\s*([a-z0-9_.]+)\s*\))?\s*(==|!=|<=|>=|<|>)\s*([0-9.eE+-]+)\s*$`)
 
 // ParseAssertion reads one.
 func ParseAssertion(s string) (Assertion, error) {
