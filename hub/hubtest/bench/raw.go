@@ -10,7 +10,7 @@ import (
 // The raw server is the limit: it accepts, reads a request and writes an answer of a given size,
 // with nothing between it and the socket. A request is 9 bytes: 'r', the answer's size, and
 // the size of what follows, which is read and thrown away; or 'b', the size of a message, and
-// how many of it every connection gets.
+// how many of it every connection gets; or 'p', which is answered with one byte.
 
 func serveRaw(addr string) error {
 	l, err := net.Listen("tcp", addr)
@@ -60,8 +60,14 @@ func serveRawConn(c net.Conn, broadcast func(size, n int)) {
 			copy(head, body)
 		}
 		size, n := int(binary.BigEndian.Uint32(head[1:])), int(binary.BigEndian.Uint32(head[5:]))
-		if head[0] == 'b' {
+		switch head[0] {
+		case 'b':
 			broadcast(size, n)
+			continue
+		case 'p':
+			if _, err := c.Write(head[:1]); err != nil {
+				return
+			}
 			continue
 		}
 		if len(body) == 0 {

@@ -53,7 +53,14 @@ func clients(sv *server, n int, topic func(i int) string) ([]*client, error) {
 func rawClients(sv *server, n int) ([]*client, error) {
 	all := make([]*client, n)
 	err := parallel(n, func(i int) (err error) {
-		all[i], err = dial(sv.addr, i)
+		if all[i], err = dial(sv.addr, i); err != nil {
+			return err
+		}
+		// A connection stands before the server has accepted it; an answer says that it has.
+		if _, err := all[i].Write(rawRequest('p', 0, 0)); err != nil {
+			return err
+		}
+		_, err = all[i].r.ReadByte()
 		return err
 	})
 	return all, err
