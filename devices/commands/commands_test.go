@@ -103,6 +103,14 @@ func TestIdempotency(t *testing.T) {
 		if c := w.must("lamp", req); c.Status != Confirmed || l.count() != 0 {
 			t.Errorf("after a restart: got %+v, %d sent", c, l.count())
 		}
+		w.stop()
+		w.start()
+		if r, ok := w.Last("lamp"); !ok || r.CmdID != a.CmdID || r.Status != Confirmed {
+			t.Errorf("last, from before the restart: got %+v %t", r, ok)
+		}
+		if _, ok := w.Last("sign"); ok {
+			t.Error("a last command of a device that got none")
+		}
 		w.live.set("lamp", devices.Offline)
 		w.Disconnected("lamp", 8)
 		const off = `{"op":"set","params":{"on":true},"cmd_id":"k2"}`

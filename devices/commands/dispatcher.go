@@ -65,6 +65,7 @@ type device struct {
 	boot   string
 	open   []*command // in the order of their issue
 	recent []*command // the last that ended
+	looked bool       // for the last one on disk
 
 	last        *command    // the last that was sent
 	sends       []time.Time // of the last sets, maxSends of them, a ring

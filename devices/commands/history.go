@@ -34,14 +34,39 @@ func (d *Dispatcher) Pending(id devices.ID) []Envelope {
 // Delta is what the device shall become, for its join reply.
 func (d *Dispatcher) Delta(id devices.ID) map[string]any { return d.cfg.Shadows.Delta(id) }
 
-// Last is the newest command to a device since the start.
+// Last is the newest command to a device. Of a device that was sent none since
+// the start it is looked up on disk, once.
 func (d *Dispatcher) Last(id devices.ID) (r Record, ok bool) {
+	var looked bool
+	if r, looked, ok = d.newest(id); ok || looked {
+		return r, ok
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	rows, err := d.cfg.Store.CommandHistory(ctx, id, 0, "", 1)
+	if err != nil {
+		d.log.Warn("last command not read", "device", id, "err", err)
+		return Record{}, false // asked again the next time
+	}
+	d.with(id, func(dev *device, now time.Time) {
+		dev.looked = true
+		for _, row := range rows {
+			if c, err := row.command(now); err == nil && c.final && dev.find(row.CmdID) == nil {
+				dev.recent = append([]*command{c}, dev.recent...)
+			}
+		}
+	})
+	r, _, ok = d.newest(id)
+	return r, ok
+}
+
+func (d *Dispatcher) newest(id devices.ID) (r Record, looked, ok bool) {
 	sh := d.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	dev := sh.m[id]
 	if dev == nil {
-		return Record{}, false
+		return Record{}, false, false
 	}
 	for _, cs := range [][]*command{dev.open, dev.recent} {
 		for _, c := range cs {
@@ -50,7 +75,7 @@ func (d *Dispatcher) Last(id devices.ID) (r Record, ok bool) {
 			}
 		}
 	}
-	return r, ok
+	return r, dev.looked, ok
 }
 
 func (d *Dispatcher) mayRead(a devices.Actor, id devices.ID) error {
