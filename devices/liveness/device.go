@@ -42,11 +42,12 @@ const (
 )
 
 const (
-	flapEpochs   = 5                // more epochs than these
-	flapWindow   = time.Minute      // within this are flapping
-	silentAfter  = time.Hour        // data_only of a device without an interval
-	staleFactor  = 3                // intervals
-	dataAskEvery = time.Second      // at most so often are the readings of a fresh device looked at
+	flapEpochs   = 5           // more epochs than these
+	flapWindow   = time.Minute // within this are flapping
+	silentAfter  = time.Hour   // data_only of a device without an interval
+	staleFactor  = 3           // intervals
+	dataAskEvery = time.Second // at most so often are the readings of a fresh device looked at
+	askAgain     = 10 * time.Millisecond
 	minGrace     = 5 * time.Second  // for a device that wakes later than it said
 	maxGrace     = 5 * time.Minute  //
 	wakeAfter    = 2 * time.Second  // what is heard this long after a sleep was announced means awake
@@ -238,8 +239,11 @@ func (d *device) wantsData(now time.Time) bool {
 	return due(d.askAt) || due(d.nextStale)
 }
 
-// data takes over what the readings say.
-func (d *device) data(stale, any bool, next time.Time) {
+// data takes over what the readings said as of now.
+func (d *device) data(stale, any bool, next, now time.Time) {
+	if !next.IsZero() && !next.After(now) {
+		next = now.Add(askAgain) // on the verge
+	}
 	d.stale, d.any, d.nextStale = stale, any, next
 	if any && !stale {
 		d.quietUntil = time.Time{}

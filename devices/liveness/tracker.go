@@ -257,7 +257,9 @@ func (t *Tracker) changed(c devices.Change) {
 	if c.After != nil {
 		if c.Before != nil {
 			t.with(id, func(d *device, now time.Time) bool {
-				d.askAt = now
+				if t.cfg.Freshness != nil {
+					d.askAt = now
+				}
 				if c.After.Via != c.Before.Via && d.bridge != nil && c.After.Via != d.bridge.name {
 					d.unbridge(ConnectionLost)
 				}
@@ -297,7 +299,7 @@ func (t *Tracker) fire(id devices.ID) {
 		stale, any, next := t.cfg.Freshness(id, now)
 		sh.mu.Lock()
 		d.asking = false
-		d.data(stale, any, next)
+		d.data(stale, any, next, now)
 	} else {
 		sh.mu.Lock()
 	}

@@ -480,3 +480,28 @@ func TestDrainedDeviceComesBack(t *testing.T) {
 		}
 	})
 }
+
+// TestReadingsOnTheVerge: readings that are just not stale, and will be now.
+func TestReadingsOnTheVerge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a")
+		w.open("a", ws)
+		turn := time.Now().Add(10 * time.Second)
+		w.stop()
+		tr, err := New(t.Context(), Config{Store: w.store, Registry: w.reg, Feed: w,
+			Freshness: func(_ devices.ID, now time.Time) (bool, bool, time.Time) { return now.After(turn), true, turn }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Tracker = tr
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); tr.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		w.open("a", ws)
+		time.Sleep(10 * time.Second)
+		w.want("a", devices.Online)
+		time.Sleep(2 * time.Minute) // what was fresh before a restart is believed for a while
+		w.want("a", devices.Quiet)
+	})
+}
