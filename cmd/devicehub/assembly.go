@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"devicehub/bridge"
 	"devicehub/devices"
 	"devicehub/devices/channels"
 	"devicehub/devices/commands"
@@ -58,6 +59,8 @@ type assembly struct {
 	api      *httpapi.API
 	feeds    devices.Feeds
 
+	mqttStats func() bridge.Stats // nil when the hub's own MQTT listener is off
+
 	accepting atomic.Bool // every listener accepts
 }
 
@@ -79,7 +82,7 @@ func assemble(ctx context.Context, p *Process) (a *assembly, err error) {
 		}
 	}
 	a.applyLimits(p.Config.Limits)
-	a.countEverything()
+	a.metrics.registry.MustRegister(collector{a})
 	return a, nil
 }
 
@@ -98,6 +101,7 @@ func (a *assembly) openRegistry(ctx context.Context) (err error) {
 		return err
 	}
 	a.closers = append(a.closers, a.db.Close)
+	a.db.OnWrite = a.metrics.written
 	if a.audit, err = a.db.Audit(ctx, time.Now); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,8 @@ type metrics struct {
 	commitFails prometheus.Counter
 	fsync       prometheus.Histogram
 	flush       prometheus.Histogram
+	dbWrite     prometheus.Histogram
+	dbFails     prometheus.Counter
 	feed        *prometheus.CounterVec
 	requests    *prometheus.HistogramVec
 }
@@ -41,6 +44,10 @@ func newMetrics(version, node string) *metrics {
 		Help: "Fsyncs of the ingest log.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)})
 	m.flush = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "devicehub_store_flush_seconds",
 		Help: "Flushes of readings from memory into the chunks.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 10)})
+	m.dbWrite = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "devicehub_database_write_seconds",
+		Help: "Transactions of the database of devices, people, commands and audit, waiting for the one writer included.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)})
+	m.dbFails = prometheus.NewCounter(prometheus.CounterOpts{Name: "devicehub_database_write_failures_total",
+		Help: "Transactions of the database that were rolled back."})
 	m.feed = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "devicehub_feed_events_total",
 		Help: "Events told to those who watch, by name."}, []string{"event"})
 	m.requests = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "devicehub_http_request_seconds",
@@ -48,7 +55,7 @@ func newMetrics(version, node string) *metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "devicehub_info", Help: "Always 1; the labels say which binary this is.",
 		ConstLabels: prometheus.Labels{"version": version, "node": node}})
 	info.Set(1)
-	m.registry.MustRegister(m.events, m.commands, m.confirm, m.commit, m.commitFails, m.fsync, m.flush, m.feed, m.requests, info,
+	m.registry.MustRegister(m.events, m.commands, m.confirm, m.commit, m.commitFails, m.fsync, m.flush, m.dbWrite, m.dbFails, m.feed, m.requests, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -75,12 +82,15 @@ func (m *metrics) synced(took time.Duration) { m.fsync.Observe(took.Seconds()) }
 // flushed counts a flush of the readings' head into the chunks.
 func (m *metrics) flushed(_ int, took time.Duration, _ error) { m.flush.Observe(took.Seconds()) }
 
-// total is a counter that is kept elsewhere.
-func (m *metrics) total(name, help string, labels prometheus.Labels, value func() float64) {
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, value))
+// written counts a transaction of the database.
+func (m *metrics) written(took time.Duration, err error) {
+	m.dbWrite.Observe(took.Seconds())
+	if err != nil {
+		m.dbFails.Inc()
+	}
 }
 
-// gauge is a present value that is kept elsewhere.
-func (m *metrics) gauge(name, help string, labels prometheus.Labels, value func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
+// answered counts HTTP requests by their route's pattern.
+func (m *metrics) answered(method, route string, status int, d time.Duration) {
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status/100)+"xx").Observe(d.Seconds())
 }

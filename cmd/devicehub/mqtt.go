@@ -30,7 +30,7 @@ func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
 	}
 	l := a.Config.Limits
 	cfg.MaxPacket, cfg.OutboundBytes, cfg.OutboundAge = l.FrameBytes, l.OutboundBytes, l.OutboundAge.Duration()
-	s, err := bridge.New(cfg, bridge.WithDoor(bridge.NewDoor(a.door, passwords{a}, a.registry)),
+	s, err := bridge.New(cfg, bridge.WithDoor(bridge.NewDoor(a.door, a.identity, a.registry)),
 		bridge.WithAccounts(bridge.NewAccounts(a.identity, a.registry)), bridge.WithConnects(a.connects), bridge.WithAudit(a.audit), bridge.WithLogger(a.Log))
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
@@ -52,18 +52,8 @@ func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
 		}
 	})
 	a.identity.Watch(func(identity.Change) { s.CheckAccounts() })
+	a.mqttStats = s.Stats
 	return &mqttServer{Server: s, listen: e.Listen}, nil
-}
-
-// passwords are the identity's, with refusals shown to those who follow the device.
-type passwords struct{ a *assembly }
-
-func (p passwords) VerifyDevice(id devices.ID, password string) (identity.Principal, error) {
-	who, err := p.a.identity.VerifyDevice(id, password)
-	if err != nil {
-		p.a.door.Refused("mqtt", "", id, err)
-	}
-	return who, err
 }
 
 // reachable is the hub's word on <root>/<id>/online: whether a device can be

@@ -35,7 +35,8 @@ type Audit struct {
 	mu    sync.Mutex
 	bound int // entries that may wait
 	queue []devices.AuditEntry
-	lost  int64
+	lost  int64 // not yet written down as lost
+	total int64 // lost since the start
 	wake  chan struct{}
 }
 
@@ -94,12 +95,21 @@ func (a *Audit) Record(o devices.Origin, e devices.AuditEntry) {
 		a.queue = append(a.queue, e)
 	} else {
 		a.lost++
+		a.total++
 	}
 	a.mu.Unlock()
 	select {
 	case a.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Waiting is how many entries are not yet on the disk, and how many were lost
+// since the start.
+func (a *Audit) Waiting() (entries int, lost int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.queue), a.total
 }
 
 // Run writes entries until ctx ends, and then what is left.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 )
@@ -20,6 +21,10 @@ type DB struct {
 	log  *slog.Logger
 	w    *sql.DB // one connection; every change goes through it
 	r    *sql.DB // readers
+
+	// OnWrite, if set, is told how long a transaction took, waiting for the one
+	// writer included, and how it ended. It is set before the first use.
+	OnWrite func(took time.Duration, err error)
 }
 
 // Open opens or creates the file at path, 0600, and brings its schema up to
@@ -101,7 +106,11 @@ func (db *DB) Ping(ctx context.Context) error {
 
 // write runs f in a transaction on the writer connection and commits it, which
 // makes it durable. It rolls back when f returns an error or panics.
-func (db *DB) write(ctx context.Context, f func(tx *sql.Tx) error) error {
+func (db *DB) write(ctx context.Context, f func(tx *sql.Tx) error) (err error) {
+	if db.OnWrite != nil {
+		start := time.Now()
+		defer func() { db.OnWrite(time.Since(start), err) }()
+	}
 	tx, err := db.w.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
