@@ -58,7 +58,7 @@
 // with, and written to each subscriber by the goroutine that broadcasts, without ever
 // waiting for one. Channels do not see it, unless they intercept it. Broadcasts may come from
 // anywhere: [Endpoint.Broadcast]. They travel on a [pubsub.PubSub], which other parts of the
-// program may use, too.
+// program may use, too. Many small ones are best handed over together: [Endpoint.Batch].
 //
 // # Clients that do not keep up
 //

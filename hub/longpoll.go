@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"strings"
@@ -103,7 +104,11 @@ func (ep *Endpoint) openSession(w http.ResponseWriter, r *http.Request, m *mount
 			http.Error(w, "Internal Server Error", http.StatusInternalServerError)
 			return
 		}
-		answer(w, pollForbidden)
+		if errors.Is(err, ErrRefused) {
+			answer(w, pollForbidden)
+			return
+		}
+		answerJSON(w, m.opts.pollRefusal(err))
 		return
 	}
 	if err := ep.begin(); err != nil {
@@ -156,7 +161,7 @@ func (s *session) poll(w http.ResponseWriter, r *http.Request) {
 // collect takes what waits, as strings.
 func (s *session) collect() []string {
 	var out []string
-	entries := s.c.take(nil, 1<<62)
+	entries := s.c.take(nil, math.MaxInt32)
 	for i := range entries {
 		e := &entries[i]
 		switch body := e.data[e.head:]; e.op {

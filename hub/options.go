@@ -27,6 +27,7 @@ type options struct {
 	subprotocols  []string
 	origin        func(r *http.Request) bool
 	onError       ErrorHandler
+	pollRefusal   func(err error) any
 }
 
 func defaults() options {
@@ -45,6 +46,7 @@ func defaults() options {
 		outboundAge:   10 * time.Second,
 		authToken:     true,
 		onError:       func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusForbidden) },
+		pollRefusal:   func(error) any { return status{pollForbidden} },
 	}
 }
 
@@ -120,8 +122,15 @@ func WithoutAuthToken() SocketOption { return func(o *options) { o.authToken = f
 type ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
 // WithErrorHandler sets the handler of refused WebSocket requests. The default answers 403 with
-// an empty body, as Phoenix does. Long polling always answers {"status":403}.
+// an empty body, as Phoenix does. For long polling see WithPollRefusal.
 func WithErrorHandler(h ErrorHandler) SocketOption { return func(o *options) { o.onError = h } }
+
+// WithPollRefusal sets the body of the answer to a long-poll client that connect refused with an
+// error of its own. Clients look for its field "status"; the default is Phoenix's,
+// {"status":403}. The HTTP status is 200 in any case.
+func WithPollRefusal(body func(err error) any) SocketOption {
+	return func(o *options) { o.pollRefusal = body }
+}
 
 // WithCheckOrigin sets the check of requests that carry an Origin header. See also WithOrigins.
 // Without it every origin is let in.

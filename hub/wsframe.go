@@ -63,7 +63,7 @@ func (r *frameReader) next(b []byte) (n int, f inFrame, err error) {
 		size = binary.BigEndian.Uint64(b[2:])
 	}
 	if total := size + uint64(head); size > 1<<62 || total > uint64(r.max) {
-		return 0, f, &frameError{CloseTooLarge, "frame too large", int(min(total, 1<<31)) - len(b)}
+		return 0, f, &frameError{CloseTooLarge, "frame too large", int(min(total, 1<<30)) - len(b)}
 	}
 	if r.need = head + int(size); len(b) < r.need {
 		return 0, f, nil
