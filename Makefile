@@ -8,7 +8,8 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build binaries dashboard demo deps node check test lint cross soak bench fuzz screenshots release clean
+.NOTPARALLEL:
+.PHONY: build binaries dashboard demo deps node check test test-go test-dashboard test-browser lint cross soak bench fuzz screenshots release clean
 
 GO       ?= go
 FUZZTIME ?= 10s
@@ -84,11 +85,18 @@ check: node lint
 cross:
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm GOARM=7 $(GO) build ./cmd/devicehub ./cmd/firmware-sim
 
-test: deps build lint
+# Each part runs, whatever became of the one before.
+test: deps build
+	@$(MAKE) --no-print-directory -k lint test-go test-dashboard test-browser cross
+
+test-go:
 	$(GO) test -race -timeout 18m ./... | $(tested)
+
+test-dashboard: dashboard/node_modules/.installed
 	cd dashboard && npm test --silent
+
+test-browser: deps build
 	cd dashboard && npm run --silent e2e
-	@$(MAKE) --no-print-directory cross
 
 # The long runs: hours of load, faults and restarts.
 soak: deps build
