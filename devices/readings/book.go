@@ -157,15 +157,20 @@ func (b *Book) Define(r *Record, metric string, typ devices.ValueType, unit stri
 	return s
 }
 
-// Restore puts back a record as a store has read it from its files.
+// Restore puts back a record as a store has read it from its files. Of two of
+// the same id the one with the greater number is the device of now; the other
+// is about to be forgotten.
 func (b *Book) Restore(id devices.ID, num uint32) *Record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if r := b.recs[id]; r != nil && r.Num == num {
+	if r := b.byNum[num]; r != nil {
 		return r
 	}
 	r := &Record{ID: id, Num: num}
-	b.recs[id], b.byNum[num] = r, r
+	b.byNum[num] = r
+	if of := b.recs[id]; of == nil || of.Num < num {
+		b.recs[id] = r
+	}
 	b.nums = max(b.nums, num)
 	return r
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -42,8 +43,10 @@ func openChunks(dir string, opts Options, zip *zipper, fatal func(error)) (*pebb
 	return pebble.Open(dir, o)
 }
 
-// pebbleLog passes on what matters. Pebble calls Fatalf when it cannot go on:
-// the goroutine ends there with a panic that the flush recovers.
+// pebbleLog passes on what matters. Pebble calls Fatalf when it cannot go on
+// and must not be returned to. Where the call is ours the goroutine panics, and
+// guard recovers; a goroutine of Pebble's own ends. The hub goes on without
+// taking readings.
 type pebbleLog struct {
 	log   *slog.Logger
 	fatal func(error)
@@ -60,10 +63,33 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 func (l pebbleLog) Fatalf(format string, args ...any) {
 	err := fmt.Errorf(format, args...)
 	l.fatal(err)
-	panic(fatalError{err})
+	if guarded() {
+		panic(fatalError{err})
+	}
+	runtime.Goexit()
 }
 
+// guarded reports whether guard is among the callers.
+func guarded() bool {
+	pcs := make([]uintptr, 100)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		f, more := frames.Next()
+		if f.Function == guardName {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// guardName is how the stack names guard.
+const guardName = "devicehub/devices/tsdb.guard"
+
 // guard runs f and returns what Pebble panicked with, if it did.
+//
+//go:noinline
 func guard(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

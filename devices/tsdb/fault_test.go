@@ -358,3 +358,43 @@ func TestRetention(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestPebbleThatGivesUp has the chunk store fail at a flush: the store says so
+// and refuses, and what was acknowledged is there after the next start.
+func TestPebbleThatGivesUp(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "readings")
+	d := newDoor(t, dir, Options{FlushEvery: time.Hour})
+	for range 20 {
+		d.push("")
+	}
+	l := pebbleLog{d.store.opts.Logger, d.store.breakDown}
+	if err := guard(func() error {
+		l.Fatalf("the disk %s", "is gone")
+		return nil
+	}); err == nil || err.Error() != "the disk is gone" {
+		t.Errorf("got %v, want what Pebble said", err)
+	}
+	own := make(chan bool)
+	go func() { // as a goroutine of Pebble's
+		defer close(own)
+		l.Fatalf("again")
+		own <- true
+	}()
+	if <-own {
+		t.Error("Fatalf came back")
+	}
+	d.push(devices.CodePlatformUnavailable)
+	if st, why := d.store.Health(); st != StateFailed || why == "" {
+		t.Errorf("got state %s, want failed", st)
+	}
+	d.asks(20)
+	d.stop()
+	copied := filepath.Join(t.TempDir(), "readings")
+	if err := d.store.Backup(context.Background(), copied); err != nil {
+		t.Fatal(err)
+	}
+	acked := d.seq
+	d = newDoor(t, copied, Options{})
+	d.asks(int(acked))
+	d.close()
+}

@@ -201,7 +201,10 @@ func (f *flush) day(s *readings.Series, kind byte, day uint32, ps []readings.Poi
 		if err := f.batch.Merge(f.key, f.buf, nil); err != nil {
 			return err
 		}
-		if !st.rolled[day] && st.rolling != day+1 {
+		st.mu.RLock()
+		fresh := !st.rolled[day] && st.rolling != day+1
+		st.mu.RUnlock()
+		if fresh {
 			return nil
 		}
 		f.dirty = append(f.dirty, dirtyID(day, s.ID))

@@ -12,12 +12,13 @@ const (
 	StateReady   = "ready"
 	StateFull    = "full"    // no room on the disk; ends when there is
 	StateFailed  = "failed"  // the disk failed; ends with a restart
+	StateStalled = "stalled" // the disk is too slow; ends when the head is flushed
 	StateCorrupt = "corrupt" // the log is damaged; the operator's turn
 )
 
 // Stats is a snapshot of a store.
 type Stats struct {
-	State        string // ready, full, failed or corrupt; only a ready store takes readings
+	State        string // ready, full, failed, stalled or corrupt; only a ready store takes readings
 	Err          string // why it is not ready
 	Fsync        string // batch, interval or off
 	HeadReadings int    // not yet in the chunks
@@ -35,7 +36,7 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	st := Stats{State: StateReady, Fsync: s.opts.Fsync, LastSync: s.log.LastSync(), LastFlush: time.Duration(s.stat.lastTook.Load()),
 		Flushes: s.stat.flushes.Load(), Flushed: s.stat.readings.Load()}
-	st.State, st.Err = s.state()
+	st.State, st.Err = s.Health()
 	first, end := s.log.Bounds()
 	st.LogBytes = int64(end - first)
 	s.mu.RLock()
@@ -53,7 +54,8 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-func (s *Store) state() (state, reason string) {
+// Health is the state of the store, and why it is not ready.
+func (s *Store) Health() (state, reason string) {
 	err := s.log.State()
 	if b := s.broken.Load(); b != nil {
 		err = *b
@@ -61,6 +63,8 @@ func (s *Store) state() (state, reason string) {
 		err = s.free.check(s.log, s.opts.MinFree, s.opts.Now())
 	}
 	switch {
+	case err == nil && s.stalled.Load():
+		return StateStalled, errStalled.Error()
 	case err == nil:
 		return StateReady, ""
 	case errors.Is(err, ingestlog.ErrFull):

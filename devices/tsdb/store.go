@@ -139,9 +139,10 @@ type Store struct {
 	flushMu sync.Mutex // whoever writes chunks or roll-ups
 	wake    chan struct{}
 
-	broken atomic.Pointer[error] // the chunk store failed: for good
-	pins   pins
-	stat   flushStats
+	broken  atomic.Pointer[error] // the chunk store failed: for good
+	stalled atomic.Bool           // the head is full, and its flush does not get on
+	pins    pins
+	stat    flushStats
 }
 
 // Open opens the store in dir, which is made if need be, and replays its log.
@@ -321,14 +322,43 @@ func (s *Store) ready(n int) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for int(s.active.n)+n > s.opts.FlushReadings && s.frozen != nil && s.broken.Load() == nil {
-		s.flushed.Wait()
+	fits := func() bool {
+		return int(s.active.n)+n <= s.opts.FlushReadings || s.frozen == nil || s.broken.Load() != nil
+	}
+	if !fits() {
+		deadline := time.Now().Add(flushWait)
+		t := time.AfterFunc(flushWait, func() {
+			s.mu.Lock()
+			s.flushed.Broadcast()
+			s.mu.Unlock()
+		})
+		defer t.Stop()
+		for !fits() && time.Now().Before(deadline) {
+			s.flushed.Wait()
+		}
 	}
 	if err := s.broken.Load(); err != nil {
 		return unavailable(*err)
 	}
+	stalled := !fits()
+	if stalled != s.stalled.Load() {
+		s.stalled.Store(stalled)
+		if stalled {
+			s.opts.Logger.Error("the flush of the head does not get on: readings are refused until it does")
+		} else {
+			s.opts.Logger.Info("the flush of the head gets on again")
+		}
+	}
+	if stalled {
+		return unavailable(errStalled)
+	}
 	return nil
 }
+
+// flushWait is how long a group waits for the head to be flushed.
+const flushWait = 5 * time.Second
+
+var errStalled = errors.New("the flush of the head does not get on")
 
 // unavailable is what devices hear: it is not their fault, and will pass.
 func unavailable(err error) error {

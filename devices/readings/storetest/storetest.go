@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
-	"time"
 
 	"devicehub/devices"
 	"devicehub/devices/readings"
@@ -19,10 +19,14 @@ import (
 // after the store before was closed.
 type Opener func(t *testing.T) (s readings.Store, close func())
 
-// Test runs the suite. step is called now and then, to have the store do what
+// Test runs the suite, much longer when DEVICEHUB_SOAK is set. step is called now and then, to have the store do what
 // it does in the background; it may be nil.
 func Test(t *testing.T, open Opener, step func(readings.Store, *rand.Rand)) {
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if os.Getenv("DEVICEHUB_SOAK") != "" {
+		seeds = 300
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprintf("against a map, seed %d", seed), func(t *testing.T) { againstMap(t, open, step, seed) })
 	}
 	t.Run("the book after opening again", func(t *testing.T) { bookStays(t, open) })
@@ -282,7 +286,6 @@ func bookStays(t *testing.T, open Opener) {
 		}
 	}
 	done()
-	time.Sleep(0)
 }
 
 // SameState compares what two books know of a device.
