@@ -160,20 +160,26 @@ type command struct {
 	expires   time.Time
 	confirmBy time.Time // when done or acked and not confirmed, it ends
 	lateUntil time.Time
-	ackDue    time.Time
-	silentAt  time.Time // unanswered until then, the device is unresponsive
 
-	tries     int
-	sentEpoch int64
-	sentBoot  string // the device's boot when it was sent
-	answered  bool
-	ackEpoch  int64 // of the first answer
-	issuedAt  time.Time
-	sentAt    time.Time
-	ackAt     time.Time
-	doneAt    time.Time
+	trip
+	answered bool
+	ackEpoch int64 // of the first answer
+	issuedAt time.Time
+	ackAt    time.Time
+	doneAt   time.Time
 
 	changed chan struct{} // closed at the next transition; made by those who wait
+}
+
+// trip is what sending a command sets, to be taken back when the link does not
+// take it.
+type trip struct {
+	tries     int
+	sentAt    time.Time
+	sentEpoch int64
+	sentBoot  string    // the device's boot when it was sent
+	ackDue    time.Time // when it is sent again, unanswered
+	silentAt  time.Time // unanswered until then, the device is unresponsive
 }
 
 func (c *command) op() lights.Op { return lights.Op(c.rec.Op) }

@@ -96,17 +96,21 @@ func (d *Dispatcher) pump(id devices.ID) {
 			break
 		}
 		l, e := dev.link, c.envelope(now)
-		c.sending, c.again = true, false
+		before, attempt, hub := c.trip, c.rec.Attempt, c.rec.Hops.Hub
+		resent := c.rec.Status == Sent
+		c.depart(dev, l, now)
 		sh.mu.Unlock()
 		took := l.send(e)
 		sh.mu.Lock()
 		c.sending = false
 		if !took {
+			c.trip = before
+			c.rec.Attempt, c.rec.Hops.Hub = attempt, hub
 			l.stuck = d.now().Add(retrySend)
 			c.again = c.rec.Status == Sent || c.rec.Status == Acked
 			continue
 		}
-		d.sent(dev, c, l, d.now())
+		d.left(dev, c, resent, d.now())
 		d.flushLocked(sh)
 	}
 	dev.pumping = false
@@ -193,12 +197,27 @@ func (dev *device) mayset(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// sent notes that the link took the command.
-func (d *Dispatcher) sent(dev *device, c *command, l *link, now time.Time) {
+// depart notes that the command is handed to the link: an answer may be back
+// before the link returns.
+func (c *command) depart(dev *device, l *link, now time.Time) {
+	c.sending, c.again = true, false
+	wait := ackTimeout(l.transport)
+	if c.sentAt.IsZero() {
+		c.silentAt = now.Add(3 * wait)
+		c.rec.Hops.Hub = ms(now.Sub(c.issuedAt))
+	}
+	if !c.answered {
+		c.sentAt = now // of the attempt that the answer will be to
+	}
 	c.tries++
-	c.ask = false
 	c.rec.Attempt = min(c.rec.Attempt+1, maxAttempts)
 	c.sentEpoch, c.sentBoot = l.epoch, dev.boot
+	c.ackDue = now.Add(wait)
+}
+
+// left notes that the link took the command.
+func (d *Dispatcher) left(dev *device, c *command, resent bool, now time.Time) {
+	c.ask = false
 	dev.last = c
 	if c.op() == lights.Set {
 		if dev.sends == nil {
@@ -207,21 +226,11 @@ func (d *Dispatcher) sent(dev *device, c *command, l *link, now time.Time) {
 		dev.sends[dev.sendN%maxSends] = now
 		dev.sendN++
 	}
-	wait := ackTimeout(l.transport)
-	c.ackDue = now.Add(wait)
 	d.stats.sent.Add(1)
-	first := c.sentAt.IsZero()
-	if !c.answered {
-		c.sentAt = now // of the attempt that the answer will be to
-	}
-	if first {
-		c.silentAt = now.Add(3 * wait)
-		c.rec.Hops.Hub = ms(now.Sub(c.issuedAt))
-	} else {
+	if c.tries > 1 {
 		d.stats.resent.Add(1)
 	}
-	switch c.rec.Status {
-	case Pending, Queued, Sent:
+	if s := c.rec.Status; s == Pending || s == Queued || s == Sent && resent {
 		d.move(c, Sent, now)
 	}
 }

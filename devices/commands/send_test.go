@@ -229,10 +229,32 @@ func TestFullLinkIsTriedAgain(t *testing.T) {
 		a := w.must("lamp", `{"op":"set","params":{"on":true}}`)
 		time.Sleep(time.Second)
 		w.wantStatuses(a.CmdID, "pending")
+		if r, _ := w.Get(t.Context(), ana, "lamp", a.CmdID); r.Attempt != 0 || r.Hops.Hub != nil {
+			t.Errorf("a command that the link did not take: got %+v", r)
+		}
 		l.mu.Lock()
 		l.full = false
 		l.mu.Unlock()
 		time.Sleep(300 * time.Millisecond)
 		w.wantStatuses(a.CmdID, "pending sent")
+	})
+}
+
+func TestAnswerBeforeTheLinkReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.Connected("lamp", 7, "websocket", 0, func(e Envelope) bool {
+			time.Sleep(10 * time.Millisecond)
+			if err := w.Answer("lamp", 7, fmt.Appendf(nil, `{"cmd_id":%q,"status":"done"}`, e.CmdID)); err != nil {
+				t.Error(err)
+			}
+			return true
+		})
+		rc := w.must("lamp", `{"op":"identify"}`)
+		w.wantStatuses(rc.CmdID, "pending sent acked done")
+		r, err := w.Get(t.Context(), ana, "lamp", rc.CmdID)
+		if err != nil || r.Attempt != 1 || r.Hops.Wire == nil || *r.Hops.Wire != 10 {
+			t.Errorf("got %+v %v, want one attempt and 10 ms on the wire", r, err)
+		}
 	})
 }
