@@ -120,7 +120,11 @@ func (ep *Endpoint) openSession(w http.ResponseWriter, r *http.Request, m *mount
 	s.c.binary = info.Params.Get("binary") == "base64"
 	ep.sessions.add(s)
 	ep.wheel.add(s, time.Now().Add(s.expiry()), ep.start)
-	if ep.add(s.c) != nil || ep.isClosed() {
+	if err := ep.add(s.c); err != nil {
+		answerJSON(w, m.opts.pollRefusal(err))
+		return
+	}
+	if ep.isClosed() {
 		s.c.close(CloseRestart, "", ErrDrain)
 		answer(w, pollForbidden)
 		return

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -340,4 +342,37 @@ func TestLongPollCORS(t *testing.T) {
 			t.Errorf("foreign origin: got %d %s", w.Code, w.Body)
 		}
 	}, hub.WithOrigins("self"))
+}
+
+func TestLongPollRefusal(t *testing.T) {
+	tired := errors.New("tired")
+	body := func(err error) any { return map[string]any{"status": 403, "error": err.Error()} }
+	for name, row := range map[string]struct {
+		opts          []hub.SocketOption
+		connect, open error
+		want          string
+	}{
+		"by default":        {nil, tired, nil, `{"status":403}`},
+		"by default, later": {nil, nil, tired, `{"status":403}`},
+		"with words":        {[]hub.SocketOption{hub.WithPollRefusal(body)}, tired, nil, `{"error":"tired","status":403}`},
+		"with words, later": {[]hub.SocketOption{hub.WithPollRefusal(body)}, nil, &hub.CloseError{Code: 1008, Reason: "tired"}, `{"error":"closed with 1008 \"tired\"","status":403}`},
+		"without a word":    {[]hub.SocketOption{hub.WithPollRefusal(body)}, hub.ErrRefused, nil, `{"status":403}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ep := hub.New(hub.WithLogger(slog.New(slog.DiscardHandler)))
+				r := hub.NewRouter(func(ctx context.Context, _ *hub.ConnectInfo) (context.Context, error) { return ctx, row.connect })
+				r.OnOpen(func(ctx context.Context, _ *hub.Conn) (context.Context, error) { return ctx, row.open })
+				ep.Socket("/socket", r, row.opts...)
+				w := httptest.NewRecorder()
+				ep.ServeHTTP(w, httptest.NewRequest("GET", "/socket/longpoll?vsn=2.0.0", nil))
+				if got := strings.TrimSpace(w.Body.String()); w.Code != 200 || got != row.want {
+					t.Errorf("got %d %s, want %s", w.Code, got, row.want)
+				}
+				if err := ep.Drain(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }

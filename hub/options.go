@@ -125,8 +125,8 @@ type ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 // an empty body, as Phoenix does. For long polling see WithPollRefusal.
 func WithErrorHandler(h ErrorHandler) SocketOption { return func(o *options) { o.onError = h } }
 
-// WithPollRefusal sets the body of the answer to a long-poll client that connect refused with an
-// error of its own. Clients look for its field "status"; the default is Phoenix's,
+// WithPollRefusal sets the body of the answer to a long-poll client that connect or OnOpen refused
+// with an error of its own. Clients look for its field "status"; the default is Phoenix's,
 // {"status":403}. The HTTP status is 200 in any case.
 func WithPollRefusal(body func(err error) any) SocketOption {
 	return func(o *options) { o.pollRefusal = body }
