@@ -133,6 +133,8 @@ func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*un
 		s.revoke(ctx, after, p, units)
 	case profile.KillHub:
 		s.killHub(after, p)
+	case profile.StoreOutage:
+		s.storeOutage(ctx, p)
 	}
 }
 
@@ -173,4 +175,22 @@ func (s *Sim) killHub(after context.Context, p profile.FaultPart) {
 		s.judge.unable("start the hub again: %v", err)
 	}
 	s.HubAway(false)
+}
+
+// storeOutage takes the hub's disk away for a while. It is given back whatever happens.
+func (s *Sim) storeOutage(ctx context.Context, p profile.FaultPart) {
+	server, ok := s.cfg.Server.(Outage)
+	if !ok {
+		s.judge.unable("store outage: the hub does not belong to the simulator")
+		return
+	}
+	if err := server.StoreOutage(true); err != nil {
+		s.judge.unable("store outage: %v", err)
+		return
+	}
+	sleep(ctx, max(p.For, time.Second))
+	if err := server.StoreOutage(false); err != nil {
+		s.judge.unable("end of the store outage: %v", err)
+	}
+	s.note("store outage over")
 }

@@ -58,6 +58,11 @@ type Server interface {
 	Start(ctx context.Context) error
 }
 
+// An Outage is a Server whose disk can be made to refuse every write.
+type Outage interface {
+	StoreOutage(on bool) error
+}
+
 // Sim is one run.
 type Sim struct {
 	cfg     Config
@@ -107,7 +112,8 @@ func New(cfg Config) (*Sim, error) {
 	}
 	for _, f := range cfg.Profile.Faults {
 		for _, p := range f.Kinds {
-			if (p.Kind == profile.KillHub || p.Kind == profile.StoreOutage) && cfg.Server == nil {
+			_, outage := cfg.Server.(Outage)
+			if p.Kind == profile.KillHub && cfg.Server == nil || p.Kind == profile.StoreOutage && !outage {
 				return nil, fmt.Errorf("sim: line %d: %s needs a hub that the simulator itself runs (--start-hub)", f.Line, p.Kind)
 			}
 		}

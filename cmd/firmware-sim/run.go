@@ -21,7 +21,7 @@ import (
 
 type runFlags struct {
 	hub, mqtt, username, token, report string
-	startHub                           string
+	startHub, metrics                  string
 	passwordStdin                      bool
 	duration, settle                   time.Duration
 	scale                              float64
@@ -51,6 +51,7 @@ func newRun() *cobra.Command {
 	fs.Uint64Var(&f.seed, "seed", 0, "instead of the profile's seed")
 	fs.StringVar(&f.report, "report", "", "write report.json and report.html into this folder")
 	fs.StringVar(&f.startHub, "start-hub", "", "a command line that starts the hub, for faults that kill it; its output goes to standard error with --debug")
+	fs.StringVar(&f.metrics, "metrics", "", "serve Prometheus metrics of the simulator on this address")
 	fs.BoolVar(&f.json, "json", false, "print the report as JSON on standard output")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan and stop")
 	fs.BoolVar(&f.keep, "keep-devices", false, "leave the devices on the hub")
@@ -99,8 +100,14 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if f.metrics != "" {
+		stop, err := serveMetrics(cmd.Context(), f.metrics, s.Live)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	report, err := s.Run(cmd.Context())
-	show.done()
 	if err != nil {
 		return err
 	}

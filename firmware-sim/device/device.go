@@ -124,7 +124,11 @@ type Device struct {
 	upAt   time.Time
 	gen    int // of the connection; answers of an older one are void
 	flight int
-	jobs   []func() // pushes to be made once the lock is released
+
+	failures  int       // pushes in a row that came to nothing
+	quietTill time.Time // because of them
+
+	jobs []func() // pushes to be made once the lock is released
 
 	duplicate, reorder float64 // Disturb
 
@@ -312,7 +316,7 @@ func (d *Device) isUp(through map[string]uint64) {
 	d.mu.Lock()
 	d.up, d.upAt = true, time.Now()
 	d.gen++
-	d.flight = 0
+	d.flight, d.failures, d.quietTill = 0, 0, time.Time{}
 	known := d.store.rewind(through)
 	d.send()
 	d.unlock()

@@ -276,7 +276,7 @@ func judge(r hubclient.Reply, n int) verdict {
 	}
 	v.code = said.Code
 	if retryable(said.Code) {
-		return verdict{code: said.Code, retry: max(time.Duration(said.RetryAfter)*time.Millisecond, 200*time.Millisecond)}
+		return verdict{code: said.Code, retry: time.Duration(said.RetryAfter) * time.Millisecond}
 	}
 	if len(v.refused) == 0 { // the push as a whole
 		v.refused = make(map[int]string, n)

@@ -19,7 +19,6 @@ type batch struct {
 	flying   bool
 	again    bool // was sent before
 	due      time.Time
-	notUntil time.Time
 }
 
 func (s *store) len() int {
@@ -64,7 +63,7 @@ func (s *store) remove(gone *batch) {
 func (s *store) rewind(through map[string]uint64) (known []Reading) {
 	kept := s.batches[:0]
 	for _, b := range s.batches {
-		b.flying, b.notUntil = false, time.Time{}
+		b.flying = false
 		upTo, ok := through[b.readings[0].Boot]
 		n := 0
 		for ok && n < len(b.readings) && b.readings[n].Seq <= upTo {
@@ -105,7 +104,7 @@ func (d *Device) Measure(metric string, value any, unit string, at time.Time) (R
 func (d *Device) Flush(due time.Time) {
 	d.mu.Lock()
 	defer d.unlock()
-	if d.cfg.Sensor && d.up {
+	if d.mayPush() {
 		for len(d.store.waiting) > 0 && d.flight < d.cfg.InFlight {
 			b := d.store.cut(500, 500)
 			b.due = due
@@ -114,17 +113,40 @@ func (d *Device) Flush(due time.Time) {
 	}
 }
 
-// send pushes what is due: batches to be repeated first, then full ones. The lock is held.
-func (d *Device) send() {
-	if !d.up || !d.cfg.Sensor {
+// mayPush reports whether the device is connected, and does not hold back because the hub could not take its readings.
+func (d *Device) mayPush() bool { return d.cfg.Sensor && d.up && !time.Now().Before(d.quietTill) }
+
+// holdBack keeps the device quiet after a push that came to nothing: for as long as the hub says, else longer with each one
+// in a row, up to 10 s. The lock is held.
+func (d *Device) holdBack(asked time.Duration) {
+	if asked <= 0 && time.Now().Before(d.quietTill) {
+		return // of the same moment
+	}
+	d.failures = min(d.failures+1, 7)
+	wait := max(asked, min(125*time.Millisecond<<d.failures, 10*time.Second))
+	wait += time.Duration(d.rand.Int64N(int64(wait/2) + 1))
+	till := time.Now().Add(wait)
+	if till.Before(d.quietTill) {
 		return
 	}
-	now := time.Now()
+	d.quietTill = till
+	d.after(wait, func() {
+		d.mu.Lock()
+		defer d.unlock()
+		d.send()
+	})
+}
+
+// send pushes what is due: batches to be repeated first, then full ones. The lock is held.
+func (d *Device) send() {
+	if !d.mayPush() {
+		return
+	}
 	for _, b := range d.store.batches {
 		if d.flight >= d.cfg.InFlight {
 			return
 		}
-		if !b.flying && !b.notUntil.After(now) {
+		if !b.flying {
 			d.push(b)
 		}
 	}
@@ -162,6 +184,7 @@ func (d *Device) answered(gen int, b *batch, again bool, v verdict) {
 	var stored []Reading
 	late := again || v.replayed > 0 || d.upAt.After(b.due)
 	if v.decided {
+		d.failures = 0
 		d.store.remove(b)
 		stored = b.readings
 		if len(v.refused) > 0 {
@@ -173,13 +196,7 @@ func (d *Device) answered(gen int, b *batch, again bool, v verdict) {
 			}
 		}
 	} else {
-		wait := v.retry/2 + time.Duration(d.rand.Int64N(int64(max(v.retry, 1))))
-		b.notUntil = time.Now().Add(wait)
-		d.after(wait+time.Millisecond, func() {
-			d.mu.Lock()
-			defer d.unlock()
-			d.send()
-		})
+		d.holdBack(v.retry)
 	}
 	d.send()
 	d.unlock()
