@@ -30,15 +30,15 @@ type stream struct {
 	readErr error
 
 	// Guarded by c.out.mu.
-	writeFn  func(fd uintptr) bool
-	out      []byte
-	outN     int
-	outErr   error
-	writing  bool          // a goroutine is emptying the queue
-	flushed  chan struct{} // closed when the queue is empty after the close frame
-	shutDone bool
+	writeFn func(fd uintptr) bool
+	out     []byte
+	outN    int
+	outErr  error
+	writing bool          // a goroutine is emptying the queue
+	flushed chan struct{} // closed when the queue is empty after the close frame
 
-	closing atomic.Bool
+	shutDone atomic.Bool
+	closing  atomic.Bool
 }
 
 const (
@@ -337,8 +337,12 @@ func (t *stream) writeQueue() {
 			}
 			t.writing = false
 			t.nc.SetWriteDeadline(time.Time{})
-			t.finishWriting()
+			t.wrote()
+			closing := t.c.out.closing
 			t.c.out.mu.Unlock()
+			if closing {
+				t.shut() // not under the lock: over TLS it writes
+			}
 			return
 		}
 		chunk := entries[0].data
@@ -358,7 +362,7 @@ func (t *stream) writeQueue() {
 			}
 			t.writing = false
 			t.c.breakLocked()
-			t.finishWriting()
+			t.wrote()
 			t.c.out.mu.Unlock()
 			return
 		}
@@ -385,23 +389,19 @@ func (t *stream) writeAll(b []byte) error {
 	return nil
 }
 
-// finishWriting is called with the outbox locked and the queue empty.
-func (t *stream) finishWriting() {
+// wrote is called with the outbox locked when there is nothing left to write.
+func (t *stream) wrote() {
 	if t.flushed != nil {
 		close(t.flushed)
 		t.flushed = nil
-	}
-	if t.c.out.closing {
-		t.shut()
 	}
 }
 
 // shut says that nothing more will be written.
 func (t *stream) shut() {
-	if t.shutDone {
+	if t.shutDone.Swap(true) {
 		return
 	}
-	t.shutDone = true
 	if hc, ok := t.nc.(interface{ CloseWrite() error }); ok {
 		hc.CloseWrite()
 	}

@@ -152,20 +152,28 @@ func connect(addr string, i int) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.WriteString(c, upgrade(fmt.Sprintf("/socket/websocket?token=valid&vsn=2.0.0&device_id=d%d", i))); err != nil {
+	if err := c.upgrade(i); err != nil {
+		c.Close()
 		return nil, err
+	}
+	return c, nil
+}
+
+func (c *client) upgrade(i int) error {
+	if _, err := io.WriteString(c, upgrade(fmt.Sprintf("/socket/websocket?token=valid&vsn=2.0.0&device_id=d%d", i))); err != nil {
+		return err
 	}
 	status, err := c.r.ReadString('\n')
 	if err != nil || !strings.Contains(status, "101") {
-		return nil, fmt.Errorf("upgrade: %q, %v", status, err)
+		return fmt.Errorf("upgrade: %q, %v", status, err)
 	}
 	for {
 		line, err := c.r.ReadString('\n')
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if line == "\r\n" {
-			return c, nil
+			return nil
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,6 +65,14 @@ func rawClients(sv *server, n int) ([]*client, error) {
 	return all, err
 }
 
+func closeAll(all []*client) {
+	for _, c := range all {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
 // drain reads and counts bytes until each client has got the given number.
 func drain(all []*client, bytes int) *sync.WaitGroup {
 	var wg sync.WaitGroup
@@ -124,6 +131,7 @@ func fan(s *setup, work string, conns, together int) (row, error) {
 	}
 	defer sv.stop()
 	all, err := clients(sv, conns, func(int) string { return "room:bench" })
+	defer closeAll(all)
 	if err != nil {
 		return r, err
 	}
@@ -156,6 +164,7 @@ func fan(s *setup, work string, conns, together int) (row, error) {
 	}
 	defer raw.stop()
 	rawAll, err := rawClients(raw, conns)
+	defer closeAll(rawAll)
 	if err != nil {
 		return r, err
 	}
@@ -185,6 +194,7 @@ func reply(s *setup) (row, error) {
 	}
 	defer sv.stop()
 	all, err := clients(sv, conns, func(i int) string { return fmt.Sprintf("room:own%d", i) })
+	defer closeAll(all)
 	if err != nil {
 		return r, err
 	}
@@ -219,6 +229,7 @@ func reply(s *setup) (row, error) {
 	}
 	defer raw.stop()
 	rawAll, err := rawClients(raw, conns)
+	defer closeAll(rawAll)
 	if err != nil {
 		return r, err
 	}
@@ -276,18 +287,23 @@ func joins(s *setup) (row, error) {
 	}
 	defer sv.stop()
 	before := sv.cpu()
-	if _, err := clients(sv, n, func(i int) string { return fmt.Sprintf("sensor:own%d", i) }); err != nil {
+	all, err := clients(sv, n, func(i int) string { return fmt.Sprintf("sensor:own%d", i) })
+	if err != nil {
+		closeAll(all)
 		return r, err
 	}
 	time.Sleep(200 * time.Millisecond)
 	r.hub = micros(sv.cpu()-before, n)
+	closeAll(all)
 	raw, err := s.raw()
 	if err != nil {
 		return r, err
 	}
 	defer raw.stop()
 	before = raw.cpu()
-	if _, err := rawClients(raw, n); err != nil {
+	rawAll, err := rawClients(raw, n)
+	defer closeAll(rawAll)
+	if err != nil {
 		return r, err
 	}
 	time.Sleep(200 * time.Millisecond)
@@ -306,6 +322,7 @@ func presenceJoins(s *setup) (row, error) {
 	}
 	defer sv.stop()
 	all, err := clients(sv, n, nil)
+	defer closeAll(all)
 	if err != nil {
 		return r, err
 	}
@@ -348,19 +365,20 @@ func memory(s *setup) (row, error) {
 		return r, err
 	}
 	defer sv.stop()
-	if all, err := clients(sv, 100, func(i int) string { return fmt.Sprintf("sensor:warm%d", i) }); err != nil {
+	warm, err := clients(sv, 100, func(i int) string { return fmt.Sprintf("sensor:warm%d", i) })
+	defer closeAll(warm)
+	if err != nil {
 		return r, err
-	} else {
-		defer runtime.KeepAlive(all)
 	}
 	before := sv.rss()
 	all, err := clients(sv, n, func(i int) string { return fmt.Sprintf("sensor:own%d", i) })
 	if err != nil {
+		closeAll(all)
 		return r, err
 	}
-	defer runtime.KeepAlive(all)
 	settle(sv)
 	r.hub = float64(sv.rss()-before) / float64(n) / 1000
+	closeAll(all)
 	raw, err := s.raw()
 	if err != nil {
 		return r, err
@@ -368,10 +386,10 @@ func memory(s *setup) (row, error) {
 	defer raw.stop()
 	before = raw.rss()
 	rawAll, err := rawClients(raw, n)
+	defer closeAll(rawAll)
 	if err != nil {
 		return r, err
 	}
-	defer runtime.KeepAlive(rawAll)
 	time.Sleep(200 * time.Millisecond)
 	r.raw = float64(raw.rss()-before) / float64(n) / 1000
 	return r, nil
