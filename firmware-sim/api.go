@@ -170,6 +170,29 @@ func (a *API) open(ctx context.Context, method, path string, query url.Values, i
 	return nil, fmt.Errorf("%s %s: %w", method, path, e)
 }
 
+// Reachable reports whether the hub answers GET /healthz within a while.
+func (a *API) Reachable(ctx context.Context, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	u := *a.base
+	u.Path += "/healthz"
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+		if err != nil {
+			return false
+		}
+		if resp, err := a.http.Do(req); err == nil {
+			resp.Body.Close()
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // NewDevice is the body of POST /devices.
 type NewDevice struct {
 	ID              string            `json:"id"`

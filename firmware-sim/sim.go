@@ -81,6 +81,7 @@ type Sim struct {
 
 	mu    sync.Mutex
 	phase string
+	gone  bool // the hub does not answer any more
 }
 
 // New prepares a run; nothing is sent. The error is about cfg.
@@ -158,14 +159,33 @@ func (s *Sim) Run(ctx context.Context) (*Report, error) {
 	if !s.cfg.Keep {
 		defer s.unregister(after)
 	}
-	if err := s.play(ctx, after); err != nil {
-		return nil, err
-	}
-	s.setPhase("judging")
-	if !s.cfg.NoJudge {
+	s.play(ctx, after)
+	switch {
+	case s.cfg.NoJudge:
+	case s.reachable(after):
+		s.setPhase("judging")
 		s.judgeAll(after)
+	default:
+		s.judge.unable("the hub does not answer: nothing was read back")
 	}
 	return s.report(), nil
+}
+
+// hubPatience is how long a hub may not answer at the end of a run before it is given up.
+const hubPatience = 5 * time.Second
+
+// reachable is false for good once the hub has been given up.
+func (s *Sim) reachable(ctx context.Context) bool {
+	s.mu.Lock()
+	gone := s.gone
+	s.mu.Unlock()
+	if gone || s.api.Reachable(ctx, hubPatience) {
+		return !gone
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	return false
 }
 
 func (s *Sim) setPhase(p string) {
@@ -188,7 +208,7 @@ type Event struct {
 }
 
 // play runs devices, schedule, people and faults together, and returns when all have ended.
-func (s *Sim) play(ctx, after context.Context) error {
+func (s *Sim) play(ctx, after context.Context) {
 	s.began = time.Now()
 	s.setPhase("playing")
 	hold := s.cfg.Duration
@@ -205,8 +225,6 @@ func (s *Sim) play(ctx, after context.Context) error {
 	defer switchOff()
 
 	var devices, people sync.WaitGroup
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	observer, endObserver := context.WithCancel(after)
 	var observing sync.WaitGroup
 	observing.Go(func() { s.observe(observer) })
@@ -224,7 +242,6 @@ func (s *Sim) play(ctx, after context.Context) error {
 	observing.Wait()
 	switchOff()
 	devices.Wait()
-	return nil
 }
 
 func (s *Sim) warmUp(ctx context.Context) {
@@ -283,7 +300,7 @@ func (s *Sim) settle(ctx context.Context) {
 				u.dev.Flush(time.Now())
 			}
 		}
-		if left == 0 {
+		if left == 0 || s.stats.up.Load() == 0 && !s.reachable(ctx) {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -317,6 +334,10 @@ func (s *Sim) register(ctx context.Context) error {
 
 func (s *Sim) unregister(ctx context.Context) {
 	s.setPhase("removing devices")
+	if !s.reachable(ctx) {
+		s.cfg.Log.Warn("the hub does not answer: its devices stay registered", "devices", len(s.units))
+		return
+	}
 	var wg sync.WaitGroup
 	ids := make(chan string)
 	var failed sync.Once

@@ -182,6 +182,26 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
+// A hub that is gone at the end is given up soon, and nothing passes that was not judged.
+func TestHubThatIsGone(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	s, err := sim.New(sim.Config{Profile: parse(t, small), Hub: h.url(), Username: "admin", Password: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(500*time.Millisecond, func() { h.Kill(); cancel() })
+	began := time.Now()
+	r, err := s.Run(ctx)
+	if err != nil || len(r.Unjudged) == 0 || r.ExitCode() != 1 {
+		t.Errorf("got %v, unjudged %v", err, r.Unjudged)
+	}
+	if d := time.Since(began); d > 25*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
 // Everything but the run's id follows from the seed.
 func TestPlanIsDeterministic(t *testing.T) {
 	t.Parallel()
