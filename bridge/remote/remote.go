@@ -162,7 +162,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 // session is one connection, from its beginning to its end. A client is made
 // for each: what the library would send again by itself after a reconnect
 // (10-components §3, 1) is the hub's to say anew.
-func (b *Bridge) session(ctx context.Context) error {
+func (b *Bridge) session(ctx context.Context) (err error) {
 	gone := make(chan error, 1)
 	end := func(err error) {
 		select {
@@ -189,8 +189,11 @@ func (b *Bridge) session(ctx context.Context) error {
 	b.overrun.Store(false)
 	b.log.Info("bridge connected", "bridge", b.cfg.Name)
 	b.set.Up()
-	defer b.set.Down()
-	defer b.up.Store(false)
+	defer func() {
+		b.up.Store(false)
+		b.lost(err)
+		b.set.Down()
+	}()
 
 	check := time.NewTicker(time.Second)
 	defer check.Stop()
