@@ -215,6 +215,43 @@ func TestBackupOfRunningHub(t *testing.T) {
 	}
 }
 
+// trace follows a device through the admin socket, and shows no token.
+func TestTraceFollowsADevice(t *testing.T) {
+	config, url := hubFolder(t)
+	startHub(t, config, url)
+	token := strings.TrimSpace(cli(t, "", "device", "add", "a", "--kind", "sensor", "--config", config).out)
+	var out syncBuffer
+	ctx, cancel := context.WithCancel(t.Context())
+	a := &app{out: &out, err: &out, open: openHub}
+	ended := make(chan int, 1)
+	go func() { ended <- a.run(ctx, []string{"trace", "a", "--config", config}) }()
+	deadline := time.Now().Add(10 * time.Second)
+	for !strings.Contains(out.String(), "temperature") && time.Now().Before(deadline) {
+		req, err := http.NewRequest("POST", url+"/api/v1/devices/a/readings", strings.NewReader(`{"r":[["temperature",21]]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		time.Sleep(50 * time.Millisecond)
+	}
+	cancel()
+	if code := <-ended; code != exitDone {
+		t.Errorf("got exit %d", code)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if !strings.Contains(out.String(), "temperature") || !json.Valid([]byte(lines[0])) {
+		t.Errorf("got %q, want what the device sent, a JSON object a line", out.String())
+	}
+	if strings.Contains(out.String(), token) {
+		t.Error("the token is shown")
+	}
+}
+
 // An unusable set-up ends serve with one line that says what to do.
 func TestServeRefuses(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
