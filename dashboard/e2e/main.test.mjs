@@ -50,6 +50,29 @@ test('a reading published by mosquitto_pub appears in the list and on the device
   await page.locator('[data-metric=temperature]').getByText('22.9 °C').waitFor()
 })
 
+/** linePixels counts what is painted in the colour of the line. */
+const linePixels = (page) => page.evaluate(() => {
+  const canvas = document.querySelector('.metric canvas')
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+  let n = 0
+  for (let i = 0; i < data.length; i += 4) if (data[i] === 0x2f && data[i + 1] === 0x5b && data[i + 2] === 0xea) n++
+  return n
+})
+
+test('a wild reading does not flatten the line', async (t) => {
+  const id = newID('wild')
+  const token = await api.device({ id, kinds: ['sensor'] })
+  const now = Date.now()
+  await api.reading(id, token, Array.from({ length: 80 }, (_, i) => ['temperature', 20 + (i % 7), (i - 80) * 10_000]), now)
+  const page = await window(t, `/devices/${id}?range=15m`)
+  await eventually('the line is drawn', async () => (await linePixels(page)) > 500)
+  const before = await linePixels(page)
+  await api.reading(id, token, [['temperature', 1e7]])
+  await page.locator('[data-metric=temperature]').getByText('out of range').or(page.getByText('out of range')).first().waitFor()
+  await sleep(500)
+  assert.ok((await linePixels(page)) > before * 0.7, 'the line has gone flat')
+})
+
 test('the chart begins with history, draws gaps, and goes on live; its table and CSV hold the same', async (t) => {
   const id = newID('chart')
   const token = await api.device({ id, kinds: ['sensor'], expected_interval_s: 60 })
@@ -59,6 +82,7 @@ test('the chart begins with history, draws gaps, and goes on live; its table and
   await api.reading(id, token, r, now)
   const page = await window(t, `/devices/${id}?range=1h`)
   await page.locator('.metric canvas').waitFor()
+  await eventually('the line is drawn', async () => (await linePixels(page)) > 60)
   await page.getByRole('button', { name: 'Show the charts as tables' }).click()
   const table = page.getByRole('table', { name: /Temperature/ })
   await table.waitFor()
@@ -109,7 +133,7 @@ test('a late reading is marked, and does not move the value', async (t) => {
   const id = newID('late')
   const token = await api.device({ id, kinds: ['sensor'] })
   await api.reading(id, token, [['temperature', 21]])
-  const page = await window(t, `/devices/${id}`)
+  const page = await window(t, `/devices/${id}?range=1h`)
   await page.locator('[data-metric=temperature]').getByText('21.0 °C').waitFor()
   await page.getByRole('button', { name: 'Show the charts as tables' }).click()
   await api.reading(id, token, [['temperature', 11, 0]], Date.now() - 20 * 60_000)

@@ -20,8 +20,11 @@ interface Props {
   to: number
   late: readonly LatePoint[]
   marks: readonly Mark[]
+  /** range is what the y axis covers; undefined: nothing to show. */
+  range: [number, number] | undefined
   stepped?: boolean
-  digits: number
+  /** words names a value of a stepped chart's axis. */
+  words: (v: number) => string
   zone: string | undefined
   height: number
   onZoom: (from: number, to: number) => void
@@ -63,6 +66,8 @@ export function Chart(props: Props) {
     u.batch(() => {
       u.setData(data as uPlot.AlignedData, false)
       u.setScale('x', { min: from, max: to })
+      const [min, max] = yRange(props.range, !!props.stepped)
+      u.setScale('y', { min, max })
     })
   }, [data, from, to, late, marks, props.stepped, props.zone])
 
@@ -87,11 +92,11 @@ function options(width: number, height: number, props: () => Props): uPlot.Optio
     },
     scales: {
       x: { time: true, auto: false },
-      y: { range: (_u, min, max) => yRange(min, max, !!props().stepped) },
+      y: { range: () => yRange(props().range, !!props().stepped) },
     },
     axes: [
       { ...axis, space: 90, size: 30, values: (_u, splits, _i, _space, incr) => splits.map((t) => tick(t, incr, props().zone)) },
-      { ...axis, size: 56, space: 36, values: (_u, splits) => splits.map((v) => (props().stepped ? (v === 0 ? 'no' : v === 1 ? 'yes' : '') : number(v))) },
+      { ...axis, size: 66, space: 36, values: (_u, splits, _i, _space, incr) => splits.map((v) => (props().stepped ? (v === 0 || v === 1 ? props().words(v) : '') : number(v, incr))) },
     ],
     series: [
       {},
@@ -125,15 +130,22 @@ function options(width: number, height: number, props: () => Props): uPlot.Optio
 
 const sparse = (u: uPlot) => u.data[0]!.length > 0 && u.data[0]!.length < u.over.clientWidth / 14
 
-function yRange(min: number | null, max: number | null, stepped: boolean): [number, number] {
+function yRange(range: [number, number] | undefined, stepped: boolean): [number, number] {
   if (stepped) return [-0.15, 1.15]
-  if (min === null || max === null) return [0, 1]
+  if (!range) return [0, 1]
+  const [min, max] = range
   if (min === max) return [min - Math.max(0.5, Math.abs(min) * 0.02), max + Math.max(0.5, Math.abs(max) * 0.02)]
   const pad = (max - min) * 0.12
   return [min >= 0 && min - pad < 0 ? 0 : min - pad, max + pad]
 }
 
-const number = (v: number) => String(Math.abs(v) >= 10_000 ? `${+(v / 1000).toFixed(2)}k` : +v.toPrecision(6)).replace('-', '−')
+function number(v: number, incr: number): string {
+  if (v === 0) return '0'
+  const [scale, unit] = Math.abs(incr) >= 1e6 ? [1e6, 'M'] : Math.abs(incr) >= 1e4 ? [1e3, 'k'] : [1, '']
+  let digits = 0
+  for (let i = incr / scale; digits < 6 && Math.abs(i - Math.round(i)) > 1e-6; i *= 10) digits++
+  return ((v / scale).toFixed(digits) + unit).replace('-', '−')
+}
 
 function tick(t: number, incr: number, zone: string | undefined): string {
   if (incr >= DAY) return dateTime(t, zone).slice(5, 10)

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { add, columns, fromSeries, gapAfter, inside, join, summary, within, type Point } from './points'
+import { add, columns, fromSeries, gapAfter, inside, join, summary, usualRange, within, type Point } from './points'
 import type { Series } from './types'
 
 const at = (t: number, v: number, count = 1): Point => ({ t, mean: v, min: v, max: v, count })
@@ -66,6 +66,15 @@ describe('gaps', () => {
     expect(t).toEqual([0, 10, 55, 100])
     expect(mean).toEqual([1, 2, null, 3])
   })
+})
+
+describe('the axis', () => {
+  const normal = Array.from({ length: 60 }, (_, i) => at(i, 20 + (i % 5)))
+  test('covers every value', () => expect(usualRange(normal)).toEqual([20, 24]))
+  test('is not flattened by a wild one', () => expect(usualRange([...normal, at(99, 1e7)])).toEqual([20, 24]))
+  test('but shows a step that lasts', () => expect(usualRange([...normal, ...Array.from({ length: 20 }, (_, i) => at(100 + i, 90))])).toEqual([20, 90]))
+  test('shows all of few', () => expect(usualRange([at(0, 1), at(1, 1e6)])).toEqual([1, 1e6]))
+  test('is unknown without points', () => expect(usualRange([])).toBeUndefined())
 })
 
 test('the spoken summary', () => {

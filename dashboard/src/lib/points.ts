@@ -116,6 +116,25 @@ export function columns(points: readonly Point[], gapMs: number): [number[], Col
   return [t, mean, min, max]
 }
 
+const OUTLIER = 8
+
+/**
+ * usualRange is the interval that a chart's axis covers: all values, but for a
+ * few that lie so far out that they would flatten everything else. Those leave
+ * the picture at its edge.
+ */
+export function usualRange(points: readonly Point[]): [number, number] | undefined {
+  if (points.length === 0) return undefined
+  const lows = points.map((p) => p.min).sort((a, b) => a - b)
+  const highs = points.map((p) => p.max).sort((a, b) => a - b)
+  const few = Math.floor(points.length * 0.12)
+  const [lo, hi] = [lows[few]!, highs[highs.length - 1 - few]!]
+  const reach = (hi - lo) * OUTLIER
+  const [min, max] = [lows[0]!, highs[highs.length - 1]!]
+  if (few === 0 || reach === 0) return [min, max]
+  return [min < lo - reach ? lo : min, max > hi + reach ? hi : max]
+}
+
 export interface Summary { last: number; min: number; max: number; mean: number; trend: 'rising' | 'falling' | 'steady' }
 
 /** summary says in few numbers what a chart shows; undefined when it shows nothing. */

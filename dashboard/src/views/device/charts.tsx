@@ -13,7 +13,7 @@ import { digitsOf, metricOrder, metricTitle, valueWords } from '../../lib/format
 import { useKeys, useLoad, useQuery } from '../../lib/hooks'
 import { opText } from '../../lib/light'
 import { lookOf, statusWord } from '../../lib/outcome'
-import { columns, gapAfter, inside, numeric, summary, within, type Point } from '../../lib/points'
+import { columns, gapAfter, inside, numeric, summary, usualRange, within, type Point } from '../../lib/points'
 import { STATE_WORD, reasonText } from '../../lib/status'
 import { clock, dateTime, shortTime, toLocalInput } from '../../lib/time'
 import type { Command, Latest, MetricDecl, Transition } from '../../lib/types'
@@ -139,8 +139,16 @@ function MetricChart({ device, metric, spanKey, from, to, marks, table, small, o
   const version = history.changed.value
   const stale = isStale(latest, interval, now.value)
   const visible = useMemo(() => within(history.points, from, to), [version, from, to])
-  const data = useMemo(() => columns(visible, gapAfter(visible, history.stepMs, interval)), [visible, interval])
+  const stepped = typeof latest?.v === 'boolean'
+  const data = useMemo(() => {
+    if (!stepped) return columns(visible, gapAfter(visible, history.stepMs, interval))
+    // A bool comes when it changes: it holds until the next, and until now.
+    const last = visible[visible.length - 1]
+    const held = last && last.t < to && !stale ? [...visible, { ...last, t: Math.min(to, now.peek()) }] : visible
+    return columns(held, interval ? gapAfter(visible, history.stepMs, interval) : Infinity)
+  }, [visible, interval, stepped, stepped && to, stale])
   const sum = useMemo(() => summary(inside(history.points, from, to)), [version, from, to])
+  const range = useMemo(() => usualRange(inside(history.points, from, to)), [version, from, to])
   const unit = latest?.u ?? decl?.unit
   const text = (v: number) => valueWords(metric, typeof latest?.v === 'boolean' ? v >= 0.5 : v, unit, digits)
   const id = useId()
@@ -163,7 +171,7 @@ function MetricChart({ device, metric, spanKey, from, to, marks, table, small, o
       <p class="visually-hidden">{sum ? `${metricTitle(metric)}: ${latest ? valueWords(metric, latest.v, latest.u, digits) : ''}, ${sum.trend}, min ${text(sum.min)}, max ${text(sum.max)}` : 'No readings in this time.'}</p>
       <ErrorNote error={history.error.value} retry={show} />
       <div class={history.loading.value && history.points.length === 0 ? 'chart-place loading' : 'chart-place'}>
-        {!table && <Chart data={data} from={from} to={to} late={history.late} marks={marks} stepped={typeof latest?.v === 'boolean'} digits={digits} zone={zone} height={small ? 190 : 280} onZoom={onZoom} onReset={onReset} onHover={setHover} />}
+        {!table && <Chart data={data} from={from} to={to} late={history.late} marks={marks} range={range} stepped={stepped} words={text} zone={zone} height={small ? 190 : 280} onZoom={onZoom} onReset={onReset} onHover={setHover} />}
         {!table && !history.loading.value && !sum && <p class="chart-empty muted">No readings in this time</p>}
         {table && <PointTable points={inside(history.points, from, to)} text={text} zone={zone} name={metricTitle(metric)} />}
       </div>

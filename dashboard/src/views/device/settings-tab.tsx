@@ -10,6 +10,8 @@ import type { DeviceLive } from '../../state/device'
 import type { Device } from '../../lib/types'
 import { formatLabels, parseLabels } from '../../lib/labels'
 
+const UNDECLARED = [{ value: 'accept', label: 'Accept' }, { value: 'quarantine', label: 'Keep, do not chart' }, { value: 'reject', label: 'Reject' }]
+
 export function SettingsTab({ device }: { device: DeviceLive }) {
   const d = device.record.value!
   const { route } = useLocation()
@@ -44,7 +46,7 @@ export function SettingsTab({ device }: { device: DeviceLive }) {
       <div class="field"><label for="set-name">Name</label><input id="set-name" name="name" maxLength={80} defaultValue={d.name} /></div>
       <div class="field"><label for="set-area">Area</label><input id="set-area" name="area" defaultValue={d.area ?? ''} /></div>
       <div class="field"><label for="set-interval">Expected interval</label><input id="set-interval" name="interval" type="number" min="0" step="any" inputMode="decimal" defaultValue={d.expected_interval_s ? String(d.expected_interval_s) : ''} /><span class="hint">Seconds between readings. Values older than three of them are stale.</span></div>
-      <div class="field"><label for="set-undeclared">Undeclared metrics</label><select id="set-undeclared" name="undeclared" defaultValue={d.undeclared ?? 'quarantine'}><option value="accept">Accept</option><option value="quarantine">Keep, do not chart</option><option value="reject">Reject</option></select></div>
+      <div class="field"><label for="set-undeclared">Undeclared metrics</label><select id="set-undeclared" name="undeclared">{UNDECLARED.map((u) => <option key={u.value} value={u.value} selected={u.value === (d.undeclared ?? 'quarantine')}>{u.label}</option>)}</select></div>
       <div class="field"><label for="set-labels">Labels</label><textarea id="set-labels" name="labels" rows={3} spellcheck={false} defaultValue={formatLabels(d.labels)} /><span class="hint">One a line: floor=1</span></div>
       <div class="field"><label for="set-notes">Notes</label><textarea id="set-notes" name="notes" rows={3} maxLength={4096} defaultValue={d.notes ?? ''} /></div>
       <label class="check"><input type="checkbox" name="enabled" defaultChecked={d.enabled !== false} />Enabled: it may connect</label>

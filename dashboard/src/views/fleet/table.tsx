@@ -22,7 +22,7 @@ export function FleetTable({ list, total }: { list: FleetList; total: number }) 
   const options = (): Options => ({
     count: total,
     estimateSize: () => (phone.matches ? 76 : 56),
-    overscan: 6,
+    overscan: 10,
     scrollMargin: body.current?.offsetTop ?? 0,
     getScrollElement: (): Window => window,
     observeElementRect: observeWindowRect as Options['observeElementRect'],
