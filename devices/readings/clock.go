@@ -126,7 +126,7 @@ func (in *Ingest) Clock() ClockState {
 }
 
 // AcceptClock takes the clock as it is for right, ends the suspicion and lets
-// retention catch up. It returns once retention has run.
+// retention catch up. It returns once that is on record and retention has run.
 func (in *Ingest) AcceptClock(ctx context.Context) error {
 	now := in.cfg.Now()
 	in.clock.mu.Lock()
@@ -135,6 +135,9 @@ func (in *Ingest) AcceptClock(ctx context.Context) error {
 	in.clock.accepted = true
 	in.clock.mu.Unlock()
 	in.cfg.Logger.Info("the clock is accepted")
+	if err := in.wait(ctx, &job{bare: true}); err != nil {
+		return err
+	}
 	return in.store.Retain(ctx, now, true)
 }
 

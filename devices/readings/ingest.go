@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"devicehub/devices"
@@ -47,12 +46,14 @@ type Source struct {
 	Transport string
 }
 
-// job is one push that waits for its commit, or a request to erase a device.
+// job is one push that waits for its commit, a request to erase a device, or
+// a barrier, which is nothing but answered when what was before it is durable.
 type job struct {
 	src    Source
 	batch  Batch
 	at     time.Time
 	forget *Record
+	bare   bool // a barrier
 	done   func(Result, error)
 	v      verdict
 	err    error
@@ -157,6 +158,22 @@ func (in *Ingest) push(j *job, late bool) error {
 		}
 	}
 	return nil
+}
+
+// wait has a job of the hub's own done, and waits for it.
+func (in *Ingest) wait(ctx context.Context, j *job) error {
+	done := make(chan error, 1)
+	j.at = in.cfg.Now()
+	j.done = func(_ Result, err error) { done <- err }
+	if err := in.push(j, false); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func overloaded() *devices.Error {
@@ -355,7 +372,7 @@ func (in *Ingest) commit(lanes []chan []*job) bool {
 		refusal := in.refusal(err)
 		for _, j := range jobs {
 			j.err = refusal
-			if j.forget == nil {
+			if j.forget == nil && !j.bare {
 				delete(in.devs, j.src.Device.ID)
 			}
 		}
@@ -399,6 +416,9 @@ func (in *Ingest) decide(j *job, suspect bool) {
 		delete(in.devs, j.forget.ID)
 		return
 	}
+	if j.bare {
+		return
+	}
 	d := j.src.Device
 	js := in.devs[d.ID]
 	if js == nil || js.from != d && js.group != in.group {
@@ -419,7 +439,7 @@ func (in *Ingest) hand(lanes []chan []*job, jobs []*job) {
 	split := make([][]*job, len(lanes))
 	for _, j := range jobs {
 		i := 0
-		if j.forget == nil {
+		if j.forget == nil && !j.bare {
 			i = int(maphash.String(in.seed, string(j.src.Device.ID)) % uint64(len(lanes)))
 		}
 		split[i] = append(split[i], j)
@@ -438,7 +458,7 @@ func (in *Ingest) answer(j *job) {
 		in.stats.refusedPushes.Add(1)
 		j.done(Result{}, j.err)
 		return
-	case j.forget != nil:
+	case j.forget != nil || j.bare:
 		j.done(Result{}, nil)
 		return
 	}
@@ -452,55 +472,4 @@ func (in *Ingest) answer(j *job) {
 	}
 	j.done(j.v.result, nil)
 	in.publish(j)
-}
-
-// stats counts since the start.
-type stats struct {
-	accepted, late, dup, pushes, refusedPushes, groups atomic.Int64
-	mu                                                 sync.Mutex
-	rejected                                           map[devices.Code]int64
-}
-
-func (s *stats) count(r *Result) {
-	s.pushes.Add(1)
-	s.accepted.Add(int64(r.Accepted))
-	s.late.Add(int64(r.Late))
-	s.dup.Add(int64(r.Dup))
-	if len(r.Rejected) == 0 {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.rejected == nil {
-		s.rejected = map[devices.Code]int64{}
-	}
-	for i := range r.Rejected {
-		s.rejected[r.Rejected[i].Err.Code]++
-	}
-}
-
-// Stats is a snapshot of what went through since the start, and what waits.
-type Stats struct {
-	Accepted, Late, Dup int64
-	Rejected            map[devices.Code]int64
-	Pushes              int64 // judged
-	RefusedPushes       int64 // too large, overloaded, or the store would not have them
-	Groups              int64
-	Waiting             int // readings in the queue, late ones included
-	WaitingBackfill     int
-}
-
-// Stats returns a snapshot.
-func (in *Ingest) Stats() Stats {
-	s := Stats{Accepted: in.stats.accepted.Load(), Late: in.stats.late.Load(), Dup: in.stats.dup.Load(), Pushes: in.stats.pushes.Load(),
-		RefusedPushes: in.stats.refusedPushes.Load(), Groups: in.stats.groups.Load(), Rejected: map[devices.Code]int64{}}
-	in.stats.mu.Lock()
-	for c, n := range in.stats.rejected {
-		s.Rejected[c] = n
-	}
-	in.stats.mu.Unlock()
-	in.mu.Lock()
-	s.Waiting, s.WaitingBackfill = in.liveN+in.backN, in.backN
-	in.mu.Unlock()
-	return s
 }

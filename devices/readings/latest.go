@@ -203,18 +203,8 @@ func (in *Ingest) Forget(ctx context.Context, id devices.ID) error {
 	if !ok {
 		return nil
 	}
-	done := make(chan error, 1)
-	j := &job{forget: rec, at: in.cfg.Now(), done: func(_ Result, err error) { done <- err }}
-	if err := in.push(j, false); err != nil {
-		return err
-	}
 	in.offsets.forget(id)
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return in.wait(ctx, &job{forget: rec})
 }
 
 // offsets estimates how far the clocks of devices are from the hub's: of the

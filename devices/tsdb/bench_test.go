@@ -2,6 +2,7 @@ package tsdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -351,4 +352,34 @@ func benchPath(b *testing.B, mode string, size int) {
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkReopen opens a store whose log holds 2 million readings, as after a
+// kill.
+func BenchmarkReopen(b *testing.B) {
+	dir := b.TempDir()
+	s := mustOpen(b, dir+"/readings", Options{Fsync: SyncOff, MinFree: -1})
+	f := newFleet(s, 33_334)
+	n := 0
+	for ; 3*n < 1_990_000; n += 666 {
+		if err := s.Append(f.group(n, 666, time.Now().UnixMilli()+int64(n/len(f.recs))*60_000)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Backup(context.Background(), dir+"/killed"); err != nil {
+		b.Fatal(err)
+	}
+	perReading := float64(s.Stats().LogBytes) / float64(3*n)
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		k := mustOpen(b, dir+"/killed", Options{Fsync: SyncOff, MinFree: -1})
+		b.StopTimer()
+		if err := errors.Join(k.log.Close(), k.db.Close()); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(perReading, "log-B/reading")
 }
