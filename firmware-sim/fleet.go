@@ -41,9 +41,14 @@ func (s *Sim) plan() error {
 		g := &s.profile.Fleet[gi]
 		count := max(1, int(math.Round(float64(g.Count)*s.cfg.Scale)))
 		for i := range count {
-			n++
+			if n++; n%s.cfg.Shards != s.cfg.Shard {
+				continue
+			}
 			s.units = append(s.units, s.newUnit(g, n, i, count))
 		}
+	}
+	if len(s.units) == 0 {
+		return fmt.Errorf("sim: %d devices do not suffice for %d workers", n, s.cfg.Shards)
 	}
 	return nil
 }

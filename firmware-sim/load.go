@@ -50,7 +50,7 @@ func (l *commandLog) ended(c *issued, status string) {
 
 // command gives commands at the profile's rate, each at its moment, to lights that are up.
 func (s *Sim) command(ctx context.Context) {
-	rate := s.profile.Load.Commands.Rate * s.cfg.Scale
+	rate := s.rate(s.profile.Load.Commands.Rate)
 	lights := s.lights()
 	if rate <= 0 || len(lights) == 0 {
 		return
@@ -59,7 +59,7 @@ func (s *Sim) command(ctx context.Context) {
 	if len(mix) == 0 {
 		mix = []profile.Weight{{Op: "set", Weight: 1}}
 	}
-	r := mathrand.New(mathrand.NewPCG(s.profile.Seed, 0xc0))
+	r := mathrand.New(mathrand.NewPCG(s.profile.Seed, 0xc0+uint64(s.cfg.Shard)<<16))
 	gap := time.Duration(float64(time.Second) / rate)
 	slots := make(chan struct{}, maxCommands)
 	// What waits when the load ends may end by itself; each call has its own limit.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
+
 	"devicehub/firmware-sim/profile"
 )
 
@@ -19,6 +21,7 @@ type Report struct {
 	Hub      string         `json:"hub"`
 	Machine  Machine        `json:"machine"`
 	Devices  int            `json:"devices"`
+	Offline  int            `json:"offline"` // well-behaved devices that were not connected at the end
 	ByTransp map[string]int `json:"devices_by_transport"`
 
 	Readings Readings         `json:"readings"`
@@ -34,6 +37,9 @@ type Report struct {
 
 	Events  []Event    `json:"events"`
 	History []Snapshot `json:"history"`
+
+	hist         map[string]*hdrhistogram.Histogram
+	commandsLate int64
 }
 
 // Machine is where the simulator ran.
@@ -85,8 +91,9 @@ var invariants = []string{"lost_acked", "dup_stored", "value_wrong", "series_dif
 func (s *Sim) report() *Report {
 	live := s.Live()
 	r := &Report{Run: s.run, Seed: s.profile.Seed, Began: s.began, Seconds: live.Elapsed, Hub: s.cfg.Hub.Redacted(), Devices: len(s.units),
-		ByTransp: map[string]int{}, Errors: s.stats.errorCounts(), Latency: s.stats.latencies(), Judged: !s.cfg.NoJudge,
+		ByTransp: map[string]int{}, Errors: s.stats.errorCounts(), hist: s.stats.histograms(), commandsLate: s.stats.commandsLate.Load(), Judged: !s.cfg.NoJudge,
 		Machine: Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), CPU: live.CPU, HeapMB: live.HeapMB}}
+	r.Offline = s.offline
 	for _, u := range s.units {
 		r.ByTransp[string(u.config.Transport)]++
 	}
@@ -111,11 +118,18 @@ func (s *Sim) report() *Report {
 	}
 	r.Machine.HeapMB = max(peak, r.Machine.HeapMB)
 	r.Machine.PerDev = r.Machine.HeapMB * 1024 / float64(max(1, r.Devices))
-	r.Bottleneck = s.bottleneck()
-	for _, a := range s.profile.Assert {
-		r.Assertions = append(r.Assertions, s.assert(a, r))
-	}
+	r.conclude(s.profile.Assert)
 	return r
+}
+
+// conclude draws the conclusions from what was counted.
+func (r *Report) conclude(assert []profile.Assertion) {
+	r.Latency = latencies(r.hist)
+	r.Bottleneck = r.bottleneck()
+	r.Assertions = nil
+	for _, a := range assert {
+		r.Assertions = append(r.Assertions, r.assert(a))
+	}
 }
 
 func (r *Report) broken(name string) int64 {
@@ -138,22 +152,22 @@ func (r *Report) Verdict(name string) Verdict {
 }
 
 // bottleneck says why the simulator's own figures are not to be trusted, if they are not.
-func (s *Sim) bottleneck() []string {
+func (r *Report) bottleneck() []string {
 	var out []string
-	if lag, ok := s.stats.percentile("lag_ms", 99); ok && lag > 250 {
+	if lag, ok := r.percentile("lag_ms", 99); ok && lag > 250 {
 		out = append(out, fmt.Sprintf("its schedule was late: 99 %% within %.0f ms, want 250", lag))
 	}
-	if late, all := s.stats.commandsLate.Load(), s.stats.commands.Load(); late > 0 && late*100 > all {
+	if late, all := r.commandsLate, r.Commands.Issued; late > 0 && late*100 > all {
 		out = append(out, fmt.Sprintf("%d commands could not be given in time, %d were", late, all))
 	}
 	return out
 }
 
-func (s *Sim) assert(a profile.Assertion, r *Report) Result {
+func (r *Report) assert(a profile.Assertion) Result {
 	res := Result{Text: a.Text, Known: true, count: true}
 	if a.Pctl > 0 {
 		res.count = false
-		res.Got, res.Known = s.stats.percentile(a.Figure, a.Pctl)
+		res.Got, res.Known = r.percentile(a.Figure, a.Pctl)
 		res.Holds = res.Known && a.Holds(res.Got)
 		return res
 	}
@@ -170,7 +184,7 @@ func (s *Sim) assert(a profile.Assertion, r *Report) Result {
 			res.Got += float64(n)
 		}
 	case "offline":
-		res.Got = float64(int64(r.Devices) - s.lastUp())
+		res.Got = float64(r.Offline)
 	case "commands_unconfirmed":
 		res.Got = float64(r.Commands.Failed)
 	default:
@@ -181,16 +195,6 @@ func (s *Sim) assert(a profile.Assertion, r *Report) Result {
 	}
 	res.Holds = res.Known && a.Holds(res.Got)
 	return res
-}
-
-// lastUp is how many devices were up at the end of the play.
-func (s *Sim) lastUp() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.history) == 0 {
-		return 0
-	}
-	return s.history[len(s.history)-1].Up
 }
 
 // ExitCode is 0 when every assertion holds, 1 when one does not, and 3 when the generator was the bottleneck, unless what

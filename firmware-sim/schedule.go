@@ -59,7 +59,7 @@ func (s *Sim) schedule(ctx context.Context) {
 // agenda lists the first moment of everything. A device begins when it is switched on.
 func (s *Sim) agenda() agenda {
 	var a agenda
-	rate := s.profile.Load.Ramp * s.cfg.Scale
+	rate := s.rate(s.profile.Load.Ramp)
 	for i, u := range s.units {
 		on := s.began
 		if rate > 0 {

@@ -43,6 +43,11 @@ type Config struct {
 	Keep     bool          // leave the devices behind
 	NoJudge  bool          // do not read back what was stored
 
+	// Shard and Shards, if Shards is above 1, make this one of several runs that share a fleet: it plays every Shards-th
+	// device, and its part of commands and watchers. Run is their common name.
+	Shard, Shards int
+	Run           string
+
 	// Server, if not nil, runs the hub, for faults that kill it.
 	Server Server
 	// Progress, if not nil, is called once a second while the fleet plays.
@@ -77,6 +82,7 @@ type Sim struct {
 	judge   judge
 	faults  faultLog
 	history []Snapshot
+	offline int // at the end
 	events  []Event
 
 	mu    sync.Mutex
@@ -104,7 +110,11 @@ func New(cfg Config) (*Sim, error) {
 	if cfg.MQTT == nil {
 		cfg.MQTT = &url.URL{Scheme: "mqtt", Host: net.JoinHostPort(cfg.Hub.Hostname(), "1883")}
 	}
-	s := &Sim{cfg: cfg, profile: cfg.Profile, run: runID(), stats: newStats(), phase: "registering",
+	if cfg.Run == "" {
+		cfg.Run = NewRun()
+	}
+	cfg.Shards = max(cfg.Shards, 1)
+	s := &Sim{cfg: cfg, profile: cfg.Profile, run: cfg.Run, stats: newStats(), phase: "registering",
 		api: NewAPI(cfg.Hub, cfg.Username, cfg.Password, cfg.Token)}
 	s.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute,
 		ReadBufferSize: 1024, WriteBufferSize: 1024}}
@@ -122,8 +132,8 @@ func New(cfg Config) (*Sim, error) {
 	return s, nil
 }
 
-// runID is six random characters, so that two runs never share an id.
-func runID() string {
+// NewRun returns the name of a run: six random characters, so that two runs never share an id.
+func NewRun() string {
 	const digits = "0123456789abcdefghijklmnopqrstuv"
 	var b [6]byte
 	rand.Read(b[:])
@@ -188,6 +198,9 @@ func (s *Sim) reachable(ctx context.Context) bool {
 	return false
 }
 
+// rate is a rate of the profile, as far as it falls to this process.
+func (s *Sim) rate(r float64) float64 { return r * s.cfg.Scale / float64(s.cfg.Shards) }
+
 func (s *Sim) setPhase(p string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,7 +262,7 @@ func (s *Sim) warmUp(ctx context.Context) {
 	if d == 0 {
 		d = 2 * time.Second
 		if s.profile.Load.Ramp > 0 {
-			d += time.Duration(float64(len(s.units)) / (s.profile.Load.Ramp * s.cfg.Scale) * float64(time.Second))
+			d += time.Duration(float64(len(s.units)) / (s.rate(s.profile.Load.Ramp)) * float64(time.Second))
 		}
 	}
 	select {
@@ -261,7 +274,7 @@ func (s *Sim) warmUp(ctx context.Context) {
 
 // switchOn powers the devices up, at the ramp's rate.
 func (s *Sim) switchOn(load, fleet context.Context, wg *sync.WaitGroup) {
-	rate := s.profile.Load.Ramp * s.cfg.Scale
+	rate := s.rate(s.profile.Load.Ramp)
 	for i, u := range s.units {
 		if rate > 0 {
 			due := s.began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
@@ -287,7 +300,8 @@ func (s *Sim) switchOn(load, fleet context.Context, wg *sync.WaitGroup) {
 // settle gives the devices time to get the rest acknowledged; then they are switched off.
 func (s *Sim) settle(ctx context.Context) {
 	s.setPhase("settling")
-	deadline := time.Now().Add(s.cfg.Settle)
+	began := time.Now()
+	deadline := began.Add(s.cfg.Settle)
 	for _, u := range s.units {
 		u.dev.Reconnect()
 		u.dev.Flush(time.Now())
@@ -300,10 +314,16 @@ func (s *Sim) settle(ctx context.Context) {
 				u.dev.Flush(time.Now())
 			}
 		}
-		if left == 0 || s.stats.up.Load() == 0 && !s.reachable(ctx) {
+		// What was dropped a moment ago has the time to come back, too.
+		if left == 0 && (s.stats.up.Load() == int64(len(s.units)) || time.Since(began) > 5*time.Second) || s.stats.up.Load() == 0 && !s.reachable(ctx) {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+	for _, u := range s.units {
+		if !u.isUp() && !u.group.Misbehave.Bad() {
+			s.offline++
+		}
 	}
 }
 

@@ -78,11 +78,26 @@ func (s *stats) tick() float64 {
 	return v
 }
 
-// percentile of a histogram in ms; false if it is empty.
-func (s *stats) percentile(name string, p float64) (float64, bool) {
+func (s *stats) errorCounts() map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.hist[name]
+	return maps.Clone(s.errors)
+}
+
+// histograms returns a copy of every histogram, by name.
+func (s *stats) histograms() map[string]*hdrhistogram.Histogram {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]*hdrhistogram.Histogram, len(s.hist))
+	for name, h := range s.hist {
+		out[name] = hdrhistogram.Import(h.Export())
+	}
+	return out
+}
+
+// percentile of a histogram in ms; false if it is empty.
+func (r *Report) percentile(name string, p float64) (float64, bool) {
+	h := r.hist[name]
 	if h == nil || h.TotalCount() == 0 {
 		return 0, false
 	}
@@ -92,19 +107,11 @@ func (s *stats) percentile(name string, p float64) (float64, bool) {
 	return float64(h.ValueAtPercentile(p)) / 1000, true
 }
 
-func (s *stats) errorCounts() map[string]int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.errors)
-}
-
-// latencies summarizes every histogram, by name.
-func (s *stats) latencies() []Latency {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// latencies summarizes histograms, by name.
+func latencies(hist map[string]*hdrhistogram.Histogram) []Latency {
 	var out []Latency
-	for _, name := range slices.Sorted(maps.Keys(s.hist)) {
-		h := s.hist[name]
+	for _, name := range slices.Sorted(maps.Keys(hist)) {
+		h := hist[name]
 		at := func(p float64) float64 { return float64(h.ValueAtPercentile(p)) / 1000 }
 		l := Latency{Name: name, Count: h.TotalCount(), P50: at(50), P90: at(90), P99: at(99), P999: at(99.9), Max: float64(h.Max()) / 1000}
 		for _, b := range h.CumulativeDistribution() {

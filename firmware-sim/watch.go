@@ -14,7 +14,10 @@ const topicsPerWatcher = 20
 // watch plays the people who look on: each is signed in, joins some devices' topics, and checks what comes.
 func (s *Sim) watch(ctx context.Context, wg *sync.WaitGroup) {
 	r := rand.New(rand.NewPCG(s.profile.Seed, 0x3a7c))
-	for range s.profile.Load.Watchers {
+	for i := range s.profile.Load.Watchers {
+		if i%s.cfg.Shards != s.cfg.Shard {
+			continue
+		}
 		w := &watcher{s: s, latest: map[string]int64{}}
 		client, err := hubclient.New(hubclient.Config{
 			URL: socketURL(s.cfg.Hub), AuthToken: func() string { return s.peopleToken(ctx) }, WriteBuffers: &s.buffers,

@@ -21,7 +21,8 @@ import (
 
 type runFlags struct {
 	hub, mqtt, username, token, report string
-	startHub, metrics                  string
+	startHub, metrics, worker          string
+	workers                            int
 	passwordStdin                      bool
 	duration, settle                   time.Duration
 	scale                              float64
@@ -51,6 +52,9 @@ func newRun() *cobra.Command {
 	fs.Uint64Var(&f.seed, "seed", 0, "instead of the profile's seed")
 	fs.StringVar(&f.report, "report", "", "write report.json and report.html into this folder")
 	fs.StringVar(&f.startHub, "start-hub", "", "a command line that starts the hub, for faults that kill it; its output goes to standard error with --debug")
+	fs.IntVar(&f.workers, "workers", 1, "play the fleet in so many processes, with one report")
+	fs.StringVar(&f.worker, "worker", "", "for the program's own use")
+	_ = fs.MarkHidden("worker") // the flag stands one line above
 	fs.StringVar(&f.metrics, "metrics", "", "serve Prometheus metrics of the simulator on this address")
 	fs.BoolVar(&f.json, "json", false, "print the report as JSON on standard output")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the plan and stop")
@@ -75,6 +79,9 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 		sim.WritePlan(cmd.OutOrStdout(), p, f.scale, f.duration)
 		return nil
 	}
+	if f.worker != "" {
+		return f.asWorker(cmd, p)
+	}
 	cfg, err := f.config(cmd, p)
 	if err != nil {
 		return usageError{err}
@@ -96,6 +103,13 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 		defer hub.Stop()
 		cfg.Server = hub
 	}
+	if f.workers > 1 {
+		report, err := f.inWorkers(cmd, path, p, cfg, show)
+		if err != nil {
+			return err
+		}
+		return f.present(cmd, report)
+	}
 	s, err := sim.New(cfg)
 	if err != nil {
 		return usageError{err}
@@ -111,6 +125,11 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
+	return f.present(cmd, report)
+}
+
+// present writes the report wherever it was asked for; the error is the verdict's exit code.
+func (f *runFlags) present(cmd *cobra.Command, report *sim.Report) error {
 	if f.report != "" {
 		if err := report.WriteDir(f.report); err != nil {
 			return err
@@ -131,7 +150,25 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	return nil
 }
 
+// config is the whole configuration; base leaves out the sign-in.
 func (f *runFlags) config(cmd *cobra.Command, p *profile.Profile) (sim.Config, error) {
+	cfg, err := f.base(cmd, p)
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.Token == "" {
+		cfg.Token = os.Getenv("FIRMWARE_SIM_TOKEN")
+	}
+	if cfg.Password, err = password(cmd.InOrStdin(), f.username, f.passwordStdin); err != nil {
+		return cfg, err
+	}
+	if cfg.Username == "" && cfg.Token == "" {
+		return cfg, errors.New("say who you are: --username NAME --password-stdin, or --token")
+	}
+	return cfg, nil
+}
+
+func (f *runFlags) base(cmd *cobra.Command, p *profile.Profile) (sim.Config, error) {
 	cfg := sim.Config{Profile: p, Username: f.username, Token: f.token, Duration: f.duration, Settle: f.settle, Scale: f.scale,
 		Keep: f.keep, NoJudge: f.noJudge}
 	var err error
@@ -143,20 +180,11 @@ func (f *runFlags) config(cmd *cobra.Command, p *profile.Profile) (sim.Config, e
 			return cfg, err
 		}
 	}
-	if cfg.Token == "" {
-		cfg.Token = os.Getenv("FIRMWARE_SIM_TOKEN")
-	}
-	if cfg.Password, err = password(cmd.InOrStdin(), f.username, f.passwordStdin); err != nil {
-		return cfg, err
-	}
-	if cfg.Username == "" && cfg.Token == "" {
-		return cfg, errors.New("say who you are: --username NAME --password-stdin, or --token")
-	}
+	level := slog.LevelWarn
 	if f.debug {
-		cfg.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	} else {
-		cfg.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+		level = slog.LevelDebug
 	}
+	cfg.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
 	return cfg, nil
 }
 

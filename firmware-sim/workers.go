@@ -1,0 +1,198 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"devicehub/firmware-sim/profile"
+)
+
+// A Message is a line that a worker process writes: a second of its run, or its report at the end.
+type Message struct {
+	Snapshot *Snapshot         `json:"snapshot,omitempty"`
+	Report   *Report           `json:"report,omitempty"`
+	Hist     map[string][]byte `json:"histograms,omitempty"` // of the report, HDR V2 compressed
+	Late     int64             `json:"commands_late,omitempty"`
+}
+
+// Message returns the report as a worker sends it, with all that a merger needs.
+func (r *Report) Message() (Message, error) {
+	m := Message{Report: r, Hist: map[string][]byte{}, Late: r.commandsLate}
+	for name, h := range r.hist {
+		b, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+		if err != nil {
+			return m, fmt.Errorf("histogram %s: %w", name, err)
+		}
+		m.Hist[name] = b
+	}
+	return m, nil
+}
+
+// Merge makes one report of those of all workers, and judges the whole by the profile's assertions.
+func Merge(p *profile.Profile, ms []Message) (*Report, error) {
+	if len(ms) == 0 {
+		return nil, errors.New("no worker has reported")
+	}
+	all := &Report{ByTransp: map[string]int{}, Errors: map[string]int64{}, hist: map[string]*hdrhistogram.Histogram{}, Judged: true}
+	verdicts := map[string]*Verdict{}
+	for i, m := range ms {
+		r := m.Report
+		if i == 0 {
+			all.Run, all.Seed, all.Began, all.Hub, all.Machine = r.Run, r.Seed, r.Began, r.Hub, r.Machine
+			all.Machine.CPU, all.Machine.HeapMB = 0, 0
+		}
+		all.Seconds = max(all.Seconds, r.Seconds)
+		all.Devices += r.Devices
+		all.Offline += r.Offline
+		all.Machine.CPU += r.Machine.CPU
+		all.Machine.HeapMB += r.Machine.HeapMB
+		all.Judged = all.Judged && r.Judged
+		all.commandsLate += m.Late
+		all.Unjudged = append(all.Unjudged, r.Unjudged...)
+		all.Events = append(all.Events, r.Events...)
+		for k, n := range r.ByTransp {
+			all.ByTransp[k] += n
+		}
+		for k, n := range r.Errors {
+			all.Errors[k] += n
+		}
+		all.Readings.add(r.Readings)
+		all.Commands.add(r.Commands)
+		for _, v := range r.Verdicts {
+			sum := verdicts[v.Name]
+			if sum == nil {
+				sum = &Verdict{Name: v.Name}
+				verdicts[v.Name] = sum
+			}
+			sum.Count, sum.Checked = sum.Count+v.Count, sum.Checked+v.Checked
+			sum.First = append(sum.First, v.First...)
+			sum.First = sum.First[:min(len(sum.First), keepFindings)]
+		}
+		for name, b := range m.Hist {
+			h, err := hdrhistogram.Decode(b)
+			if err != nil {
+				return nil, fmt.Errorf("histogram %s of worker %d: %w", name, i, err)
+			}
+			if all.hist[name] == nil {
+				all.hist[name] = newHistogram()
+			}
+			all.hist[name].Merge(h)
+		}
+		all.History = addHistory(all.History, r.History)
+	}
+	for _, name := range slices.Sorted(maps.Keys(verdicts)) {
+		all.Verdicts = append(all.Verdicts, *verdicts[name])
+	}
+	slices.SortFunc(all.Events, func(a, b Event) int { return a.At.Compare(b.At) })
+	all.Machine.PerDev = all.Machine.HeapMB * 1024 / float64(max(1, all.Devices))
+	all.conclude(p.Assert)
+	return all, nil
+}
+
+func (a *Readings) add(b Readings) {
+	a.Sent += b.Sent
+	a.Acknowledged += b.Acknowledged
+	a.Replayed += b.Replayed
+	a.Refused += b.Refused
+	a.Unacknowledged += b.Unacknowledged
+	a.Unrecorded += b.Unrecorded
+	a.Lost += b.Lost
+	a.Duplicates += b.Duplicates
+}
+
+func (a *Commands) add(b Commands) {
+	a.Issued += b.Issued
+	a.Confirmed += b.Confirmed
+	a.Failed += b.Failed
+	a.Executed += b.Executed
+	a.Repeats += b.Repeats
+	a.Twice += b.Twice
+}
+
+// addHistory adds two histories, second by second, as far as the longer one goes.
+func addHistory(a, b []Snapshot) []Snapshot {
+	if len(a) < len(b) {
+		a, b = b, a
+	}
+	out := slices.Clone(a)
+	for i := range b {
+		out[i] = out[i].Add(b[i])
+	}
+	return out
+}
+
+// Add returns the sum of two snapshots of the same moment.
+func (s Snapshot) Add(o Snapshot) Snapshot {
+	s.Elapsed = max(s.Elapsed, o.Elapsed)
+	s.Devices += o.Devices
+	s.Up += o.Up
+	s.Sent += o.Sent
+	s.Acked += o.Acked
+	s.AckedPerS += o.AckedPerS
+	s.Commands += o.Commands
+	s.CommandsOK += o.CommandsOK
+	s.Errors += o.Errors
+	s.AckP99 = max(s.AckP99, o.AckP99)
+	s.Drops += o.Drops
+	s.Goroutines += o.Goroutines
+	s.HeapMB += o.HeapMB
+	s.CPU += o.CPU
+	return s
+}
+
+// SplitFaults takes the faults of the hub's process out of a profile: with several workers they are the parent's.
+func SplitFaults(p *profile.Profile) (hub []profile.Fault) {
+	var fleet []profile.Fault
+	for _, f := range p.Faults {
+		h, d := f, f
+		h.Kinds, d.Kinds = nil, nil
+		for _, k := range f.Kinds {
+			if k.Kind == profile.KillHub || k.Kind == profile.StoreOutage {
+				h.Kinds = append(h.Kinds, k)
+			} else {
+				d.Kinds = append(d.Kinds, k)
+			}
+		}
+		if len(h.Kinds) > 0 {
+			hub = append(hub, h)
+		}
+		if len(d.Kinds) > 0 {
+			fleet = append(fleet, d)
+		}
+	}
+	p.Faults = fleet
+	return hub
+}
+
+// BreakHub makes faults of the hub's process happen, counted from began; away hears when the hub goes and comes back.
+func BreakHub(ctx context.Context, server Server, faults []profile.Fault, began time.Time, away func(bool)) error {
+	var errs []error
+	for _, f := range faults {
+		sleep(ctx, time.Until(began.Add(f.At)))
+		if ctx.Err() != nil {
+			break
+		}
+		for _, p := range f.Kinds {
+			if p.Kind == profile.KillHub {
+				away(true)
+				errs = append(errs, server.Kill())
+				sleep(ctx, p.For)
+				errs = append(errs, server.Start(context.WithoutCancel(ctx)))
+				away(false)
+				continue
+			}
+			if o, ok := server.(Outage); ok {
+				errs = append(errs, o.StoreOutage(true))
+				sleep(ctx, max(p.For, time.Second))
+				errs = append(errs, o.StoreOutage(false))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
