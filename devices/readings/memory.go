@@ -1,6 +1,7 @@
 package readings
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -51,7 +52,7 @@ func (m *Memory) Append(g *Group) error {
 }
 
 func insert(ps []Point, p Point) []Point {
-	i, found := slices.BinarySearchFunc(ps, p.T, func(q Point, t int64) int { return int(q.T - t) })
+	i, found := slices.BinarySearchFunc(ps, p.T, func(q Point, t int64) int { return cmp.Compare(q.T, t) })
 	if found {
 		ps[i] = p
 		return ps
@@ -64,7 +65,7 @@ func (m *Memory) Scan(_ context.Context, s *Series, from, to int64, f func([]Poi
 	m.mu.RLock()
 	ps := m.points[s.ID]
 	at := func(t int64) int {
-		i, _ := slices.BinarySearchFunc(ps, t, func(q Point, t int64) int { return int(q.T - t) })
+		i, _ := slices.BinarySearchFunc(ps, t, func(q Point, t int64) int { return cmp.Compare(q.T, t) })
 		return i
 	}
 	ps = slices.Clone(ps[at(from):max(at(from), at(to))])

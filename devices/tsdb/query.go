@@ -1,6 +1,7 @@
 package tsdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -227,7 +228,7 @@ func (s *Store) rollDay(dst []readings.Bucket, c *coder, x *readings.Series, tie
 	}
 	dst = slices.DeleteFunc(dst, func(b readings.Bucket) bool { return b.T < from || b.T >= to })
 	for _, b := range readings.Roll(nil, head, step) {
-		at, found := slices.BinarySearchFunc(dst, b.T, func(k readings.Bucket, t int64) int { return int(k.T - t) })
+		at, found := slices.BinarySearchFunc(dst, b.T, func(k readings.Bucket, t int64) int { return cmp.Compare(k.T, t) })
 		if found {
 			dst[at].Merge(&b)
 		} else {

@@ -1,6 +1,7 @@
 package tsdb
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -130,7 +131,7 @@ func mergeRollups(values [][]byte) ([]byte, error) {
 		}
 		kind, step = k, s
 		for j := range bs {
-			n, found := slices.BinarySearchFunc(all, bs[j].T, func(b readings.Bucket, t int64) int { return int(b.T - t) })
+			n, found := slices.BinarySearchFunc(all, bs[j].T, func(b readings.Bucket, t int64) int { return cmp.Compare(b.T, t) })
 			if found {
 				all[n].Merge(&bs[j])
 			} else {
