@@ -195,7 +195,7 @@ func (a *assembly) openDoors(context.Context) error {
 	}
 	origins := httpapi.Origins{PublicURL: cfg.HTTP.PublicURL, Allowed: cfg.HTTP.AllowedOrigins}
 	a.endpoint.Socket("/socket", a.channels.Router(),
-		hub.WithErrorHandler(channels.RefuseUpgrade), hub.WithCheckOrigin(origins.OK),
+		hub.WithErrorHandler(channels.RefuseUpgrade), hub.WithPollRefusal(channels.RefusePoll), hub.WithCheckOrigin(origins.OK),
 		hub.WithIdleTimeout(idleTimeout), hub.WithPollWindow(pollWindow),
 		hub.WithFrameBytes(cfg.Limits.FrameBytes), hub.WithBodyBytes(8*int64(cfg.Limits.FrameBytes)),
 		hub.WithMaxChannels(cfg.Limits.ChannelsPerConnection),

@@ -88,6 +88,10 @@ func (a *App) opened(ctx context.Context, conn *hub.Conn) (context.Context, erro
 	if c.principal.Kind != devices.ActorDevice {
 		c.visitor = a.visitors.add(c.principal, conn)
 		context.AfterFunc(ctx, func() { a.visitors.remove(c.visitor) })
+		// What happened since the token was judged was told to nobody here.
+		if _, err := a.Identity.Actor(c.principal); err != nil {
+			return nil, closeFor(err)
+		}
 		return ctx, nil
 	}
 	offlineAfter := a.OfflineAfter
@@ -111,20 +115,31 @@ func closeFor(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	return &hub.CloseError{Code: closeCode(e.Code), Reason: string(e.Code)}
+	return errors.Join(&hub.CloseError{Code: closeCode(e.Code), Reason: string(e.Code)}, e)
 }
 
 // RefuseUpgrade is the engine's error handler: a refused connection is answered
 // with the status and body of its code.
 func RefuseUpgrade(w http.ResponseWriter, _ *http.Request, err error) {
-	var e *devices.Error
-	if !errors.As(err, &e) {
-		e = devices.Refuse(devices.CodePlatformUnavailable, "the hub cannot judge the token")
-	}
+	e := whyRefused(err)
 	w.Header().Set("Content-Type", "application/json")
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds()+1)))
 	}
 	w.WriteHeader(e.HTTPStatus())
 	_ = json.NewEncoder(w).Encode(e)
+}
+
+// RefusePoll is the body of the answer to a refused long-poll client. The HTTP
+// status is 200, and clients look at the status within.
+func RefusePoll(err error) any {
+	return map[string]any{"status": http.StatusForbidden, "error": whyRefused(err)}
+}
+
+func whyRefused(err error) *devices.Error {
+	var e *devices.Error
+	if !errors.As(err, &e) {
+		return devices.Refuse(devices.CodePlatformUnavailable, "the hub cannot judge the token")
+	}
+	return e
 }

@@ -26,9 +26,10 @@ type Device struct {
 	app  *App
 	kind devices.Kind
 
-	id   devices.ID
-	who  *caller
-	isIt bool // the caller is the device itself
+	id     devices.ID
+	who    *caller
+	isIt   bool // the caller is the device itself
+	people bool // the caller was last shown who else watches
 }
 
 // Join lets the device itself in, or a person who may see it.
@@ -38,11 +39,12 @@ func (c *Device) Join(ctx context.Context, s *hub.Socket, p hub.Payload) (hub.Re
 	if c.who.session != nil {
 		return c.joinDevice(s, p), nil
 	}
+	c.who.visitor.join(s) // first, so that no change of rights falls between
 	_, dev, err := c.mayRead()
 	if err != nil {
+		c.who.visitor.leave(s)
 		return refuseJoin(err), nil
 	}
-	c.who.visitor.join(s)
 	return hub.OK(c.view(dev)), nil
 }
 
@@ -57,6 +59,9 @@ func (c *Device) joinDevice(s *hub.Socket, p hub.Payload) hub.Reply {
 	c.isIt = true
 	s.SkipBroadcasts()
 	reply, err := c.who.session.Join(c.kind, params)
+	if devices.CodeOf(err) != "" {
+		return refuseJoin(err)
+	}
 	if err != nil {
 		return c.app.answer(nil, err, "phx_join", s.Topic())
 	}
@@ -77,6 +82,12 @@ func (c *Device) AfterJoin(_ context.Context, s *hub.Socket) error {
 	if err != nil && !errors.Is(err, presence.ErrTracked) && !errors.Is(err, presence.ErrEnded) {
 		return err
 	}
+	return c.showPresent(s, actor)
+}
+
+// showPresent tells who is on the topic, as far as the actor may see it.
+func (c *Device) showPresent(s *hub.Socket, actor devices.Actor) error {
+	c.people = seesPeople(actor)
 	there, err := presentTo(actor, c.app.Presence.List(s.Topic()))
 	if err != nil {
 		return err
@@ -89,14 +100,15 @@ func (c *Device) Intercepts() []string {
 	if c.isIt {
 		return nil
 	}
-	if actor, err := c.app.Identity.Actor(c.who.principal); err == nil && seesPeople(actor) {
-		return nil
-	}
 	return []string{presence.EventDiff}
 }
 
-// HandleOut passes on a presence_diff without people in it.
+// HandleOut passes on a presence_diff, without people in it for those who may
+// not see them at this moment.
 func (c *Device) HandleOut(_ context.Context, s *hub.Socket, event string, p hub.Payload) error {
+	if actor, err := c.app.Identity.Actor(c.who.principal); err == nil && seesPeople(actor) {
+		return s.Push(event, json.RawMessage(p.Bytes()))
+	}
 	var diff struct {
 		Joins  present `json:"joins"`
 		Leaves present `json:"leaves"`
@@ -176,13 +188,16 @@ func (c *Device) HandleInfo(_ context.Context, s *hub.Socket, msg any) error {
 		return nil
 	}
 	actor, _, err := c.mayRead()
-	if again.told {
+	if again.told && actor.Kind != "" {
 		if err := s.Push("rights_changed", map[string]any{"role": actor.Role, "scope": actor.Scope.String()}); err != nil {
 			return err
 		}
 	}
 	if err != nil {
 		return hub.ErrStop
+	}
+	if seesPeople(actor) != c.people {
+		return c.showPresent(s, actor)
 	}
 	return nil
 }

@@ -34,14 +34,18 @@ func (c *Fleet) Join(ctx context.Context, s *hub.Socket, p hub.Payload) (hub.Rep
 	if views >= maxViews {
 		return hub.Error(devices.Refuse(devices.CodeRateLimited, "at most 4 live views a connection")), nil
 	}
+	c.who.visitor.join(s) // first, so that no change of rights falls between
 	conn, topic := s.Conn(), s.Topic()
 	view, reply, err := c.app.Fleet.Open(func() (devices.Actor, error) { return c.app.Identity.Actor(c.who.principal) }, q,
 		func(event string, payload any) bool { return conn.Push(topic, event, payload) })
 	if err != nil {
+		c.who.visitor.leave(s)
+		if devices.CodeOf(err) != "" {
+			return refuseJoin(err), nil
+		}
 		return c.app.answer(nil, err, "phx_join", topic), nil
 	}
 	c.view = view
-	c.who.visitor.join(s)
 	return hub.OK(reply), nil
 }
 

@@ -1,0 +1,173 @@
+package channels
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"devicehub/devices"
+	"devicehub/devices/connects"
+)
+
+// poll opens a long-poll session, or is refused: the body's status, and error.
+func poll(t *testing.T, base string, query url.Values, header http.Header) (status int, refused devices.Error) {
+	t.Helper()
+	query.Set("vsn", "2.0.0")
+	req, err := http.NewRequest("GET", base+"/socket/longpoll?"+query.Encode(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var body struct {
+		Status int
+		Error  devices.Error
+	}
+	b, _ := io.ReadAll(res.Body)
+	if err := json.Unmarshal(b, &body); err != nil || res.StatusCode != 200 {
+		t.Fatalf("got %d %s, %v", res.StatusCode, b, err)
+	}
+	return body.Status, body.Error
+}
+
+// upgrade opens a WebSocket, or is refused: the HTTP status, and error.
+func upgrade(t *testing.T, base string, query url.Values, header http.Header) (status int, refused devices.Error) {
+	t.Helper()
+	query.Set("vsn", "2.0.0")
+	conn, res, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(base, "http")+"/socket/websocket?"+query.Encode(), header)
+	if err == nil {
+		conn.Close()
+		return res.StatusCode, refused
+	}
+	if res == nil {
+		t.Fatal(err)
+	}
+	b, _ := io.ReadAll(res.Body)
+	_ = json.Unmarshal(b, &refused)
+	return res.StatusCode, refused
+}
+
+func serveHouse(t *testing.T, change func(*App)) (*house, string) {
+	t.Helper()
+	h := newHouse(t, change)
+	srv := httptest.NewServer(h.app.Endpoint)
+	t.Cleanup(func() {
+		h.stop()
+		srv.Close()
+	})
+	return h, srv.URL
+}
+
+func TestTokensAreCarriedInManyWays(t *testing.T) {
+	h, base := serveHouse(t, nil)
+	strict, strictBase := serveHouse(t, func(a *App) { a.AllowQueryToken = false })
+	bearer := func(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
+	phx := func(token string) http.Header { return http.Header{"X-Phoenix-Authtoken": {token}} }
+	protocol := func(token string) http.Header {
+		return http.Header{"Sec-Websocket-Protocol": {"phoenix, base64url.bearer.phx." + base64.RawURLEncoding.EncodeToString([]byte(token))}}
+	}
+	in := func(name string) func(string) url.Values {
+		return func(token string) url.Values { return url.Values{name: {token}} }
+	}
+	for _, row := range []struct {
+		name     string
+		header   func(string) http.Header
+		query    func(string) url.Values
+		ws, poll bool // let in; and where the query may not carry tokens, only without a query
+	}{
+		{"bearer", bearer, nil, true, true},
+		{"X-Phoenix-AuthToken", phx, nil, true, true},
+		{"subprotocol", protocol, nil, true, false},
+		{"token in the query", nil, in("token"), true, false}, // on long-poll it is the session's own
+		{"access_token in the query", nil, in("access_token"), true, true},
+		{"another name in the query", nil, in("auth"), false, false},
+	} {
+		for _, at := range []struct {
+			house *house
+			base  string
+			query bool
+		}{{h, base, true}, {strict, strictBase, false}} {
+			token := at.house.device(devices.ID(strings.NewReplacer(" ", "-", "_", "-").Replace(strings.ToLower(row.name))), sensor)
+			query, header := url.Values{}, http.Header{}
+			if row.query != nil {
+				query = row.query(token)
+			}
+			if row.header != nil {
+				header = row.header(token)
+			}
+			allowed := at.query || row.query == nil
+			want := http.StatusUnauthorized
+			if row.ws && allowed {
+				want = http.StatusSwitchingProtocols
+			}
+			if got, refused := upgrade(t, at.base, query, header); got != want || want == 401 && refused.Code != devices.CodeUnauthorized {
+				t.Errorf("%s, WebSocket, query allowed %t: got %d %q, want %d", row.name, at.query, got, refused.Code, want)
+			}
+			query.Del("vsn")
+			want = http.StatusForbidden
+			if row.poll && allowed {
+				want = http.StatusGone // a new session
+			}
+			if got, refused := poll(t, at.base, query, header); got != want || want == 403 && (refused.Code != devices.CodeUnauthorized || refused.Details["nonce"] == nil || refused.Details["server_time"] == nil) {
+				t.Errorf("%s, long-poll, query allowed %t: got %d %+v, want %d", row.name, at.query, got, refused, want)
+			}
+		}
+	}
+}
+
+func TestRefusalsHaveTheirStatus(t *testing.T) {
+	h, base := serveHouse(t, nil)
+	lamp := h.device("lamp", light)
+	if _, err := h.app.Registry.Update(t.Context(), "lamp", func(d *devices.Device) error { d.Enabled = false; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	header := http.Header{"Authorization": {"Bearer " + lamp}}
+	if got, refused := upgrade(t, base, url.Values{}, header); got != 403 || refused.Code != devices.CodeDeviceDisabled {
+		t.Errorf("WebSocket: got %d %q", got, refused.Code)
+	}
+	if got, refused := poll(t, base, url.Values{}, header); got != 403 || refused.Code != devices.CodeDeviceDisabled {
+		t.Errorf("long-poll: got %d %q", got, refused.Code)
+	}
+}
+
+func TestConnectsOfAnAddressAreBounded(t *testing.T) {
+	limiter := new(connects.Limiter)
+	limiter.Set(1000, 2)
+	h, base := serveHouse(t, func(a *App) { a.Admit = limiter })
+	good := http.Header{"Authorization": {"Bearer " + h.device("lamp", light)}}
+	bad := http.Header{"Authorization": {"Bearer nonsense"}}
+	for range 2 {
+		if got, refused := upgrade(t, base, url.Values{}, bad); got != 401 || refused.Code != devices.CodeUnauthorized {
+			t.Fatalf("got %d %q", got, refused.Code)
+		}
+	}
+	if got, refused := upgrade(t, base, url.Values{}, good); got != 429 || refused.Code != devices.CodeRateLimited || refused.RetryAfter <= 0 {
+		t.Errorf("a third: got %d %+v, want 429 with retry_after_ms", got, refused)
+	}
+	if got, refused := poll(t, base, url.Values{}, good); got != 403 || refused.Code != devices.CodeRateLimited {
+		t.Errorf("over long-poll: got %d %+v", got, refused)
+	}
+	// Another address is not disturbed.
+	c, err := h.dial("nonsense")
+	if devices.CodeOf(err) != devices.CodeUnauthorized {
+		t.Errorf("another address: got %v, %v", c, err)
+	}
+	time.Sleep(600 * time.Millisecond)
+	if got, refused := upgrade(t, base, url.Values{}, good); got != 101 {
+		t.Errorf("later: got %d %+v", got, refused)
+	}
+}
