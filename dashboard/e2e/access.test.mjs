@@ -69,6 +69,44 @@ test('administration: add a user and an API token, filter the audit', async (t) 
   }
 })
 
+test('one’s own account: looks that stay, sessions, and a new password', async (t) => {
+  const user = await person('viewer')
+  const page = await window(t, '/', { user })
+  await page.getByRole('button', { name: user.name }).click()
+  await page.getByText('Signed in as viewer').waitFor()
+  await page.getByText(/Chrome on Linux/).waitFor()
+  await page.getByRole('button', { name: 'Dark' }).click()
+  await page.reload()
+  assert.equal(await page.locator('html').getAttribute('data-theme'), 'dark')
+  await page.getByRole('button', { name: user.name }).click()
+  await page.getByRole('button', { name: 'Change password' }).click()
+  await page.getByLabel('Present password').fill('not it')
+  await page.getByLabel('New password').fill('another long password')
+  await page.getByRole('button', { name: 'Change it' }).click()
+  await page.getByRole('alert').waitFor()
+  assert.equal(await page.getByRole('button', { name: 'Sign in' }).count(), 0, 'a wrong present password signs nobody out')
+  await page.getByLabel('Present password').fill(user.password)
+  await page.getByRole('button', { name: 'Change it' }).click()
+  await page.getByRole('button', { name: 'Sign in' }).waitFor()
+  await page.getByText('Your session has ended').waitFor()
+  await page.getByLabel('User name').fill(user.name)
+  await page.getByLabel('Password').fill('another long password')
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByRole('heading', { name: 'Fleet' }).waitFor()
+})
+
+test('a clock in doubt is said to administrators', async (t) => {
+  const page = await window(t)
+  let accepted = false
+  await page.route('**/api/v1/nodes', (r) => r.fulfill({ json: { nodes: [{ name: 'a', clock: { suspect: !accepted, reason: 'behind' } }] } }))
+  await page.route('**/api/v1/clock/accept', (r) => { accepted = true; return r.fulfill({ json: {} }) })
+  await page.reload()
+  await page.getByText('The hub’s clock is in doubt').waitFor()
+  await page.getByRole('button', { name: 'The clock is right' }).click()
+  await page.getByText('The hub’s clock is in doubt').waitFor({ state: 'detached' })
+  assert.ok(accepted)
+})
+
 for (const theme of ['light', 'dark']) {
   for (const [size, device] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     test(`axe finds nothing serious, and the policy refuses nothing: ${theme}, ${size}`, async (t) => {

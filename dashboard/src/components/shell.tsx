@@ -10,6 +10,8 @@ import { now } from '../state/clock'
 import { theme, zone, type Theme, type Zone } from '../state/prefs'
 import { isAdmin, signOut, user } from '../state/session'
 import { link, lostAt, roundTrip } from '../state/socket'
+import { ChangePassword, Sessions } from './account'
+import { ClockWarning } from './clock-warning'
 import { Dialog } from './dialog'
 import { AdminIcon, CommandsIcon, FleetIcon, OnboardIcon, UserIcon } from './icons'
 import { Segments } from './tabs'
@@ -30,7 +32,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
       <a class="skip" href="#main" onClick={(e) => { e.preventDefault(); main.current?.focus() }}>Skip to content</a>
       <Banner />
       <Navigation path={path} onHelp={() => setHelp(true)} />
-      <main id="main" ref={main} tabIndex={-1}>{children}</main>
+      <main id="main" ref={main} tabIndex={-1}><ClockWarning />{children}</main>
       <div class="notes" aria-live="polite">
         {notes.value.map((n) => <p key={n.id} class={`note ${n.look}`}>{n.text}</p>)}
       </div>
@@ -84,14 +86,15 @@ const THEMES: { value: Theme; label: string }[] = [{ value: 'auto', label: 'Auto
 const ZONES: { value: Zone; label: string }[] = [{ value: 'browser', label: 'Browser' }, { value: 'device', label: 'Device' }, { value: 'utc', label: 'UTC' }]
 
 function YouMenu({ onHelp }: { onHelp: () => void }) {
-  const [open, setOpen] = useState(false)
+  const [open, setOpen] = useState<'' | 'menu' | 'password'>('')
   const u = user.value
   if (!u) return null
   return (
     <>
-      <button type="button" class="nav-button" aria-haspopup="dialog" onClick={() => setOpen(true)}><UserIcon /><span class="nav-name">{u.name}</span></button>
-      {open && (
-        <Dialog title={u.name} onClose={() => setOpen(false)}>
+      <button type="button" class="nav-button" aria-haspopup="dialog" onClick={() => setOpen('menu')}><UserIcon /><span class="nav-name">{u.name}</span></button>
+      {open === 'password' && <Dialog title="Change the password" onClose={() => setOpen('')}><ChangePassword onDone={() => setOpen('')} /></Dialog>}
+      {open === 'menu' && (
+        <Dialog title={u.name} onClose={() => setOpen('')}>
           <div class="stack">
             <p class="muted">Signed in as {u.role}{u.scope ? `, for ${u.scope}` : ''}.</p>
             <div class="field"><span class="field-label">Looks</span><Segments label="Looks" options={THEMES} value={theme.value} onChange={(v) => { theme.value = v }} /></div>
@@ -100,8 +103,10 @@ function YouMenu({ onHelp }: { onHelp: () => void }) {
               <Segments label="Time zone" options={ZONES} value={zone.value} onChange={(v) => { zone.value = v }} />
               {zone.value === 'device' && <span class="hint">The zone named by a device’s label “tz”, such as Europe/Lisbon; else the browser’s.</span>}
             </div>
+            <Sessions />
             <div class="actions">
-              <button type="button" class="button" onClick={() => { setOpen(false); onHelp() }}>Keyboard</button>
+              <button type="button" class="button" onClick={() => { setOpen(''); onHelp() }}>Keyboard</button>
+              <button type="button" class="button" onClick={() => setOpen('password')}>Change password</button>
               <button type="button" class="button" onClick={() => void signOut()}>Sign out</button>
             </div>
           </div>

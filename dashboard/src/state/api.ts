@@ -25,10 +25,10 @@ export function asError(e: unknown): ApiError {
 
 type Query = Record<string, string | number | undefined>
 
-let onUnauthorized: () => void = () => {}
+let onUnauthorized: (path: string) => void = () => {}
 
-/** whenUnauthorized has f called when the hub no longer knows the session. */
-export function whenUnauthorized(f: () => void): void { onUnauthorized = f }
+/** whenUnauthorized has f called when a request, but for signing in, was answered with 401. */
+export function whenUnauthorized(f: (path: string) => void): void { onUnauthorized = f }
 
 export async function request<T>(method: string, path: string, options: { query?: Query; body?: unknown; signal?: AbortSignal } = {}): Promise<T> {
   const response = await send(method, path, options)
@@ -63,7 +63,7 @@ export async function send(method: string, path: string, options: { query?: Quer
   if (response.ok) return response
   let refused: { code?: string; reason?: string; details?: Record<string, unknown>; retry_after_ms?: number } = {}
   try { refused = await response.json() } catch { /* not the hub's own answer: the status has to do */ }
-  if (response.status === 401 && path !== '/login') onUnauthorized()
+  if (response.status === 401 && path !== '/login') onUnauthorized(path)
   throw new ApiError(
     refused.code ?? (response.status >= 500 ? 'platform_unavailable' : 'invalid'),
     refused.reason ?? `the hub answered ${response.status}`, response.status, refused.details, refused.retry_after_ms,

@@ -61,7 +61,11 @@ function signedOut(reason?: string): void {
   user.value = null
 }
 
-whenUnauthorized(() => signedOut('Your session has ended. Sign in again.'))
+whenUnauthorized((path) => {
+  // Elsewhere it may be about what was asked, such as a wrong present password.
+  if (path === '/me') signedOut('Your session has ended. Sign in again.')
+  else if (user.peek()) refreshMe().catch(() => { /* an ended session came back here */ })
+})
 
 /** rightsChanged is told by the socket: what this person may do is not what it was. */
 export function rightsChanged(p: { role?: Role; scope?: string }): void {
