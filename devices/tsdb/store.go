@@ -415,7 +415,15 @@ func (s *Store) Close() error {
 			err = s.flushFrozen(context.Background())
 		}
 	}
-	return errors.Join(err, s.log.Close(), s.closeChunks())
+	err = errors.Join(err, s.log.Close(), s.closeChunks())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken.Load() == nil && s.frozen == nil { // else the head may still be read
+		s.active.release()
+		s.active = newGen(s.pool, 0)
+	}
+	s.pool.close()
+	return err
 }
 
 // freeSpace watches the room on the disk.
