@@ -60,6 +60,7 @@ type assembly struct {
 	feeds    devices.Feeds
 
 	mqttStats func() bridge.Stats // nil when the hub's own MQTT listener is off
+	bridges   *bridges            // nil unless the hub serves
 
 	accepting atomic.Bool // every listener accepts
 }
@@ -206,13 +207,13 @@ func (a *assembly) openDoors(context.Context) error {
 	a.registry.Watch(a.registryChanged)
 	a.identity.Watch(a.channels.IdentityChanged)
 
-	bridges := make([]string, 0, len(cfg.MQTT.Bridges))
+	vias := []string{bridge.LocalName}
 	for _, b := range cfg.MQTT.Bridges {
-		bridges = append(bridges, b.Name)
+		vias = append(vias, b.Name)
 	}
 	a.api = httpapi.New(httpapi.Config{
 		Logger: a.Log, Origins: origins, PublicURL: cfg.HTTP.PublicURL, InsecureLogin: cfg.HTTP.InsecureLogin,
-		MaxBody: int64(cfg.Limits.FrameBytes), MetricsAccess: cfg.HTTP.Metrics, Bridges: bridges, Observe: a.metrics.answered,
+		MaxBody: int64(cfg.Limits.FrameBytes), MetricsAccess: cfg.HTTP.Metrics, Bridges: vias, Observe: a.metrics.answered,
 	}, a.apiServices())
 	return nil
 }
@@ -226,7 +227,9 @@ const (
 func (a *assembly) registryChanged(c devices.Change) {
 	a.door.Watch(c)
 	a.channels.RegistryChanged(c)
-	if c.After != nil {
+	if c.After == nil {
+		a.bridges.deleted(c.ID())
+	} else {
 		a.publish(devices.Event{Device: c.ID(), Kinds: c.After.Kinds, Name: "device_changed", Payload: c.After, Key: "device"})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"devicehub/bridge"
+	"devicehub/bridge/remote"
 	"devicehub/devices"
 	"devicehub/devices/commands"
 	"devicehub/devices/identity"
@@ -28,6 +29,7 @@ type snapshot struct {
 	liveness liveness.Stats
 	commands commands.Stats
 	identity identity.Stats
+	bridges  []remote.Status
 
 	devices, sessions  int
 	auditWaiting       int
@@ -42,6 +44,7 @@ func (a *assembly) snapshot() *snapshot {
 		clockSuspect: a.readings.Clock().Suspect, over: !a.accepting.Load(),
 	}
 	s.auditWaiting, s.auditLost = a.audit.Waiting()
+	s.bridges = a.bridges.statuses()
 	if a.mqttStats != nil {
 		s.mqtt = a.mqttStats()
 	}
@@ -105,7 +108,7 @@ func yes(b bool) int64 {
 // families are all that the collector tells.
 func families() []family {
 	var all []family
-	for _, part := range [][]family{connectionFamilies(), mqttFamilies(), deviceFamilies(), readingFamilies(), operationFamilies()} {
+	for _, part := range [][]family{connectionFamilies(), mqttFamilies(), bridgeFamilies(), deviceFamilies(), readingFamilies(), operationFamilies()} {
 		all = append(all, part...)
 	}
 	return all
@@ -172,6 +175,42 @@ func mqttFamilies() []family {
 			put(s.mqtt.Dropped, "not_sent")
 			put(s.mqtt.Expired, "expired")
 			put(s.mqtt.Broker.Dropped, "broker_queue_full")
+		}),
+	}
+}
+
+// bridgeFamilies have the bridges' names as labels, which the configuration
+// gives.
+func bridgeFamilies() []family {
+	two := func(name, help, label string, read func(b remote.Status, put func(v int64, value string))) family {
+		return family{name, help, counter, []string{"bridge", label}, func(s *snapshot, put func(float64, ...string)) {
+			for _, b := range s.bridges {
+				read(b, func(v int64, value string) { put(float64(v), b.Name, value) })
+			}
+		}}
+	}
+	return []family{
+		by("devicehub_bridge_connected", "1 while the bridge is connected to its broker.", gauge, "bridge", func(s *snapshot, put func(int64, string)) {
+			for _, b := range s.bridges {
+				put(yes(b.Connected), b.Name)
+			}
+		}),
+		by("devicehub_bridge_waiting", "Messages of a bridge that are not yet decided.", gauge, "bridge", func(s *snapshot, put func(int64, string)) {
+			for _, b := range s.bridges {
+				put(int64(b.Waiting), b.Name)
+			}
+		}),
+		two("devicehub_bridge_messages_total", "Messages from the bridge's broker (in), to it (out), and for it while it was away (unsent).", "direction", func(b remote.Status, put func(int64, string)) {
+			put(b.Received, "in")
+			put(b.Published, "out")
+			put(b.Unsent, "unsent")
+		}),
+		two("devicehub_bridge_device_messages_total", "What became of what devices behind the bridge said.", "outcome", func(b remote.Status, put func(int64, string)) {
+			put(b.Accepted, "accepted")
+			put(b.Refused, "refused")
+			put(b.Foreign, "foreign")
+			put(b.Retained, "retained_command")
+			put(b.Looped, "looped")
 		}),
 	}
 }

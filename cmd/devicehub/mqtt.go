@@ -68,6 +68,13 @@ func (m *mqttServer) run(ctx context.Context) error {
 	return m.Run(ctx)
 }
 
+// setLimits changes the limits of connections from now on.
+func (m *mqttServer) setLimits(l LimitsConfig) {
+	if m != nil {
+		m.SetLimits(bridge.Limits{MaxPacket: l.FrameBytes, OutboundBytes: l.OutboundBytes, OutboundAge: l.OutboundAge.Duration()})
+	}
+}
+
 func (m *mqttServer) addr() string {
 	if m == nil {
 		return "off"

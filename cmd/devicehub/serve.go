@@ -66,7 +66,7 @@ func (s *server) listen() (err error) {
 	if s.mqtt, err = newMQTTServer(s.assembly, s.certs); err != nil {
 		return err
 	}
-	return nil
+	return s.openBridges()
 }
 
 func (s *server) closeListeners() error {
@@ -166,6 +166,7 @@ func (s *server) run(ctx context.Context) error {
 			"http":         func(ctx context.Context) error { return s.serveHTTP(ctx, public, s.http) },
 			"admin socket": func(ctx context.Context) error { return serveAdmin(ctx, admin, s.admin) },
 			"mqtt":         s.mqtt.run,
+			"bridges":      s.bridges.run,
 			"certificates": s.certs.Run,
 			"reload":       s.reload,
 		})
@@ -235,6 +236,7 @@ func (s *server) reload(ctx context.Context) error {
 			return nil
 		case cfg := <-s.Reloads:
 			s.applyLimits(cfg.Limits)
+			s.mqtt.setLimits(cfg.Limits)
 		}
 	}
 }

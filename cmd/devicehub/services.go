@@ -19,7 +19,7 @@ import (
 func (a *assembly) apiServices() httpapi.Services {
 	return httpapi.Services{
 		Registry: a.registry, Identity: a.identity, Audit: a.audit, Door: a.door, Readings: a.readings, Liveness: a.liveness,
-		Shadows: a.shadows, Commands: a.commands, Search: a.fleet.Matcher, Trace: a.tracer,
+		Shadows: a.shadows, Commands: a.commands, Search: a.fleet.Matcher, Trace: a.tracer, Adopt: adopter{a},
 		Nodes: a.nodes, Bridges: a.bridgeList, Sinks: a.sinkList, Backup: a.backup, Ready: a.checks,
 		Metrics: promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}),
 	}
@@ -74,10 +74,6 @@ func durability(fsync string) string {
 		return "machine" // a crash of the machine
 	}
 	return "process" // a crash of the hub, not of the machine
-}
-
-func (a *assembly) bridgeList(context.Context) (any, error) {
-	return map[string]any{"bridges": []any{}}, nil
 }
 
 func (a *assembly) sinkList(context.Context) (any, error) {
