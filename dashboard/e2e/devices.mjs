@@ -57,6 +57,6 @@ export class Sensor {
   }
 
   /** send pushes readings: {metric: value}. */
-  send(values) { return this.client.publishAsync(`hub/v1/${this.id}/r`, JSON.stringify({ r: Object.entries(values) }), { qos: 1 }) }
+  send(values) { return this.client.publishAsync(`hub/v1/${this.id}/r`, JSON.stringify({ t0: Date.now(), r: Object.entries(values).map(([m, v]) => [m, v, 0]) }), { qos: 1 }) }
   close() { return this.client.endAsync(true) }
 }

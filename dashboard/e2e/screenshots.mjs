@@ -63,7 +63,7 @@ async function house(hub, api) {
     for (const { d, device, entries } of running) {
       if (!entries.length || d.quiet) continue
       const values = Object.fromEntries(entries.map(([m, f]) => [m, f(t)]))
-      const publish = device.send.length === 1 ? device.send(values) : device.send('r', { r: Object.entries(values) })
+      const publish = device.send.length === 1 ? device.send(values) : device.send('r', { t0: t, r: Object.entries(values).map(([m, v]) => [m, v, 0]) })
       publish.catch(() => {})
     }
   }, 2000)
