@@ -92,7 +92,7 @@ func (f diskFile) Size() (int64, error) {
 
 // isFull reports whether err says that there is no room.
 func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
 func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -297,6 +297,7 @@ func TestTroubleIsAState(t *testing.T) {
 	}{
 		{"the disk is full", func(d *trouble) { d.write = short(syscall.ENOSPC) }, ErrFull, true},
 		{"nothing is written", func(d *trouble) { d.write = func(int) (int, error) { return 0, syscall.ENOSPC } }, ErrFull, true},
+		{"file size limit", func(d *trouble) { d.write = short(syscall.EFBIG) }, ErrFull, true},
 		{"quota", func(d *trouble) { d.write = short(syscall.EDQUOT) }, ErrFull, true},
 		{"a short write", func(d *trouble) { d.write = short(io.ErrShortWrite) }, ErrFailed, false},
 		{"the disk is gone", func(d *trouble) { d.write = short(syscall.EIO) }, ErrFailed, false},
