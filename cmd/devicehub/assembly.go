@@ -18,6 +18,7 @@ import (
 	"devicehub/devices/fleet"
 	"devicehub/devices/httpapi"
 	"devicehub/devices/identity"
+	"devicehub/devices/influx"
 	"devicehub/devices/liveness"
 	"devicehub/devices/readings"
 	"devicehub/devices/session"
@@ -46,6 +47,7 @@ type assembly struct {
 	setup    identity.Setup
 	store    *tsdb.Store
 	readings *readings.Ingest
+	sink     *influx.Sink // nil unless one is configured
 	liveness *liveness.Tracker
 	shadows  *shadow.Shadows
 	commands *commands.Dispatcher
@@ -133,10 +135,11 @@ func (a *assembly) openReadings(context.Context) (err error) {
 	}
 	a.closers = append(a.closers, a.store.Close)
 	a.readings = readings.New(a.store, readings.Config{
+		Device: a.registry.Get,
 		Logger: a.Log, LateMax: cfg.LateMax.Duration(), BackfillShare: cfg.BackfillShare, MaxReadings: a.Config.Limits.ReadingsPerPush,
 		Feed: devices.FeedFunc(a.publish), OnData: func(id devices.ID, _ int) { a.liveness.DataChanged(id) }, OnCommit: a.metrics.committed,
 	})
-	return nil
+	return a.openSink()
 }
 
 // minFree is the configured reserve in bytes; 0 leaves the choice to the store.
@@ -248,7 +251,7 @@ func (a *assembly) applyLimits(l LimitsConfig) {
 // run runs every service until ctx ends, and returns when all have flushed.
 func (a *assembly) run(ctx context.Context) error {
 	return together(ctx, a.Log, map[string]func(context.Context) error{
-		"audit": a.audit.Run, "identity": a.identity.Run, "readings": a.readings.Run, "readings store": a.store.Run, "liveness": a.liveness.Run,
+		"audit": a.audit.Run, "identity": a.identity.Run, "readings": a.readings.Run, "influx": a.runSink, "liveness": a.liveness.Run,
 		"shadows": a.shadows.Run, "commands": a.commands.Run, "fleet": a.fleet.Run, "door": a.door.Run,
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"devicehub/devices"
 	"devicehub/devices/commands"
 	"devicehub/devices/identity"
+	"devicehub/devices/influx"
 	"devicehub/devices/liveness"
 	"devicehub/devices/readings"
 	"devicehub/devices/tsdb"
@@ -29,6 +30,7 @@ type snapshot struct {
 	liveness liveness.Stats
 	commands commands.Stats
 	identity identity.Stats
+	sink     influx.Stats // zero without a sink
 	bridges  []remote.Status
 
 	devices, sessions  int
@@ -45,6 +47,9 @@ func (a *assembly) snapshot() *snapshot {
 	}
 	s.auditWaiting, s.auditLost = a.audit.Waiting()
 	s.bridges = a.bridges.statuses()
+	if a.sink != nil {
+		s.sink = a.sink.Stats()
+	}
 	if a.mqttStats != nil {
 		s.mqtt = a.mqttStats()
 	}
@@ -108,7 +113,7 @@ func yes(b bool) int64 {
 // families are all that the collector tells.
 func families() []family {
 	var all []family
-	for _, part := range [][]family{connectionFamilies(), mqttFamilies(), bridgeFamilies(), deviceFamilies(), readingFamilies(), operationFamilies()} {
+	for _, part := range [][]family{connectionFamilies(), mqttFamilies(), bridgeFamilies(), deviceFamilies(), readingFamilies(), sinkFamilies(), operationFamilies()} {
 		all = append(all, part...)
 	}
 	return all
@@ -293,5 +298,17 @@ func operationFamilies() []family {
 		one("devicehub_service_accounts", "Service accounts.", gauge, func(s *snapshot) int { return s.identity.Accounts }),
 		one("devicehub_audit_waiting", "Audit entries that are not yet on the disk.", gauge, func(s *snapshot) int { return s.auditWaiting }),
 		one("devicehub_audit_lost_total", "Audit entries that were lost because the disk did not take them.", counter, func(s *snapshot) int64 { return s.auditLost }),
+	}
+}
+
+// sinkFamilies tell of the InfluxDB sink; they are 0 without one.
+func sinkFamilies() []family {
+	return []family{
+		one("devicehub_influx_lag_bytes", "Ingest log that the InfluxDB sink has not sent yet.", gauge, func(s *snapshot) int64 { return s.sink.LagBytes }),
+		{"devicehub_influx_lag_seconds", "Age of the oldest reading that the InfluxDB sink has not sent yet.", gauge, nil,
+			func(s *snapshot, put func(float64, ...string)) { put(float64(s.sink.LagMS) / 1000) }},
+		one("devicehub_influx_points_total", "Points that InfluxDB has taken.", counter, func(s *snapshot) int64 { return s.sink.Sent }),
+		one("devicehub_influx_retries_total", "Requests to InfluxDB that were tried again.", counter, func(s *snapshot) int64 { return s.sink.Retries }),
+		one("devicehub_influx_dead_letters_total", "Points that InfluxDB refused for good and that were put aside.", counter, func(s *snapshot) int64 { return s.sink.DeadLetter }),
 	}
 }

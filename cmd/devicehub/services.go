@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -48,7 +49,13 @@ func (a *assembly) checks(ctx context.Context) []httpapi.Check {
 	if clock.Suspect {
 		detail = "suspect: " + clock.Reason + "; see `devicehub clock accept`"
 	}
-	return append(list, httpapi.Check{Name: "clock", OK: true, Detail: detail})
+	list = append(list, httpapi.Check{Name: "clock", OK: true, Detail: detail})
+	if a.sink != nil { // it may lag, and never makes the hub unready
+		st := a.sink.Stats()
+		list = append(list, httpapi.Check{Name: "influx", OK: true,
+			Detail: strings.TrimSpace(fmt.Sprintf("%s, %d ms and %d bytes behind %s", st.State, st.LagMS, st.LagBytes, st.Err))})
+	}
+	return list
 }
 
 func (a *assembly) acceptingDetail() string {
@@ -74,10 +81,6 @@ func durability(fsync string) string {
 		return "machine" // a crash of the machine
 	}
 	return "process" // a crash of the hub, not of the machine
-}
-
-func (a *assembly) sinkList(context.Context) (any, error) {
-	return map[string]any{"sinks": []any{}}, nil
 }
 
 // backup writes everything the hub keeps.
