@@ -1,0 +1,445 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/gorilla/websocket"
+
+	"devicehub/devices"
+)
+
+// Every limit of the table is exceeded by one client, through the doors that
+// clients come in by, while a neighbour is not disturbed.
+
+// wsClient is a Phoenix client.
+type wsClient struct {
+	t    *testing.T
+	conn *websocket.Conn
+	done chan struct{} // the connection is over
+
+	mu      sync.Mutex
+	ref     int
+	replies map[string]chan reply
+	end     error
+}
+
+type reply struct {
+	Status   string
+	Response map[string]any
+}
+
+func (r reply) code() devices.Code {
+	s, _ := r.Response["code"].(string)
+	return devices.Code(s)
+}
+
+// dialFrom connects from an address of this machine.
+func (r *running) dialFrom(addr, token string) (*websocket.Conn, *http.Response, error) {
+	d := websocket.Dialer{HandshakeTimeout: 5 * time.Second, NetDial: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}).Dial}
+	return d.Dial("ws"+strings.TrimPrefix(r.base, "http")+"/socket/websocket?vsn=2.0.0", http.Header{"Authorization": {"Bearer " + token}})
+}
+
+func (r *running) connect(token string) *wsClient {
+	r.t.Helper()
+	conn, _, err := r.dialFrom("127.0.0.1", token)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c := &wsClient{t: r.t, conn: conn, done: make(chan struct{}), replies: map[string]chan reply{}}
+	go c.read()
+	r.t.Cleanup(func() {
+		conn.Close()
+		<-c.done
+	})
+	return c
+}
+
+func (c *wsClient) read() {
+	defer close(c.done)
+	for {
+		_, data, err := c.conn.ReadMessage()
+		if err != nil {
+			c.mu.Lock()
+			c.end = err
+			c.mu.Unlock()
+			return
+		}
+		var f [5]json.RawMessage
+		var ref, event string
+		var got reply
+		if json.Unmarshal(data, &f) != nil || json.Unmarshal(f[3], &event) != nil || event != "phx_reply" {
+			continue
+		}
+		_ = json.Unmarshal(f[1], &ref)
+		_ = json.Unmarshal(f[4], &got)
+		c.mu.Lock()
+		to := c.replies[ref]
+		delete(c.replies, ref)
+		c.mu.Unlock()
+		if to != nil {
+			to <- got
+		}
+	}
+}
+
+// send sends an event; its reply comes on the channel.
+func (c *wsClient) send(topic, event, payload string) <-chan reply {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ref++
+	ref, to := fmt.Sprint(c.ref), make(chan reply, 1)
+	c.replies[ref] = to
+	if err := c.conn.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, `[%q,%q,%q,%q,%s]`, topic, ref, topic, event, payload)); err != nil {
+		c.t.Logf("send: %v", err)
+	}
+	return to
+}
+
+func (c *wsClient) ask(topic, event, payload string) reply {
+	c.t.Helper()
+	select {
+	case r := <-c.send(topic, event, payload):
+		return r
+	case <-c.done:
+		c.t.Fatalf("%s %s: the connection ended: %v", topic, event, c.end)
+	case <-time.After(10 * time.Second):
+		c.t.Fatalf("%s %s: no reply", topic, event)
+	}
+	return reply{}
+}
+
+func (c *wsClient) join(topic string) {
+	c.t.Helper()
+	if r := c.ask(topic, "phx_join", "{}"); r.Status != "ok" {
+		c.t.Fatalf("join %s: got %+v", topic, r)
+	}
+}
+
+// wantClosed waits for the close frame.
+func (c *wsClient) wantClosed(code int) {
+	c.t.Helper()
+	select {
+	case <-c.done:
+	case <-time.After(15 * time.Second):
+		c.t.Fatalf("still open, want closed with %d", code)
+	}
+	if !websocket.IsCloseError(c.end, code) {
+		c.t.Errorf("ended with %v, want %d", c.end, code)
+	}
+}
+
+// pair is a hub with a device that exceeds a limit and a neighbour.
+type pair struct {
+	*running
+	loud, calm           *wsClient
+	loudToken, calmToken string
+}
+
+func newPair(t *testing.T, limit func(*LimitsConfig)) *pair {
+	t.Helper()
+	r := runHub(t, func(c *Config) { limit(&c.Limits) })
+	p := &pair{running: r}
+	p.loudToken = r.device(map[string]any{"id": "loud", "kinds": []string{"sensor"}})
+	p.calmToken = r.device(map[string]any{"id": "calm", "kinds": []string{"sensor"}})
+	p.loud, p.calm = r.connect(p.loudToken), r.connect(p.calmToken)
+	p.loud.join("sensor:loud")
+	p.calm.join("sensor:calm")
+	return p
+}
+
+// undisturbed wants the neighbour to be answered.
+func (p *pair) undisturbed() {
+	p.t.Helper()
+	if r := p.calm.ask("sensor:calm", "reading", `{"m":"temperature","v":20}`); r.Status != "ok" {
+		p.t.Errorf("the neighbour: got %+v", r)
+	}
+}
+
+// post sends readings over HTTP.
+func (r *running) post(id, token, body string) (int, devices.Code) {
+	r.t.Helper()
+	req, err := http.NewRequest("POST", r.base+"/api/v1/devices/"+id+"/readings", strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	var e devices.Error
+	_ = json.Unmarshal(b, &e)
+	return res.StatusCode, e.Code
+}
+
+func TestFrameBytes(t *testing.T) {
+	p := newPair(t, func(l *LimitsConfig) { l.FrameBytes = 2048 })
+	large := `{"r":[["temperature",20]]` + strings.Repeat(" ", 2048) + `}`
+	if status, code := p.post("loud", p.loudToken, large); status != 413 || code != devices.CodeTooLarge {
+		t.Errorf("HTTP: got %d %s", status, code)
+	}
+	if status, _ := p.post("loud", p.loudToken, `{"r":[["temperature",20]]}`); status != 200 {
+		t.Errorf("HTTP, a small one after it: got %d", status)
+	}
+	p.loud.send("sensor:loud", "readings", large)
+	p.loud.wantClosed(1009)
+	addr := p.mqtt.Addr("tcp").String()
+	c := dialMQTT(t, addr, "loud", p.loudToken)
+	if tok := c.Publish("hub/v1/loud/r", 1, false, large); tok.WaitTimeout(5*time.Second) && tok.Error() == nil {
+		t.Error("MQTT: a large packet was acknowledged")
+	}
+	p.wait("MQTT to be cut off", func() bool { return !c.IsConnected() })
+	p.undisturbed()
+}
+
+func TestReadingsPerPush(t *testing.T) {
+	p := newPair(t, func(l *LimitsConfig) { l.ReadingsPerPush = 3 })
+	if r := p.loud.ask("sensor:loud", "readings", `{"r":[["temperature",1],["temperature",2],["temperature",3],["temperature",4]]}`); r.code() != devices.CodeTooLarge {
+		t.Errorf("four: got %+v", r)
+	}
+	if r := p.loud.ask("sensor:loud", "readings", `{"r":[["temperature",1],["temperature",2],["temperature",3]]}`); r.Status != "ok" {
+		t.Errorf("three: got %+v", r)
+	}
+	p.undisturbed()
+}
+
+func TestPushesInFlight(t *testing.T) {
+	p := newPair(t, func(l *LimitsConfig) { l.PushesInFlight = 1 })
+	var waiting []<-chan reply
+	for i := range 100 {
+		waiting = append(waiting, p.loud.send("sensor:loud", "reading", fmt.Sprintf(`{"m":"temperature","v":%d}`, i)))
+	}
+	p.undisturbed()
+	counts := map[devices.Code]int{}
+	for _, w := range waiting {
+		r := <-w
+		counts[r.code()]++
+		if r.code() == devices.CodeRateLimited && r.Response["retry_after_ms"] == nil {
+			t.Errorf("got %+v, want retry_after_ms", r)
+		}
+	}
+	if counts[""] == 0 || counts[devices.CodeRateLimited] == 0 || counts[""]+counts[devices.CodeRateLimited] != 100 {
+		t.Errorf("got %v, want some taken and the rest rate_limited", counts)
+	}
+	if r := p.loud.ask("sensor:loud", "reading", `{"m":"temperature","v":1}`); r.Status != "ok" {
+		t.Errorf("after them: got %+v", r)
+	}
+}
+
+func TestChannelsPerConnection(t *testing.T) {
+	p := newPair(t, func(l *LimitsConfig) { l.ChannelsPerConnection = 2 })
+	ana, other := p.connect(p.user), p.connect(p.user)
+	ana.join("sensor:loud")
+	ana.join("sensor:calm")
+	if r := ana.ask("fleet:all", "phx_join", "{}"); r.Status != "error" || r.code() != devices.CodeRateLimited || r.Response["reason"] != "too many channels joined" {
+		t.Errorf("a third: got %+v", r)
+	}
+	other.join("fleet:all")
+	if r := ana.ask("sensor:calm", "phx_leave", "{}"); r.Status != "ok" {
+		t.Errorf("leave: got %+v", r)
+	}
+	ana.join("fleet:all")
+	p.undisturbed()
+}
+
+func TestInbox(t *testing.T) {
+	p := newPair(t, func(l *LimitsConfig) { l.Inbox, l.DeviceBurst = 1, 100_000 })
+	var waiting []<-chan reply
+	for range 500 {
+		waiting = append(waiting, p.loud.send("sensor:loud", "info", `{}`))
+	}
+	p.undisturbed()
+	for i, w := range waiting {
+		select {
+		case r := <-w:
+			if r.Status != "ok" {
+				t.Fatalf("message %d: got %+v", i, r)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("message %d was lost", i)
+		}
+	}
+}
+
+func TestOutbound(t *testing.T) {
+	p := newPair(t, func(l *LimitsConfig) { l.OutboundBytes, l.OutboundAge = 4096, Duration(time.Second) })
+	watcher := p.connect(p.user)
+	watcher.join("sensor:loud")
+	conn, _, err := p.dialFrom("127.0.0.1", p.user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// It asks and asks, and does not read what it is answered.
+	go func() {
+		if conn.WriteMessage(websocket.TextMessage, []byte(`["1","1","sensor:loud","phx_join",{}]`)) != nil {
+			return
+		}
+		for {
+			if conn.WriteMessage(websocket.TextMessage, []byte(`["1","2","sensor:loud","get",{}]`)) != nil {
+				return
+			}
+		}
+	}()
+	p.wait("the client that does not read to be cut off", func() bool { return p.endpoint.Stats().SlowConsumers > 0 })
+	if r := watcher.ask("sensor:loud", "get", "{}"); r.Status != "ok" {
+		t.Errorf("a client that reads: got %+v", r)
+	}
+	p.undisturbed()
+}
+
+func TestDeviceEvents(t *testing.T) {
+	p := newPair(t, func(l *LimitsConfig) { l.DeviceEventsPerS, l.DeviceBurst = 2, 10 })
+	batch := `{"r":[["temperature",1]` + strings.Repeat(`,["temperature",2]`, 99) + `]}`
+	limited := 0
+	for range 20 {
+		r := p.loud.ask("sensor:loud", "readings", batch)
+		if r.code() == devices.CodeRateLimited {
+			limited++
+			if ms, _ := r.Response["retry_after_ms"].(float64); ms <= 0 {
+				t.Errorf("got %+v, want retry_after_ms", r)
+			}
+		} else if r.Status != "ok" {
+			t.Fatalf("got %+v", r)
+		}
+	}
+	if limited < 5 || limited > 10 {
+		t.Errorf("%d of 20 batches were limited, want some 10: a batch is one event", limited)
+	}
+	// Its other ways in share the rate, its neighbour has one of its own.
+	statuses := map[int]int{}
+	for range 4 {
+		status, code := p.post("loud", p.loudToken, `{"r":[["temperature",1]]}`)
+		statuses[status]++
+		if status == 429 && code != devices.CodeRateLimited {
+			t.Errorf("HTTP: got %d %s", status, code)
+		}
+	}
+	if statuses[429] < 2 {
+		t.Errorf("over HTTP at the same time: got %v", statuses)
+	}
+	p.undisturbed()
+	time.Sleep(time.Second)
+	if r := p.loud.ask("sensor:loud", "info", "{}"); r.Status != "ok" {
+		t.Errorf("a second later: got %+v", r)
+	}
+}
+
+// refusedUpgrade is the status and error of a connection that is refused.
+func (r *running) refusedUpgrade(addr, token string) (int, devices.Error) {
+	r.t.Helper()
+	conn, res, err := r.dialFrom(addr, token)
+	if err == nil {
+		conn.Close()
+		return res.StatusCode, devices.Error{}
+	}
+	if res == nil {
+		r.t.Fatal(err)
+	}
+	b, _ := io.ReadAll(res.Body)
+	var e devices.Error
+	_ = json.Unmarshal(b, &e)
+	return res.StatusCode, e
+}
+
+func TestConnectsPerAddress(t *testing.T) {
+	r := runHub(t, func(c *Config) { c.Limits.ConnectsPerSPerAddress = 5 })
+	limited := 0
+	for range 20 {
+		status, e := r.refusedUpgrade("127.0.0.1", r.user)
+		switch {
+		case status == 429 && e.Code == devices.CodeRateLimited && e.RetryAfter > 0:
+			limited++
+		case status != 101:
+			t.Fatalf("got %d %+v", status, e)
+		}
+	}
+	if limited < 5 {
+		t.Errorf("%d of 20 connects were limited, want most beyond 5", limited)
+	}
+	o := mqtt.NewClientOptions().AddBroker("tcp://" + r.mqtt.Addr("tcp").String()).SetUsername("x").SetPassword("y").SetAutoReconnect(false).SetConnectRetry(false)
+	if tok := mqtt.NewClient(o).Connect(); tok.WaitTimeout(5*time.Second) && tok.Error() == nil {
+		t.Error("MQTT let in from the address that connects too often")
+	}
+	if status, e := r.refusedUpgrade("127.0.0.2", r.user); status != 101 {
+		t.Errorf("another address: got %d %+v", status, e)
+	}
+}
+
+func TestFailedConnectsPerAddress(t *testing.T) {
+	r := runHub(t, func(c *Config) { c.Limits.FailedConnectsPerSPerAddress = 2 })
+	codes := map[devices.Code]int{}
+	for range 10 {
+		_, e := r.refusedUpgrade("127.0.0.1", "nonsense")
+		codes[e.Code]++
+	}
+	if codes[devices.CodeUnauthorized] < 2 || codes[devices.CodeRateLimited] < 4 {
+		t.Errorf("got %v, want some unauthorized, then rate_limited", codes)
+	}
+	if status, e := r.refusedUpgrade("127.0.0.2", r.user); status != 101 {
+		t.Errorf("another address: got %d %+v", status, e)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	if status, e := r.refusedUpgrade("127.0.0.1", r.user); status != 101 {
+		t.Errorf("the same address, a second later: got %d %+v", status, e)
+	}
+}
+
+// login signs in from an address of this machine.
+func (r *running) login(addr, name, password string) devices.Code {
+	r.t.Helper()
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}).DialContext}}
+	body, _ := json.Marshal(map[string]string{"username": name, "password": password})
+	res, err := client.Post(r.base+"/api/v1/login", "application/json", strings.NewReader(string(body)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	if res.StatusCode == 200 {
+		return ""
+	}
+	var e devices.Error
+	_ = json.Unmarshal(b, &e)
+	if e.Code == devices.CodeRateLimited && e.RetryAfter <= 0 {
+		r.t.Errorf("got %s, want retry_after_ms", b)
+	}
+	return e.Code
+}
+
+func TestFailedLogins(t *testing.T) {
+	for name, row := range map[string]struct {
+		limit func(*LimitsConfig)
+		names func(i int) string
+	}{
+		"per address": {func(l *LimitsConfig) { l.FailedLoginsPerMinPerAddress = 3 }, func(i int) string { return fmt.Sprintf("user-%d", i) }},
+		"per name":    {func(l *LimitsConfig) { l.FailedLoginsPerMinPerName = 3 }, func(int) string { return "admin" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := runHub(t, func(c *Config) { row.limit(&c.Limits) })
+			codes := map[devices.Code]int{}
+			for i := range 6 {
+				codes[r.login("127.0.0.2", row.names(i), "a wrong password")]++
+			}
+			if codes[devices.CodeUnauthorized] < 2 || codes[devices.CodeRateLimited] < 2 {
+				t.Errorf("got %v, want some unauthorized, then rate_limited", codes)
+			}
+			// The right password from elsewhere is let in, at worst after a delay.
+			if code := r.login("127.0.0.3", "admin", rootPassword); code != "" {
+				t.Errorf("from another address: got %s", code)
+			}
+		})
+	}
+}
