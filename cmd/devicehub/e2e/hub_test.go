@@ -48,7 +48,7 @@ const adminPassword = "correct horse battery staple"
 
 // hub is a running devicehub process.
 type hub struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string // the data folder
 	http string // host:port
 	mqtt string // host:port
@@ -76,7 +76,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -88,7 +88,7 @@ func freePort(t *testing.T) string {
 
 // newHub starts a hub on an empty data folder; more are lines for its
 // configuration file.
-func newHub(t *testing.T, more ...string) *hub {
+func newHub(t testing.TB, more ...string) *hub {
 	t.Helper()
 	h := &hub{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freePort(t), mqtt: freePort(t), log: new(logBuffer)}
 	h.conf = filepath.Join(t.TempDir(), "devicehub.yaml")
@@ -270,7 +270,7 @@ func (h *hub) mosquittoPub(id, token, topic, payload string, more ...string) (st
 
 // script is a program that talks over its standard streams, a JSON value a line.
 type script struct {
-	t     *testing.T
+	t     testing.TB
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan map[string]any
@@ -278,7 +278,7 @@ type script struct {
 	n     int
 }
 
-func startScript(t *testing.T, env []string, name string, args ...string) *script {
+func startScript(t testing.TB, env []string, name string, args ...string) *script {
 	t.Helper()
 	s := &script{t: t, cmd: exec.Command(name, args...), lines: make(chan map[string]any, 1024)}
 	s.cmd.Env = append(os.Environ(), env...)
