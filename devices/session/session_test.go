@@ -483,6 +483,7 @@ func TestFollowersSeeWhatADeviceSendsAndGets(t *testing.T) {
 		h.say(s, "token_refresh", `{}`)
 		h.say(other, "reading", `{"m":"temperature","v":1}`)
 		s.HandleBare("humidity", []byte("40"), func(any, error) {})
+		synctest.Wait()
 		h.door.Post(p, "lamp", []byte(`{"r":[["temperature",1]]}`), func(any, error) {})
 		synctest.Wait()
 		s.End(devices.CodeTokenRevoked, "the token was revoked")
@@ -506,8 +507,8 @@ func TestFollowersSeeWhatADeviceSendsAndGets(t *testing.T) {
 			"in websocket reading", "out websocket reply reading  type_conflict",
 			"in websocket dance", "out websocket reply dance  invalid",
 			"in websocket token_refresh", "out websocket reply token_refresh  ok",
-			"in websocket reading  r/humidity", "in http readings",
-			"out websocket reply reading  ok", "out http reply readings  ok",
+			"in websocket reading  r/humidity", "out websocket reply reading  ok",
+			"in http readings", "out http reply readings  ok",
 			"out websocket disconnect", "in websocket close",
 			"in websocket connect   token_revoked",
 		}
