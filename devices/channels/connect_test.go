@@ -66,6 +66,9 @@ func serveHouse(t *testing.T, change func(*App)) (*house, string) {
 	h := newHouse(t, change)
 	srv := httptest.NewServer(h.app.Endpoint)
 	t.Cleanup(func() {
+		for end := time.Now().Add(5 * time.Second); h.app.Endpoint.Stats().WebSockets > 0 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond) // what the tests opened they have closed
+		}
 		h.stop()
 		srv.Close()
 	})
