@@ -103,6 +103,7 @@ soak: deps build
 	DEVICEHUB_SOAK=1 $(GO) test -v -timeout 12h ./...
 
 bench:
+	$(GO) run ./hub/hubtest/bench -markdown
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 fuzz:
