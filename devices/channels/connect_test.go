@@ -50,7 +50,13 @@ func upgrade(t *testing.T, base string, query url.Values, header http.Header) (s
 	query.Set("vsn", "2.0.0")
 	conn, res, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(base, "http")+"/socket/websocket?"+query.Encode(), header)
 	if err == nil {
-		conn.Close()
+		defer conn.Close()
+		if err := conn.WriteMessage(websocket.TextMessage, []byte(`[null,"1","phoenix","heartbeat",{}]`)); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := conn.ReadMessage(); err != nil {
+			t.Errorf("let in, and then %v", err)
+		}
 		return res.StatusCode, refused
 	}
 	if res == nil {
@@ -66,9 +72,6 @@ func serveHouse(t *testing.T, change func(*App)) (*house, string) {
 	h := newHouse(t, change)
 	srv := httptest.NewServer(h.app.Endpoint)
 	t.Cleanup(func() {
-		for end := time.Now().Add(5 * time.Second); h.app.Endpoint.Stats().WebSockets > 0 && time.Now().Before(end); {
-			time.Sleep(time.Millisecond) // what the tests opened they have closed
-		}
 		h.stop()
 		srv.Close()
 	})
