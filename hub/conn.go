@@ -156,13 +156,14 @@ func (c *Conn) lost(cause error) {
 
 func (c *Conn) teardown(cause error) {
 	defer close(c.ended)
-	if c.forget != nil {
-		c.forget()
-	}
 	c.mu.Lock()
 	c.gone = true
 	slots := append([]*slot(nil), c.slots...)
+	forget := c.forget
 	c.mu.Unlock()
+	if forget != nil {
+		forget()
+	}
 	var wait []*slot
 	for _, t := range slots {
 		if !t.hangUp(cause) {
@@ -375,11 +376,24 @@ func (s *idSubscriber) Deliver(m *pubsub.Message) {
 	}
 }
 
+// subscribeID listens for the id's disconnect until teardown, which a drain may
+// have begun by now.
+func (c *Conn) subscribeID() {
+	forget := c.ep.ps.Subscribe(c.id, &idSubscriber{c})
+	c.mu.Lock()
+	gone := c.gone
+	c.forget = forget
+	c.mu.Unlock()
+	if gone {
+		forget()
+	}
+}
+
 // open finishes the making of a connection: id, OnOpen, the registry.
 func (c *Conn) open() error {
 	r := c.mount.router
 	if c.id != "" {
-		c.forget = c.ep.ps.Subscribe(c.id, &idSubscriber{c})
+		c.subscribeID()
 	}
 	if r.onOpen != nil {
 		ctx, err := protect(func() (context.Context, error) { return r.onOpen(c.ctx, c) })
