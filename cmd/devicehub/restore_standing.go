@@ -117,6 +117,7 @@ func (s *standing) mergeCredentials(present []identity.Credential) {
 		c := &s.state.Credentials[i]
 		if p.GenIssued >= c.GenIssued {
 			c.Graces, c.NewBoot = p.Graces, p.NewBoot
+			c.UsedAt, c.PrevUsedAt = p.UsedAt, p.PrevUsedAt
 		}
 		c.GenIssued = max(c.GenIssued, p.GenIssued)
 		c.MinGen = max(c.MinGen, p.MinGen)
@@ -143,7 +144,9 @@ func (s *standing) mergeKeys(present []identity.Key) {
 // cannot be known.
 func (s *standing) unknownSince() []string {
 	for i := range s.state.Credentials {
-		s.state.Credentials[i].GenIssued += unknownGens
+		c := &s.state.Credentials[i]
+		c.GenIssued += unknownGens
+		c.UsedAt, c.PrevUsedAt = 0, 0 // those of the generations from before
 	}
 	return []string{"what was revoked since the backup is unknown and is good again; `devicehub restore --revoke-all` ends every older token"}
 }
@@ -154,6 +157,7 @@ func (s *standing) revokeAll() string {
 		c := &s.state.Credentials[i]
 		c.GenIssued++
 		c.MinGen, c.Graces, c.NewBoot = c.GenIssued, nil, ""
+		c.UsedAt, c.PrevUsedAt = 0, c.UsedAt
 	}
 	for _, a := range s.state.Accounts {
 		s.gone = append(s.gone, a.Name)

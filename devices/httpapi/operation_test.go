@@ -88,7 +88,8 @@ func TestAccountsAndKeysOverHTTP(t *testing.T) {
 
 func TestTokensOverHTTP(t *testing.T) {
 	r := newRig(t, true)
-	r.device(`{"id":"a","kinds":["sensor"]}`)
+	first := r.device(`{"id":"a","kinds":["sensor"]}`)
+	r.into(r.do("POST", "/api/v1/devices/a/readings", first, `{"r":[["temperature",1]]}`), 200, nil)
 	rotated := r.do("POST", "/api/v1/devices/a/tokens", r.admin, nil)
 	if rotated.status != 201 || rotated.field("gen") != 2.0 || rotated.field("grace_until") == nil || rotated.field("expires_at") == nil {
 		t.Fatalf("got %d %s", rotated.status, rotated.body)
@@ -104,6 +105,11 @@ func TestTokensOverHTTP(t *testing.T) {
 	kept := r.get("/api/v1/devices/a/tokens", r.admin)
 	if list := kept.field("tokens").([]any); len(list) != 4 || kept.field("gen") != 2.0 || kept.field("min_gen") != 1.0 {
 		t.Errorf("got %s", kept.body)
+	}
+	if gs := kept.field("generations").([]any); len(gs) != 2 {
+		t.Errorf("generations: got %s, want two", kept.body)
+	} else if present, before := gs[0].(map[string]any), gs[1].(map[string]any); present["gen"] != 2.0 || present["last_used_at"] != nil || before["gen"] != 1.0 || before["last_used_at"] == nil {
+		t.Errorf("generations: got %v, want 2 never used and 1 used", gs)
 	}
 	r.into(r.do("DELETE", "/api/v1/devices/a/tokens", r.admin, nil), 204, nil)
 	if kept = r.get("/api/v1/devices/a/tokens", r.admin); len(kept.field("tokens").([]any)) != 0 || kept.field("min_gen") != 3.0 {

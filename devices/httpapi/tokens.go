@@ -99,7 +99,7 @@ func (c *call) tokens() (answer, error) {
 	if graces == nil {
 		graces = []identity.Grace{}
 	}
-	return ok(map[string]any{"gen": cred.GenIssued, "min_gen": cred.MinGen, "graces": graces, "tokens": docs})
+	return ok(map[string]any{"gen": cred.GenIssued, "min_gen": cred.MinGen, "graces": graces, "generations": cred.Generations(), "tokens": docs})
 }
 
 // postReadings takes a device's readings; the answer comes when they are

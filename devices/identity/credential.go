@@ -90,8 +90,7 @@ func (s *Service) RotateDevice(ctx context.Context, a devices.Actor, o devices.O
 
 func (c *Credential) rotate(until int64, atOnce bool) {
 	had := c.GenIssued > 0
-	c.GenIssued++
-	c.NewBoot = ""
+	c.advance()
 	switch {
 	case !had || atOnce:
 		c.MinGen, c.Graces = c.GenIssued, nil
@@ -113,8 +112,8 @@ func (s *Service) RevokeDevice(ctx context.Context, a devices.Actor, o devices.O
 		return err
 	}
 	err = s.changeCredential(ctx, id, nil, func(c *Credential) {
-		c.GenIssued++
-		c.MinGen, c.Graces, c.NewBoot = c.GenIssued, nil, ""
+		c.advance()
+		c.MinGen, c.Graces = c.GenIssued, nil
 	})
 	if err != nil {
 		return err
@@ -211,11 +210,19 @@ func (s *Service) storeAll(ctx context.Context, cs []Credential, rows []IssuedTo
 	for i := range cs {
 		c := cs[i]
 		delete(s.dirty, c.Device)
-		// Used may have raised it meanwhile: what died stays dead.
-		if cur := s.creds[c.Device]; cur != nil && cur.MinGen > c.MinGen {
-			c.MinGen = cur.MinGen
-			c.Graces = slices.DeleteFunc(slices.Clone(c.Graces), func(g Grace) bool { return g.Below <= c.MinGen })
-			s.dirty[c.Device] = true
+		// Used may have changed it meanwhile: what died stays dead, what was
+		// used stays used.
+		if cur := s.creds[c.Device]; cur != nil {
+			if cur.MinGen > c.MinGen {
+				c.MinGen = cur.MinGen
+				c.Graces = slices.DeleteFunc(slices.Clone(c.Graces), func(g Grace) bool { return g.Below <= c.MinGen })
+				s.dirty[c.Device] = true
+			}
+			for _, g := range cur.Generations() {
+				if c.use(g.Gen, g.LastUsedAt) {
+					s.dirty[c.Device] = true
+				}
+			}
 		}
 		s.creds[c.Device] = &c
 		if len(c.Graces) > 0 {
@@ -236,44 +243,65 @@ func (s *Service) storeAll(ctx context.Context, cs []Credential, rows []IssuedTo
 	return nil
 }
 
-// Used tells that a connection made with p is of the device's boot. When a
-// new generation was used on two boots it has proven itself, and the older ones
+// usedStep is how exactly the last use of a generation is known.
+const usedStep = time.Second
+
+// Used tells that a connection made with p was accepted, of the device's boot
+// ("": unknown). It keeps when p's generation was last used; and when a new
+// generation was used on two boots it has proven itself, and the older ones
 // die. It never waits for a disk.
 func (s *Service) Used(p Principal, boot string) {
-	id := devices.ID(p.Name)
-	if p.Kind != devices.ActorDevice || boot == "" {
+	if p.Kind != devices.ActorDevice {
 		return
 	}
+	id, now := devices.ID(p.Name), s.now().UnixMilli()
 	s.mu.RLock()
-	quiet := !s.graces[id]
+	c := s.creds[id]
+	quiet := c == nil || !c.proves(p.Gen, boot) && c.usedWithin(p.Gen, now)
 	s.mu.RUnlock()
 	if quiet {
 		return
 	}
 	s.mu.Lock()
-	c := s.creds[id]
-	if c == nil || len(c.Graces) == 0 || p.Gen != c.GenIssued || c.NewBoot == boot {
+	if c = s.creds[id]; c == nil {
 		s.mu.Unlock()
 		return
 	}
 	next := *c
-	proven := c.NewBoot != ""
-	if proven {
-		next.MinGen, next.Graces, next.NewBoot = c.GenIssued, nil, ""
-		delete(s.graces, id)
-	} else {
-		next.NewBoot = boot
+	news := next.use(p.Gen, now)
+	proven := false
+	if c.proves(p.Gen, boot) {
+		news, proven = true, c.NewBoot != ""
+		if proven {
+			next.MinGen, next.Graces, next.NewBoot = c.GenIssued, nil, ""
+			delete(s.graces, id)
+		} else {
+			next.NewBoot = boot
+		}
 	}
-	s.creds[id] = &next
-	s.dirty[id] = true
+	if news {
+		s.creds[id] = &next
+		s.dirty[id] = true
+	}
 	s.mu.Unlock()
 	if proven {
 		s.tell(Change{Devices: []devices.ID{id}, Reason: devices.CodeTokenRevoked})
 	}
 }
 
-// flushBoots writes what Used learned.
-func (s *Service) flushBoots(ctx context.Context) error {
+// proves says if a use of gen on boot brings the end of the graces nearer.
+func (c *Credential) proves(gen int64, boot string) bool {
+	return boot != "" && len(c.Graces) > 0 && gen == c.GenIssued && boot != c.NewBoot
+}
+
+// usedWithin says if there is nothing to keep of a use of gen at now.
+func (c *Credential) usedWithin(gen, now int64) bool {
+	kept := c.usedAt(gen)
+	return kept == nil || *kept <= now && now-*kept < usedStep.Milliseconds()
+}
+
+// flushUsed writes what Used learned.
+func (s *Service) flushUsed(ctx context.Context) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.mu.RLock()
@@ -291,7 +319,8 @@ func (s *Service) flushBoots(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range cs {
-		if c := s.creds[cs[i].Device]; c.NewBoot == cs[i].NewBoot && c.MinGen == cs[i].MinGen {
+		c, put := s.creds[cs[i].Device], &cs[i]
+		if c.NewBoot == put.NewBoot && c.MinGen == put.MinGen && c.UsedAt == put.UsedAt && c.PrevUsedAt == put.PrevUsedAt {
 			delete(s.dirty, c.Device)
 		}
 	}

@@ -1,8 +1,10 @@
 package identity_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -156,6 +158,102 @@ func TestRotateEndsWhenTheNewTokenIsProven(t *testing.T) {
 	if c := h.Credential("a"); c.MinGen != 2 || c.GenIssued != 2 {
 		t.Errorf("got %+v, want 2..2", c)
 	}
+}
+
+func TestLastUseOfGenerations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		puts := &countPuts{Store: h.store}
+		h.openOver(t, puts)
+		first, err := h.Verify(h.device(t, "a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := func(gs ...identity.Generation) {
+			t.Helper()
+			c := h.Credential("a")
+			if got := c.Generations(); !slices.Equal(got, gs) {
+				t.Errorf("got %+v, want %+v", got, gs)
+			}
+		}
+		use := func(p identity.Principal, boot string) int64 {
+			time.Sleep(time.Minute)
+			h.Used(p, boot)
+			return time.Now().UnixMilli()
+		}
+		want(identity.Generation{Gen: 1})
+		puts.n = 0
+		used1 := use(first, "") // a device that never names its boot
+		for range 100 {
+			used1 = use(first, "b1")
+		}
+		want(identity.Generation{Gen: 1, LastUsedAt: used1})
+		if puts.n != 0 {
+			t.Errorf("%d writes for 101 connections, want none yet", puts.n)
+		}
+
+		second, err := h.RotateDevice(t.Context(), cli, origin, "a", identity.TokenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(identity.Generation{Gen: 2}, identity.Generation{Gen: 1, LastUsedAt: used1})
+		used1 = use(first, "b2")
+		used2 := use(second.Principal, "b3")
+		want(identity.Generation{Gen: 2, LastUsedAt: used2}, identity.Generation{Gen: 1, LastUsedAt: used1})
+
+		third, err := h.RotateDevice(t.Context(), cli, origin, "a", identity.TokenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		use(first, "b4") // still good, but neither the present nor the previous
+		used3 := use(third.Principal, "b5")
+		want(identity.Generation{Gen: 3, LastUsedAt: used3}, identity.Generation{Gen: 2, LastUsedAt: used2})
+
+		// It is written when the service ends, and comes back.
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		puts.n = 0
+		if err := h.Run(ctx); err != nil || puts.n != 1 {
+			t.Errorf("got %d writes and %v, want 1", puts.n, err)
+		}
+		h.open(t)
+		want(identity.Generation{Gen: 3, LastUsedAt: used3}, identity.Generation{Gen: 2, LastUsedAt: used2})
+	})
+}
+
+// A use while the credential is being written is not lost by that write.
+func TestUseDuringAWriteIsKept(t *testing.T) {
+	h := newHub(t)
+	puts := &countPuts{Store: h.store}
+	h.openOver(t, puts)
+	first, err := h.Verify(h.device(t, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	puts.during = func() { h.Used(first, "b1") }
+	if _, err := h.RotateDevice(t.Context(), cli, origin, "a", identity.TokenOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	puts.during = nil
+	c := h.Credential("a")
+	if gs := c.Generations(); len(gs) != 2 || gs[0].LastUsedAt != 0 || gs[1].LastUsedAt == 0 {
+		t.Errorf("got %+v, want generation 1 used and 2 not", gs)
+	}
+}
+
+// countPuts counts writes of credentials, and calls during within each.
+type countPuts struct {
+	identity.Store
+	n      int
+	during func()
+}
+
+func (c *countPuts) PutCredentials(ctx context.Context, cs []identity.Credential, issued []identity.IssuedToken, keys []identity.Key) error {
+	c.n++
+	if c.during != nil {
+		c.during()
+	}
+	return c.Store.PutCredentials(ctx, cs, issued, keys)
 }
 
 func TestRevokeAndIssue(t *testing.T) {

@@ -44,12 +44,17 @@ func newHub(t *testing.T) *hub {
 // open starts the service again over the same store, with an empty registry.
 func (h *hub) open(t *testing.T) {
 	t.Helper()
+	h.openOver(t, h.store)
+}
+
+func (h *hub) openOver(t *testing.T, store identity.Store) {
+	t.Helper()
 	reg, err := devices.OpenRegistry(t.Context(), &devices.MemoryRegistry{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.reg = reg
-	h.Service, err = identity.Open(t.Context(), h.store, reg, identity.Config{
+	h.Service, err = identity.Open(t.Context(), store, reg, identity.Config{
 		TokenTTL: identity.DefaultTokenTTL, Now: h.now, Auditor: h.audit, Logger: slog.New(slog.NewTextHandler(h.logs, nil)),
 		ClockSuspect: func() bool { return h.suspect }, HashMemory: 64,
 	})

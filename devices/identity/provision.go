@@ -47,8 +47,8 @@ func (s *Service) CreateDevices(ctx context.Context, a devices.Actor, o devices.
 	for i, d := range ds {
 		// An id that was used before goes on counting, above what was issued then.
 		c := s.credential(d.ID)
-		c.GenIssued++
-		c.MinGen, c.Graces, c.NewBoot = c.GenIssued, nil, ""
+		c.advance()
+		c.MinGen, c.Graces = c.GenIssued, nil
 		t, row, k, err := s.mint(d.ID, c.GenIssued, opt)
 		if err != nil {
 			return nil, err

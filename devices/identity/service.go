@@ -66,7 +66,7 @@ type Service struct {
 	writing   sync.Mutex // held by one change at a time, across its disk write
 	mu        sync.RWMutex
 	creds     map[devices.ID]*Credential
-	dirty     map[devices.ID]bool // credentials whose NewBoot is not written yet
+	dirty     map[devices.ID]bool // credentials with what Used learned and is not written yet
 	graces    map[devices.ID]bool // devices with a grace that runs
 	nextGrace int64               // when the first of them ends, ms since epoch; earlier does no harm
 	keys      map[string]*Key
@@ -258,7 +258,7 @@ func (s *Service) sweep(ctx context.Context) error {
 
 // flush writes what was only in memory.
 func (s *Service) flush(ctx context.Context) error {
-	return errors.Join(s.flushBoots(ctx), s.flushTouched(ctx))
+	return errors.Join(s.flushUsed(ctx), s.flushTouched(ctx))
 }
 
 func (s *Service) suspect() bool { return s.cfg.ClockSuspect != nil && s.cfg.ClockSuspect() }

@@ -55,6 +55,56 @@ type Credential struct {
 	MinGen    int64   // the oldest good one
 	Graces    []Grace `json:",omitempty"` // generations that die later, by ascending Below
 	NewBoot   string  // the first boot that used GenIssued while a grace runs
+	// When a connection was last made with GenIssued and with the generation
+	// before it: ms since epoch, 0: never.
+	UsedAt, PrevUsedAt int64
+}
+
+// Generation is when a generation of a device's tokens was last used.
+type Generation struct {
+	Gen        int64 `json:"gen"`
+	LastUsedAt int64 `json:"last_used_at,omitempty"` // ms since epoch, absent: never
+}
+
+// Generations are the present one and, if there was one, the one before it.
+func (c *Credential) Generations() []Generation {
+	gs := []Generation{}
+	if c.GenIssued > 0 {
+		gs = append(gs, Generation{c.GenIssued, c.UsedAt})
+	}
+	if c.GenIssued > 1 {
+		gs = append(gs, Generation{c.GenIssued - 1, c.PrevUsedAt})
+	}
+	return gs
+}
+
+// usedAt is where c keeps when gen was last used; nil: it is not kept.
+func (c *Credential) usedAt(gen int64) *int64 {
+	switch gen {
+	case c.GenIssued:
+		return &c.UsedAt
+	case c.GenIssued - 1:
+		return &c.PrevUsedAt
+	}
+	return nil
+}
+
+// use keeps that gen was used at a moment (ms since epoch), and says if that
+// is news to c.
+func (c *Credential) use(gen, at int64) bool {
+	kept := c.usedAt(gen)
+	if kept == nil || at == 0 || *kept == at {
+		return false
+	}
+	*kept = at
+	return true
+}
+
+// advance makes room for a new generation.
+func (c *Credential) advance() {
+	c.GenIssued++
+	c.NewBoot = ""
+	c.UsedAt, c.PrevUsedAt = 0, c.UsedAt
 }
 
 // Grace is that generations below Below die at Until (ms since epoch).

@@ -17,10 +17,10 @@ var _ identity.Store = (*DB)(nil)
 func (db *DB) LoadIdentity(ctx context.Context) (*identity.State, error) {
 	st := &identity.State{}
 	err := errors.Join(
-		query(ctx, db.r, `SELECT device, gen_issued, min_gen, graces, new_boot FROM credentials`, func(scan func(...any) error) error {
+		query(ctx, db.r, `SELECT device, gen_issued, min_gen, graces, new_boot, used_at, prev_used_at FROM credentials`, func(scan func(...any) error) error {
 			var c identity.Credential
 			var graces string
-			if err := scan(&c.Device, &c.GenIssued, &c.MinGen, &graces, &c.NewBoot); err != nil {
+			if err := scan(&c.Device, &c.GenIssued, &c.MinGen, &graces, &c.NewBoot, &c.UsedAt, &c.PrevUsedAt); err != nil {
 				return err
 			}
 			if graces != "" {
@@ -105,8 +105,9 @@ func (db *DB) PutCredentials(ctx context.Context, cs []identity.Credential, issu
 }
 
 func putCredentials(ctx context.Context, tx *sql.Tx, cs []identity.Credential) error {
-	put, err := tx.PrepareContext(ctx, `INSERT INTO credentials (device, gen_issued, min_gen, graces, new_boot) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (device) DO UPDATE SET gen_issued = excluded.gen_issued, min_gen = excluded.min_gen, graces = excluded.graces, new_boot = excluded.new_boot`)
+	put, err := tx.PrepareContext(ctx, `INSERT INTO credentials (device, gen_issued, min_gen, graces, new_boot, used_at, prev_used_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (device) DO UPDATE SET gen_issued = excluded.gen_issued, min_gen = excluded.min_gen, graces = excluded.graces, new_boot = excluded.new_boot,
+			used_at = excluded.used_at, prev_used_at = excluded.prev_used_at`)
 	if err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func putCredentials(ctx context.Context, tx *sql.Tx, cs []identity.Credential) e
 				return err
 			}
 		}
-		if _, err := put.ExecContext(ctx, string(c.Device), c.GenIssued, c.MinGen, string(graces), c.NewBoot); err != nil {
+		if _, err := put.ExecContext(ctx, string(c.Device), c.GenIssued, c.MinGen, string(graces), c.NewBoot, c.UsedAt, c.PrevUsedAt); err != nil {
 			return err
 		}
 		if _, err := forget.ExecContext(ctx, string(c.Device), c.MinGen); err != nil {

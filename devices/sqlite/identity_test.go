@@ -30,7 +30,7 @@ func TestDeletedDeviceKeepsItsGenerations(t *testing.T) {
 	if err := db.PutDevices(ctx, []*devices.Device{d}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.PutCredentials(ctx, []identity.Credential{{Device: "a", GenIssued: 7, MinGen: 6, Graces: []identity.Grace{{Below: 7, Until: 1}}}},
+	if err := db.PutCredentials(ctx, []identity.Credential{{Device: "a", GenIssued: 7, MinGen: 6, Graces: []identity.Grace{{Below: 7, Until: 1}}, UsedAt: 4, PrevUsedAt: 3}},
 		[]identity.IssuedToken{{JTI: "1", Device: "a", Gen: 7}}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -38,8 +38,8 @@ func TestDeletedDeviceKeepsItsGenerations(t *testing.T) {
 		t.Fatal(err)
 	}
 	st, err := db.LoadIdentity(ctx)
-	if err != nil || len(st.Credentials) != 1 || st.Credentials[0].GenIssued != 8 || st.Credentials[0].MinGen != 8 || st.Credentials[0].Graces != nil {
-		t.Errorf("got %+v %v, want generation 8 alone", st.Credentials, err)
+	if err != nil || len(st.Credentials) != 1 || st.Credentials[0].GenIssued != 8 || st.Credentials[0].MinGen != 8 || st.Credentials[0].Graces != nil || st.Credentials[0].UsedAt != 0 || st.Credentials[0].PrevUsedAt != 0 {
+		t.Errorf("got %+v %v, want generation 8 alone, never used", st.Credentials, err)
 	}
 	if ts, err := db.Tokens(ctx, "a", 9); err != nil || len(ts) != 0 {
 		t.Errorf("tokens: got %v %v, want none", ts, err)

@@ -36,7 +36,7 @@ func Test(t *testing.T, open func(t *testing.T) identity.Store, reopen func(t *t
 		scope, err := devices.ParseScope("area=kitchen,id in [a,b]")
 		must(t, err)
 		creds := []identity.Credential{
-			{Device: "a", GenIssued: 3, MinGen: 1, Graces: []identity.Grace{{Below: 2, Until: 10}, {Below: 3, Until: 20}}, NewBoot: "b1"},
+			{Device: "a", GenIssued: 3, MinGen: 1, Graces: []identity.Grace{{Below: 2, Until: 10}, {Below: 3, Until: 20}}, NewBoot: "b1", UsedAt: 30, PrevUsedAt: 20},
 			{Device: "b", GenIssued: 1, MinGen: 1},
 		}
 		keys := []identity.Key{{KID: "2026-10", CreatedAt: 1, RetiredAt: 2, RevokedAt: 3, LastExpS: 4, Public: []byte("p1")}, {KID: "2026-11", CreatedAt: 2, LastExpS: identity.NeverExpires, Public: []byte("p2"), Seed: []byte("s2")}}
