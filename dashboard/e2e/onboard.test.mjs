@@ -72,6 +72,7 @@ test('rotating shows a new token once, and the device’s name can be changed', 
   await page.getByRole('button', { name: 'Rotate the token' }).click()
   await page.getByRole('img', { name: /QR code/ }).waitFor()
   await page.getByText('Shown only now').waitFor()
+  await page.getByText('Generation 2 (present): never used').waitFor()
   await page.getByRole('tab', { name: 'Settings' }).click()
   await page.getByLabel('Name', { exact: true }).fill('Renamed here')
   await page.getByRole('button', { name: 'Save' }).click()

@@ -1,7 +1,7 @@
 // A device's credential: replaced with time to spare, or ended at once.
 
 import { useState } from 'preact/hooks'
-import { Moment } from '../../components/age'
+import { Age, Moment } from '../../components/age'
 import { Confirm } from '../../components/dialog'
 import { ErrorNote } from '../../components/error'
 import { TableScroll } from '../../components/table'
@@ -15,6 +15,7 @@ export interface IssuedToken { token: string; gen?: number; expires_at?: number 
 
 interface Known {
   gen: number; min_gen: number; graces: { below: number; until: number }[]
+  generations: { gen: number; last_used_at?: number }[]
   tokens: { jti: string; gen: number; form: string; issued_at: number; expires_at?: number; last4: string; good: boolean }[]
 }
 
@@ -35,7 +36,7 @@ export function TokenTab({ device }: { device: DeviceLive }) {
   return (
     <div class="stack">
       <div class="choices">
-        <div class="choice"><h3>Rotate</h3><p class="muted">A token of the next generation. The present one works for 7 more days, or until the new one has been used on two boots.</p><button type="button" class="button" onClick={() => void make('rotate')}>Rotate the token</button></div>
+        <div class="choice"><h3>Rotate</h3><div><p class="muted">A token of the next generation. The present one works for 7 more days, or until the new one has been used on two boots.</p>{known.data && <Generations known={known.data} />}</div><button type="button" class="button" onClick={() => void make('rotate')}>Rotate the token</button></div>
         <div class="choice"><h3>Issue</h3><p class="muted">One more token of the present generation, for a device that is set up again.</p><button type="button" class="button" onClick={() => void make('issue')}>Issue a token</button></div>
         <div class="choice"><h3>Revoke</h3><p class="muted">Ends every token of this device, and its connections, within a second.</p><button type="button" class="button danger" onClick={() => setRevoking(true)}>Revoke all tokens</button></div>
       </div>
@@ -53,6 +54,16 @@ export function TokenTab({ device }: { device: DeviceLive }) {
           }} />
       )}
     </div>
+  )
+}
+
+function Generations({ known }: { known: Known }) {
+  return (
+    <ul aria-label="Generations">
+      {known.generations.map((g) => (
+        <li key={g.gen}>Generation {g.gen}{g.gen === known.gen ? ' (present)' : ''}{g.gen < known.min_gen ? ' (ended)' : ''}: {g.last_used_at ? <>last used <Age t={g.last_used_at} /></> : 'never used'}</li>
+      ))}
+    </ul>
   )
 }
 
