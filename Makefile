@@ -91,6 +91,7 @@ test: deps build
 
 test-go:
 	$(GO) test -race -timeout 18m ./... | $(tested)
+	$(GO) test -timeout 5m -run TestNeverWrong ./devices/liveness | $(tested)  # whole, as the race detector's time does not allow
 
 test-dashboard: dashboard/node_modules/.installed
 	cd dashboard && npm test --silent
