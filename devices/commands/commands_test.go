@@ -286,6 +286,74 @@ func TestHistoryIsPaged(t *testing.T) {
 	})
 }
 
+func TestAllCommandsOfAScope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		// Far more of devices that the scope leaves out than one page looks at.
+		var rows []Row
+		for i := range 2 * allRows {
+			id := fmt.Sprintf("c%05d", i)
+			dev := devices.ID("lamp")
+			if i%1000 == 0 {
+				dev = "sign"
+			}
+			rows = append(rows, Row{Device: dev, CmdID: id, IssuedAt: int64(i + 1), Final: true, Body: fmt.Appendf(nil, `{"device":%q,"cmd_id":%q}`, dev, id)})
+		}
+		rows = append(rows, Row{Device: "gone", CmdID: "c", IssuedAt: 5000, Final: true, Body: []byte(`{}`)})
+		if err := w.store.SaveCommands(t.Context(), rows); err != nil {
+			t.Fatal(err)
+		}
+		scoped := viewer
+		scope, err := devices.ParseScope("id in [sign]")
+		if err != nil {
+			t.Fatal(err)
+		}
+		scoped.Scope = scope
+		var got []string
+		pages := 0
+		for cursor := ""; pages == 0 || cursor != ""; pages++ {
+			rs, next, err := w.All(t.Context(), scoped, 3, cursor)
+			if err != nil || len(rs) > 3 {
+				t.Fatalf("got %d, %v", len(rs), err)
+			}
+			for _, r := range rs {
+				got = append(got, r.CmdID)
+			}
+			cursor = next
+		}
+		if want := []string{"c08000", "c07000", "c06000", "c05000", "c04000", "c03000", "c02000", "c01000", "c00000"}; !slices.Equal(got, want) {
+			t.Errorf("got %v in %d pages, want %v", got, pages, want)
+		}
+		for _, cursor := range []string{"?", "MQ", "MSAy"} {
+			if _, _, err := w.All(t.Context(), viewer, 10, cursor); devices.CodeOf(err) != devices.CodeInvalid {
+				t.Errorf("cursor %q: got %v", cursor, err)
+			}
+		}
+		if _, _, err := w.All(t.Context(), devices.Actor{Kind: devices.ActorService, Rights: devices.RightCommand}, 10, ""); devices.CodeOf(err) != devices.CodeForbidden {
+			t.Errorf("without the right: got %v", err)
+		}
+	})
+}
+
+// What happened since the last write is seen.
+func TestAllCommandsAreAheadOfTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.live.set("lamp", devices.Offline)
+		id := w.must("lamp", `{"op":"set","params":{"brightness":9},"policy":"latest"}`).CmdID
+		w.store.mu.Lock()
+		w.store.delay = time.Minute
+		w.store.mu.Unlock()
+		if _, err := w.Cancel(t.Context(), ana, devices.Origin{}, "lamp", id); err != nil {
+			t.Fatal(err)
+		}
+		rs, next, err := w.All(t.Context(), viewer, 0, "")
+		if err != nil || next != "" || len(rs) != 1 || rs[0].CmdID != id || rs[0].Status != Cancelled {
+			t.Errorf("got %+v %q %v, want %s cancelled", rs, next, err, id)
+		}
+	})
+}
+
 func TestFloodIsRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

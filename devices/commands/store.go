@@ -34,6 +34,9 @@ type Store interface {
 	// CommandHistory returns up to limit rows of a device, by descending
 	// (IssuedAt, CmdID), those below the given pair (0, "": all).
 	CommandHistory(ctx context.Context, id devices.ID, issuedAt int64, cmdID string, limit int) ([]Row, error)
+	// AllCommands returns up to limit rows of all devices, by descending
+	// (IssuedAt, CmdID, Device), those below the given row's (IssuedAt 0: all).
+	AllCommands(ctx context.Context, below Row, limit int) ([]Row, error)
 	// PruneCommands removes final rows from before at, and of each device all
 	// final ones but the newest keep.
 	PruneCommands(ctx context.Context, at int64, keep int) error
@@ -152,7 +155,7 @@ func (m *Memory) OpenCommands(context.Context) ([]Row, error) {
 }
 
 func older(a, b Row) int {
-	return cmp.Or(cmp.Compare(a.IssuedAt, b.IssuedAt), cmp.Compare(a.CmdID, b.CmdID))
+	return cmp.Or(cmp.Compare(a.IssuedAt, b.IssuedAt), cmp.Compare(a.CmdID, b.CmdID), cmp.Compare(a.Device, b.Device))
 }
 
 // Command returns one row.
@@ -169,8 +172,24 @@ func (m *Memory) CommandHistory(_ context.Context, id devices.ID, issuedAt int64
 	defer m.mu.Unlock()
 	var rows []Row
 	for _, r := range m.rows[id] {
-		if issuedAt == 0 || older(r, Row{IssuedAt: issuedAt, CmdID: cmdID}) < 0 {
+		if issuedAt == 0 || older(r, Row{Device: id, IssuedAt: issuedAt, CmdID: cmdID}) < 0 {
 			rows = append(rows, r)
+		}
+	}
+	slices.SortFunc(rows, func(a, b Row) int { return older(b, a) })
+	return rows[:min(limit, len(rows))], nil
+}
+
+// AllCommands returns rows of all devices, the newest first.
+func (m *Memory) AllCommands(_ context.Context, below Row, limit int) ([]Row, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var rows []Row
+	for _, cs := range m.rows {
+		for _, r := range cs {
+			if below.IssuedAt == 0 || older(r, below) < 0 {
+				rows = append(rows, r)
+			}
 		}
 	}
 	slices.SortFunc(rows, func(a, b Row) int { return older(b, a) })

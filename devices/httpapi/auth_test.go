@@ -96,6 +96,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"GET /api/v1/devices/boiler/events", "", map[string]int{"admin": 200, "viewer": 200, "operator": 404, "reader": 200, "kitchen admin": 404}},
 		{"GET /api/v1/devices/boiler/shadow", "", map[string]int{"admin": 200, "viewer": 200, "operator": 404, "reader": 200, "kitchen admin": 404}},
 		{"GET /api/v1/devices", "", map[string]int{"admin": 200, "viewer": 200, "operator": 200, "reader": 200, "kitchen admin": 200}},
+		{"GET /api/v1/commands", "", map[string]int{"admin": 200, "viewer": 200, "operator": 200, "reader": 200, "kitchen admin": 200}},
 		{"GET /api/v1/series?metric=temperature&ids=boiler", "", map[string]int{"admin": 200, "viewer": 200, "operator": 404, "reader": 200, "kitchen admin": 404}},
 		{"PATCH /api/v1/devices/lamp", `{"name":"x"}`, map[string]int{"admin": 200, "kitchen admin": 200}},
 		{"PATCH /api/v1/devices/boiler", `{"name":"x"}`, map[string]int{"admin": 200}},

@@ -17,6 +17,7 @@ type Commands interface {
 	Cancel(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, cmdID string) (commands.Record, error)
 	Get(ctx context.Context, a devices.Actor, id devices.ID, cmdID string) (commands.Record, error)
 	History(ctx context.Context, a devices.Actor, id devices.ID, limit int, cursor string) ([]commands.Record, string, error)
+	All(ctx context.Context, a devices.Actor, limit int, cursor string) ([]commands.Record, string, error)
 	// Wait returns the record once the command is done or confirmed, as until
 	// says, or can no longer become it; timeout with the cmd_id when ctx ends first.
 	Wait(ctx context.Context, id devices.ID, cmdID, until string) (commands.Record, error)
@@ -112,6 +113,25 @@ func (c *call) commands() (answer, error) {
 		return answer{}, err
 	}
 	return ok(map[string]any{"commands": orEmpty(list), "next_cursor": cursor("commands", next)})
+}
+
+// allCommands lists the commands of every device that the caller may see.
+func (c *call) allCommands() (answer, error) {
+	if c.actor.Rights&devices.RightRead == 0 {
+		return answer{}, devices.Refuse(devices.CodeForbidden, "not allowed")
+	}
+	if c.api.s.Commands == nil {
+		return unavailable("commands")
+	}
+	limit, at, err := c.page("all-commands")
+	if err != nil {
+		return answer{}, err
+	}
+	list, next, err := c.api.s.Commands.All(c.Context(), c.actor, limit, at)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(map[string]any{"commands": orEmpty(list), "next_cursor": cursor("all-commands", next)})
 }
 
 func (c *call) command() (answer, error) {

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -105,6 +106,19 @@ func TestCommandsOverHTTP(t *testing.T) {
 	rest := r.get("/api/v1/devices/lamp/commands?limit=2&cursor="+page.field("next_cursor").(string), r.admin)
 	if n := len(rest.field("commands").([]any)); n != 2 {
 		t.Errorf("second page: got %d in %s", n, rest.body)
+	}
+	all := r.get("/api/v1/commands?limit=2", r.admin)
+	if !slices.EqualFunc(all.field("commands").([]any), page.field("commands").([]any), func(a, b any) bool { return a.(map[string]any)["cmd_id"] == b.(map[string]any)["cmd_id"] }) {
+		t.Errorf("of all devices: got %s, want %s", all.body, page.body)
+	}
+	all = r.get("/api/v1/commands?limit=2&cursor="+all.field("next_cursor").(string), r.admin)
+	if n := len(all.field("commands").([]any)); n != 2 {
+		t.Errorf("of all devices, second page: got %d in %s", n, all.body)
+	}
+	r.wantCode(r.get("/api/v1/commands?cursor="+page.field("next_cursor").(string), r.admin), devices.CodeInvalid)
+	elsewhere := r.user("ed", "viewer", "area=attic")
+	if none := r.get("/api/v1/commands", elsewhere); none.status != 200 || len(none.field("commands").([]any)) != 0 {
+		t.Errorf("out of scope: got %d %s", none.status, none.body)
 	}
 	events := r.get("/api/v1/devices/lamp/events", r.admin)
 	if list := events.field("events").([]any); len(list) == 0 || list[0].(map[string]any)["to"] != "offline" {

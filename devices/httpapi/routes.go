@@ -160,6 +160,8 @@ func commandRoutes() []route {
 			body:  "NewCommand", answers: map[int]string{200: "Command", 202: "Receipt"}, handle: (*call).issueCommand},
 		{method: "GET", path: device + "/commands", tag: "commands", summary: "Commands, the newest first", who: "viewer",
 			query: pageParams, answers: map[int]string{200: "Commands"}, handle: (*call).commands},
+		{method: "GET", path: base + "/commands", tag: "commands", summary: "Commands of all devices in the caller's scope, the newest first; a short or empty page may have a next one", who: "viewer",
+			query: pageParams, answers: map[int]string{200: "Commands"}, handle: (*call).allCommands},
 		{method: "GET", path: device + "/commands/{cmd_id}", tag: "commands", summary: "One command", who: "viewer",
 			answers: map[int]string{200: "Command"}, handle: (*call).command},
 		{method: "DELETE", path: device + "/commands/{cmd_id}", tag: "commands", summary: "Cancel a command that was not sent", who: "operator",

@@ -80,6 +80,15 @@ func (db *DB) CommandHistory(ctx context.Context, id devices.ID, issuedAt int64,
 	return db.commands(ctx, `WHERE device = ? AND (issued_at, cmd_id) < (?, ?) ORDER BY issued_at DESC, cmd_id DESC LIMIT ?`, string(id), issuedAt, cmdID, limit)
 }
 
+// AllCommands returns rows of all devices, the newest first.
+func (db *DB) AllCommands(ctx context.Context, below commands.Row, limit int) ([]commands.Row, error) {
+	const order = `ORDER BY issued_at DESC, cmd_id DESC, device DESC LIMIT ?`
+	if below.IssuedAt == 0 {
+		return db.commands(ctx, order, limit)
+	}
+	return db.commands(ctx, `WHERE (issued_at, cmd_id, device) < (?, ?, ?) `+order, below.IssuedAt, below.CmdID, string(below.Device), limit)
+}
+
 // PruneCommands removes old final rows, in steps that leave room for others.
 func (db *DB) PruneCommands(ctx context.Context, at int64, keep int) error {
 	err := db.prune(ctx, `DELETE FROM commands WHERE (device, cmd_id) IN

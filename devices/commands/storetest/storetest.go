@@ -65,6 +65,26 @@ func Test(t *testing.T, open func(t *testing.T) commands.Store) {
 		t.Errorf("history: got %v", all)
 	}
 
+	// Two devices may have a command of the same id and time.
+	if err := s.SaveCommands(ctx, []commands.Row{{Device: "a", CmdID: "c24", IssuedAt: 108, Final: true, Body: []byte("{}")}}); err != nil {
+		t.Fatal(err)
+	}
+	all = nil
+	for below := (commands.Row{}); ; {
+		page, err := s.AllCommands(ctx, below, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		below = page[0]
+		all = append(all, fmt.Sprintf("%d %s %s", below.IssuedAt, below.CmdID, below.Device))
+	}
+	if len(all) != 26 || all[0] != "108 c24 b" || all[1] != "108 c24 a" || !slices.IsSortedFunc(all, func(a, b string) int { return strings.Compare(b, a) }) {
+		t.Errorf("of all devices: got %q", all)
+	}
+
 	if err := s.PruneCommands(ctx, 103, 4); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +92,7 @@ func Test(t *testing.T, open func(t *testing.T) commands.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := names(left), "c23 c22 c21 c20 c18 c17 c16 c15 c13 c11 c07 c05 c01"; got != want {
+	if got, want := names(left), "c24 c23 c22 c21 c20 c18 c17 c15 c13 c11 c07 c05 c01"; got != want {
 		t.Errorf("pruned: got %s, want %s", got, want)
 	}
 }
