@@ -170,9 +170,7 @@ func (c *Conn) teardown(cause error) {
 			wait = append(wait, t)
 		}
 	}
-	for _, t := range wait {
-		<-t.over
-	}
+	c.await(wait)
 }
 
 // receive handles one frame of the client. The transport calls it for one frame at a time;
@@ -358,7 +356,7 @@ func (c *Conn) drop(t *slot) bool {
 			break
 		}
 	}
-	if c.index != nil {
+	if c.index[t.topic] == t {
 		delete(c.index, t.topic)
 	}
 	if t.over != nil {

@@ -246,7 +246,8 @@ const settle = time.Second
 // with 1012, in batches with random pauses between, so that they do not all come back at once. What
 // a connection has received is handled and answered first, within a second. Drain
 // returns when everything the endpoint started has ended, or with the cause of ctx when it
-// is over, having closed the rest at once.
+// is over, having closed the rest at once. Only a callback that does not return even then
+// is left behind.
 func (ep *Endpoint) Drain(ctx context.Context) error {
 	ep.mu.Lock()
 	ep.closed = true
@@ -284,7 +285,10 @@ func (ep *Endpoint) Drain(ctx context.Context) error {
 		for _, c := range ep.registry.all() {
 			c.abort()
 		}
-		<-done
+		select {
+		case <-done:
+		case <-time.After(patience + linger):
+		}
 		return context.Cause(ctx)
 	}
 }

@@ -12,10 +12,10 @@ import (
 // new channel sends comes after the phx_close, and cuts the wait short.
 const closeGrace = 5 * time.Millisecond
 
-// join runs a phx_join. old is the channel that it replaces, or nil.
-func (t *slot) join(old *Socket, m *wire.Message) {
+// join runs a phx_join. old is the channel that it replaces, or nil; closes are those of a
+// channel that was abandoned for it.
+func (t *slot) join(old *Socket, m *wire.Message, closes []*frame) {
 	c := t.conn
-	var closes []*frame
 	if old != nil {
 		closes = old.replaced()
 		t.endQuietly(old, ErrReplaced)
@@ -46,9 +46,8 @@ func (t *slot) join(old *Socket, m *wire.Message) {
 		t.set(nil)
 		return
 	}
-	c.ep.counters.joins.Add(1)
 	if !s.admit(reply, closes) {
-		return // the connection is closing; hangUp follows
+		return // the connection is closing, or the slot was abandoned; the end follows
 	}
 	if h, ok := s.channel.(AfterJoiner); ok {
 		_, err := protect(func() (struct{}, error) { return struct{}{}, h.AfterJoin(s.ctx, s) })

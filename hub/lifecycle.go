@@ -26,11 +26,16 @@ func (s *Socket) prepare() error {
 }
 
 // admit sends the reply to the join, then what was held. closes are those of replaced channels.
-// It reports false when the connection is closing.
+// It reports false when the connection is closing or the slot was abandoned meanwhile.
 func (s *Socket) admit(reply *frame, closes []*frame) bool {
 	c := s.conn
-	c.ep.counters.channels.Add(1)
 	c.out.mu.Lock()
+	if s.state == ended {
+		c.out.mu.Unlock()
+		return false
+	}
+	c.ep.counters.joins.Add(1)
+	c.ep.counters.channels.Add(1)
 	ok := c.sendLocked(reply.entry())
 	s.state, s.closes = joined, closes
 	if len(s.held) > 0 {
@@ -57,9 +62,11 @@ func (s *Socket) admit(reply *frame, closes []*frame) bool {
 func (s *Socket) refused(reply *frame, closes []*frame) {
 	c := s.conn
 	c.out.mu.Lock()
-	c.sendLocked(reply.entry())
-	for _, f := range closes {
-		c.sendLocked(f.entry())
+	if s.state != ended {
+		c.sendLocked(reply.entry())
+		for _, f := range closes {
+			c.sendLocked(f.entry())
+		}
 	}
 	s.state, s.held = ended, nil
 	c.out.mu.Unlock()

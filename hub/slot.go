@@ -23,6 +23,7 @@ type slot struct {
 	dead       bool          // removed from the connection
 	ending     error         // the connection has gone; set once
 	cur        *Socket       // written by the runner, with mu
+	waits      *waitingJoin  // for the callback that runs
 	room       chan struct{} // the reader waits for room in the inbox
 	over       chan struct{} // teardown waits for the end of the runner
 }
@@ -42,7 +43,7 @@ type item struct {
 	data []byte // what msg points into; not reused, so handlers may keep payloads
 	msg  wire.Message
 	sock *Socket // for intercepted, info and stop: the channel it is meant for
-	info any
+	info any     // for those; for a join: []*frame, the phx_close that the channel of an abandoned slot is owed
 }
 
 var items = sync.Pool{New: func() any { return new(item) }}
@@ -83,6 +84,9 @@ func (t *slot) put(it *item) (taken, dead bool) {
 		return false, false
 	}
 	t.fromClient++
+	if t.running && t.waits == nil && it.msg.Event.Is(wire.EventJoin) {
+		t.expect(it)
+	}
 	t.start(it)
 	return true, false
 }
@@ -103,6 +107,11 @@ func (t *slot) post(it *item) bool {
 // task is still counted.
 func (t *slot) start(it *item) {
 	t.items = append(t.items, it)
+	t.wake()
+}
+
+// wake sees to it that a runner runs. The caller holds mu.
+func (t *slot) wake() {
 	if !t.running {
 		t.running = true
 		t.conn.ep.tasks.Add(1)
@@ -173,12 +182,21 @@ func (t *slot) shift() *item {
 	t.items = t.items[1:]
 	if it.kind == fromClient {
 		t.fromClient--
-		if t.room != nil {
-			close(t.room)
-			t.room = nil
-		}
+		t.makeRoom()
+	}
+	if t.waits != nil && t.waits.item == it {
+		t.waits.timer.Stop()
+		t.waits = nil
 	}
 	return it
+}
+
+// makeRoom wakes the reader that waits for room in the inbox. The caller holds mu.
+func (t *slot) makeRoom() {
+	if t.room != nil {
+		close(t.room)
+		t.room = nil
+	}
 }
 
 // discard drops what was sent to a channel that is about to end, up to the next join. That is
@@ -204,7 +222,7 @@ func (t *slot) handle(it *item) {
 	s := t.cur
 	switch it.kind {
 	case fromClient:
-		t.message(s, &it.msg)
+		t.message(s, it)
 	case stop:
 		if it.sock == s {
 			err, _ := it.info.(error)
@@ -244,10 +262,12 @@ func protect[T any](f func() (T, error)) (v T, err error) {
 }
 
 // message handles what the client sent.
-func (t *slot) message(s *Socket, m *wire.Message) {
+func (t *slot) message(s *Socket, it *item) {
+	m := &it.msg
 	switch {
 	case m.Event.Is(wire.EventJoin):
-		t.join(s, m)
+		owed, _ := it.info.([]*frame)
+		t.join(s, m, owed)
 	case s == nil:
 		t.conn.answerUnjoined(m)
 	case !m.JoinRef.IsNull() && !m.JoinRef.Equal(s.joinRef):
@@ -283,7 +303,8 @@ func (t *slot) event(s *Socket, m *wire.Message) {
 		r = Error(unknownEvent)
 	}
 	if !r.IsZero() {
-		if e := s.reply(m.Ref, r); e != nil && err == nil {
+		// ErrNotJoined: abandoned, while the callback ran.
+		if e := s.reply(m.Ref, r); e != nil && e != ErrNotJoined && err == nil {
 			err = e
 		}
 	}

@@ -44,6 +44,7 @@ type Stats struct {
 	IdleTimeouts   int64
 	ProtocolErrors int64
 	Overloads      int64 // channels ended because messages from inside overflowed their inbox
+	Abandoned      int64 // channels given up because a callback did not return
 }
 
 type counters struct {
@@ -52,6 +53,7 @@ type counters struct {
 	messagesIn, bytesIn, messagesOut, bytesOut                  striped
 	dropped, conflated, unencodable                             atomic.Int64
 	slowConsumers, idleTimeouts, protocolErrors, inboxOverloads atomic.Int64
+	abandoned                                                   atomic.Int64
 }
 
 // Stats returns the counters as they are now. It takes no lock.
@@ -65,5 +67,6 @@ func (ep *Endpoint) Stats() Stats {
 		Dropped: n.dropped.Load(), Conflated: n.conflated.Load(), Unencodable: n.unencodable.Load(),
 		SlowConsumers: n.slowConsumers.Load(), IdleTimeouts: n.idleTimeouts.Load(),
 		ProtocolErrors: n.protocolErrors.Load(), Overloads: n.inboxOverloads.Load(),
+		Abandoned: n.abandoned.Load(),
 	}
 }

@@ -137,6 +137,7 @@ func connectionFamilies() []family {
 		}),
 		one("devicehub_channel_crashes_total", "Channels that ended with phx_error.", counter, func(s *snapshot) int64 { return s.hub.Crashes }),
 		one("devicehub_channel_overloads_total", "Channels that were ended because what the hub told them overflowed their queue.", counter, func(s *snapshot) int64 { return s.hub.Overloads }),
+		one("devicehub_channels_abandoned_total", "Channels that were given up because a callback did not return.", counter, func(s *snapshot) int64 { return s.hub.Abandoned }),
 		by("devicehub_frames_total", "Frames of channels.", counter, "direction", func(s *snapshot, put func(int64, string)) {
 			put(s.hub.MessagesIn, "in")
 			put(s.hub.MessagesOut, "out")

@@ -1,0 +1,94 @@
+package hub
+
+import "time"
+
+// patience is how long a callback may keep a new join of its topic, or the end of its
+// connection, waiting. Then its channel is abandoned: it is over for everybody else, and
+// whatever it still sends is dropped. Phoenix kills the process after as long.
+// Source: phoenix lib/phoenix/socket.ex, shutdown_duplicate_channel.
+const patience = 5 * time.Second
+
+// waitingJoin is a join that came while a callback ran.
+type waitingJoin struct {
+	item  *item
+	timer *time.Timer
+}
+
+// expect begins to lose patience with the callback that runs. The caller holds mu.
+func (t *slot) expect(join *item) {
+	w := &waitingJoin{item: join}
+	t.waits = w
+	w.timer = time.AfterFunc(patience, func() { t.conn.replace(t, w) })
+}
+
+// replace puts a fresh slot in the place of one whose callback still runs. The join that waits,
+// and what follows it, go there; what came before it was meant for the old channel.
+func (c *Conn) replace(t *slot, w *waitingJoin) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.mu.Lock()
+	if c.gone || t.waits != w || t.dead || t.ending != nil {
+		t.mu.Unlock()
+		return
+	}
+	fresh := &slot{conn: c, topic: t.topic, route: t.route}
+	for len(t.items) > 0 && t.items[0] != w.item {
+		t.shift().free()
+	}
+	fresh.items, fresh.fromClient = t.items, t.fromClient
+	t.items, t.fromClient, t.waits = nil, 0, nil
+	t.dead, t.ending = true, ErrReplaced
+	old := t.cur
+	t.makeRoom()
+	t.mu.Unlock()
+
+	if old != nil {
+		if old.joined() {
+			w.item.info = old.replaced()
+		}
+		old.abandon()
+	}
+	for i := range c.slots {
+		if c.slots[i] == t {
+			c.slots[i] = fresh
+		}
+	}
+	if c.index != nil {
+		c.index[t.topic] = fresh
+	}
+	fresh.mu.Lock()
+	defer fresh.mu.Unlock()
+	fresh.wake()
+}
+
+// await waits until the runners of a connection that has ended are done with what was in their
+// inboxes. The channel of one that takes too long is over before its callback returns.
+func (c *Conn) await(slots []*slot) {
+	if len(slots) == 0 {
+		return
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for i, t := range slots {
+		select {
+		case <-t.over:
+			continue
+		case <-timer.C:
+		}
+		for _, t := range slots[i:] {
+			if s := t.current(); s != nil {
+				s.abandon()
+			}
+		}
+		return
+	}
+}
+
+// abandon ends a channel whose callback still runs. Terminate is called when it returns.
+func (s *Socket) abandon() {
+	s.conn.ep.counters.abandoned.Add(1)
+	s.conn.ep.log.Error("a callback does not return; its channel is abandoned", "topic", s.slot.topic)
+	s.mute()
+	s.unsubscribe()
+	s.finish()
+}
