@@ -101,9 +101,9 @@ func (t *Tracker) fetchedDiff(topic string, joins, leaves []change) ([]byte, err
 }
 
 func (t *Tracker) fetchedState(tp *topic) ([]byte, error) {
-	all := make(map[string]Entry, len(tp.keys))
-	for key, g := range tp.keys {
-		all[key] = Entry{Metas: decodeMetas(g.metas())}
+	all := make(map[string]Entry, len(tp.groups))
+	for _, g := range tp.groups {
+		all[g.key] = Entry{Metas: decodeMetas(g.metas())}
 	}
 	return marshal(t.fetch(tp.name, all))
 }

@@ -124,7 +124,7 @@ func (t *Tracker) open(name string, make bool) *topic {
 				sh.mu.Unlock()
 				return nil
 			}
-			tp = newTopic(t, name)
+			tp = &topic{t: t, name: name}
 			sh.topics[name] = tp
 		}
 		sh.mu.Unlock()
@@ -136,9 +136,15 @@ func (t *Tracker) open(name string, make bool) *topic {
 	}
 }
 
-// forget drops a topic on which nobody is and nothing is to be told. The caller holds tp.mu.
+// forget drops a topic on which nobody is and nothing is to be told, once the window of its last
+// diff has ended. The caller holds tp.mu.
 func (t *Tracker) forget(tp *topic) {
-	if len(tp.keys) > 0 || tp.waiting || tp.gone {
+	if len(tp.groups) > 0 || tp.telling || tp.gone {
+		return
+	}
+	if wait := window - time.Since(tp.told); wait > 0 {
+		tp.telling = true
+		time.AfterFunc(wait, tp.flush)
 		return
 	}
 	tp.gone = true
@@ -304,7 +310,7 @@ func (t *Tracker) GetByKey(topic, key string) []Meta {
 		return nil
 	}
 	defer tp.mu.Unlock()
-	g := tp.keys[key]
+	g, _ := tp.group(key)
 	if g == nil {
 		return nil
 	}
@@ -318,7 +324,7 @@ func (t *Tracker) Count(topic string) int {
 		return 0
 	}
 	defer tp.mu.Unlock()
-	return len(tp.keys)
+	return len(tp.groups)
 }
 
 // State is who is on a topic at one time. It encodes to what stock clients take as

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,17 +40,17 @@ type topic struct {
 	name string
 
 	mu     sync.Mutex
-	keys   map[string]*group
-	sorted []*group // by key
+	groups []*group // in the order of their keys
 	state  []byte   // the JSON of all; nil: to be built
 	gone   bool
 
 	// What is to be told. Only refs that were told, or that a List has shown, appear in leaves.
 	joins, leaves []change
-	listed        bool // since the last diff
-	waiting       bool // a diff was told less than a window ago
+	listed        bool      // since the last diff
+	telling       bool      // a diff is being told, or will be when the window ends
+	told          time.Time // when the last diff was told
 
-	telling sync.Mutex // keeps the diffs in order
+	order sync.Mutex // keeps the diffs in order
 }
 
 // change is one meta that joined or left.
@@ -58,12 +59,17 @@ type change struct {
 	meta     []byte
 }
 
-func newTopic(t *Tracker, name string) *topic {
-	return &topic{t: t, name: name, keys: make(map[string]*group)}
+// group returns the group under key and where it stands, or nil and where it would.
+func (tp *topic) group(key string) (*group, int) {
+	i, found := slices.BinarySearchFunc(tp.groups, key, func(g *group, key string) int { return strings.Compare(g.key, key) })
+	if !found {
+		return nil, i
+	}
+	return tp.groups[i], i
 }
 
 func (tp *topic) find(owner Owner, key string) *presence {
-	if g := tp.keys[key]; g != nil {
+	if g, _ := tp.group(key); g != nil {
 		for _, p := range g.members {
 			if p.owner == owner {
 				return p
@@ -73,28 +79,16 @@ func (tp *topic) find(owner Owner, key string) *presence {
 	return nil
 }
 
-func (tp *topic) search(key string) (int, bool) {
-	return slices.BinarySearchFunc(tp.sorted, key, func(g *group, key string) int {
-		switch {
-		case g.key < key:
-			return -1
-		case g.key > key:
-			return 1
-		}
-		return 0
-	})
-}
-
 func (tp *topic) join(owner Owner, key, ref string, meta []byte) (*presence, error) {
-	if tp.find(owner, key) != nil {
-		return nil, ErrTracked
-	}
-	g := tp.keys[key]
+	g, i := tp.group(key)
 	if g == nil {
 		g = &group{key: key}
-		tp.keys[key] = g
-		i, _ := tp.search(key)
-		tp.sorted = slices.Insert(tp.sorted, i, g)
+		tp.groups = slices.Insert(tp.groups, i, g)
+	}
+	for _, p := range g.members {
+		if p.owner == owner {
+			return nil, ErrTracked
+		}
 	}
 	p := &presence{owner: owner, key: key, ref: ref, meta: meta}
 	g.members = append(g.members, p)
@@ -108,14 +102,12 @@ func (tp *topic) leave(p *presence) bool {
 		return false
 	}
 	p.gone = true
-	g := tp.keys[p.key]
+	g, at := tp.group(p.key)
 	i := slices.Index(g.members, p)
 	g.members = slices.Delete(g.members, i, i+1)
 	tp.touch(g)
 	if len(g.members) == 0 {
-		delete(tp.keys, p.key)
-		i, _ := tp.search(p.key)
-		tp.sorted = slices.Delete(tp.sorted, i, i+1)
+		tp.groups = slices.Delete(tp.groups, at, at+1)
 	}
 	tp.left(p)
 	return true
@@ -124,7 +116,8 @@ func (tp *topic) leave(p *presence) bool {
 func (tp *topic) update(p *presence, ref string, meta []byte) {
 	tp.left(p)
 	p.ref, p.meta = ref, meta
-	tp.touch(tp.keys[p.key])
+	g, _ := tp.group(p.key)
+	tp.touch(g)
 	tp.joins = append(tp.joins, change{p.key, ref, meta})
 }
 
@@ -146,32 +139,40 @@ func (tp *topic) left(p *presence) {
 func (tp *topic) touch(g *group) { g.text, tp.state = nil, nil }
 
 // changed reports whether the caller is to call flush; else what changed is told when the
-// window ends.
+// window ends. A topic that rests has no timer.
 func (tp *topic) changed() bool {
-	if tp.waiting || len(tp.joins)+len(tp.leaves) == 0 {
+	if tp.telling || len(tp.joins)+len(tp.leaves) == 0 {
 		return false
 	}
-	tp.waiting = true
+	tp.telling = true
+	if wait := window - time.Since(tp.told); wait > 0 {
+		time.AfterFunc(wait, tp.flush)
+		return false
+	}
 	return true
 }
 
-// flush tells what has changed and sees to it that what changes next is told in a window's time.
-// waiting is set, by the caller of changed or the last flush.
+// flush tells what has changed, and sees to it that what changes meanwhile is told in a window's
+// time. changed has set telling.
 func (tp *topic) flush() {
-	tp.telling.Lock()
-	defer tp.telling.Unlock()
+	tp.order.Lock()
+	defer tp.order.Unlock()
 	tp.mu.Lock()
 	joins, leaves := tp.joins, tp.leaves
 	tp.joins, tp.leaves, tp.listed = nil, nil, false
-	if len(joins)+len(leaves) == 0 {
-		tp.waiting = false
-		tp.t.forget(tp)
-		tp.mu.Unlock()
-		return
-	}
 	tp.mu.Unlock()
-	tp.tell(joins, leaves)
-	time.AfterFunc(window, tp.flush)
+	if len(joins)+len(leaves) > 0 {
+		tp.tell(joins, leaves)
+	}
+	tp.mu.Lock()
+	defer tp.mu.Unlock()
+	if len(joins)+len(leaves) > 0 {
+		tp.told = time.Now()
+	}
+	if tp.telling = len(tp.joins)+len(tp.leaves) > 0; tp.telling {
+		time.AfterFunc(window, tp.flush)
+	}
+	tp.t.forget(tp)
 }
 
 func (tp *topic) tell(joins, leaves []change) {
@@ -210,16 +211,16 @@ func (tp *topic) list() []byte {
 			tp.t.log.Error("presence fetch", "topic", tp.name, "err", err)
 		}
 	}
-	if len(tp.sorted) == 1 { // most topics, of which there may be many: not worth keeping
-		g := tp.sorted[0]
+	if len(tp.groups) == 1 { // most topics, of which there may be many: not worth keeping
+		g := tp.groups[0]
 		return append(appendEntry([]byte{'{'}, g.key, g.metas()), '}')
 	}
 	size := 2
-	for _, g := range tp.sorted {
+	for _, g := range tp.groups {
 		size += len(g.json()) + 1
 	}
 	text := append(make([]byte, 0, size), '{')
-	for i, g := range tp.sorted {
+	for i, g := range tp.groups {
 		if i > 0 {
 			text = append(text, ',')
 		}
