@@ -21,6 +21,7 @@ type stream struct {
 	raw  syscall.RawConn // nil when the connection has none, as with TLS
 	addr string
 
+	young  bool // nothing was read yet
 	frames frameReader
 	buf    []byte // of bufPool, or larger for a larger frame; nil while nothing is read
 	r, w   int    // what is read and not yet handled is buf[r:w]
@@ -56,7 +57,7 @@ const (
 var bufPool = sync.Pool{New: func() any { b := make([]byte, readBuffer); return &b }}
 
 func newStream(c *Conn, nc net.Conn, addr string) *stream {
-	t := &stream{c: c, nc: nc, addr: addr}
+	t := &stream{c: c, nc: nc, addr: addr, young: true}
 	t.frames = frameReader{max: c.mount.opts.frameBytes, maxMessage: c.mount.opts.messageBytes, deflate: c.deflates}
 	if sc, ok := nc.(syscall.Conn); ok && rawIO {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -71,21 +72,38 @@ func newStream(c *Conn, nc net.Conn, addr string) *stream {
 func (t *stream) name() string       { return "websocket" }
 func (t *stream) remoteAddr() string { return t.addr }
 
-// run reads until the connection ends. It owns the connection's task.
+// run serves the connection from its beginning. It owns the connection's task.
 func (t *stream) run() {
 	ep := t.c.ep
-	defer ep.tasks.Done()
 	ep.wheel.add(t, time.Now().Add(t.c.mount.opts.idle), ep.start)
-	defer ep.wheel.remove()
-	cause := error(nil)
 	if ep.add(t.c) != nil || ep.isClosed() {
 		t.c.close(CloseRestart, "", ErrDrain)
 	}
-	cause = t.read()
+	t.serve()
+}
+
+// serve reads until the connection ends, or until it comes to rest: then a fresh goroutine goes
+// on, whose stack has not grown.
+func (t *stream) serve() {
+	cause := t.read()
+	if cause == errRest {
+		go t.serve()
+		return
+	}
 	t.release()
 	t.nc.Close()
 	t.c.lost(cause)
+	t.c.ep.wheel.remove()
+	t.c.ep.tasks.Done()
 }
+
+// errRest is why read returns when the connection comes to rest.
+var errRest = errors.New("at rest")
+
+// restAfter is how long a connection was silent whose goroutine is replaced once what it then
+// sends is handled; a new connection's is, too. A stack that has grown to handle a frame does
+// not shrink again, and a connection that sends little is at rest for most of its life.
+const restAfter = 10 * time.Second
 
 // due closes the connection when nothing was received for the idle timeout.
 func (t *stream) due(now time.Time) time.Time {
@@ -101,14 +119,19 @@ func (t *stream) due(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// read handles frames until the connection ends, and returns why it did.
+// read handles frames until the connection ends, and returns why it did, or errRest.
 func (t *stream) read() error {
 	for {
+		if err := t.fill(); err != nil {
+			return ErrConnectionLost
+		}
+		rested := t.young || time.Now().UnixNano()-t.c.lastSeen.Load() > int64(restAfter)
+		t.young = false
 		if done, cause := t.handle(); done {
 			return cause
 		}
-		if err := t.fill(); err != nil {
-			return ErrConnectionLost
+		if rested && t.r == t.w {
+			return errRest
 		}
 	}
 }
