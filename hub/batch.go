@@ -45,13 +45,29 @@ func (b *Batch) BroadcastKeyed(topic, event, key string, payload any) {
 // cork holds back what is sent to c until the end of the batch. The caller holds c.out.mu, and
 // calls from the goroutine of the batch: a PubSub delivers on this node before it returns.
 func (b *Batch) cork(c *Conn) {
-	if !c.out.corked && len(c.out.queue) == 0 && !c.out.flying {
-		c.out.corked = true
+	if c.out.cork() {
 		b.corked = append(b.corked, c)
 	}
 }
 
-// uncork writes what a batch has queued, at once as far as that goes.
+// cork has what is sent wait in the queue until uncork. It reports false when the queue is not
+// empty, and will be written by somebody else. The caller holds mu.
+func (o *outbox) cork() bool {
+	if o.corked || len(o.queue) > 0 || o.flying {
+		return false
+	}
+	o.corked = true
+	return true
+}
+
+// cork is that of the outbox, for callers who do not hold its lock.
+func (c *Conn) cork() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.out.cork()
+}
+
+// uncork writes what waits since cork, at once as far as that goes.
 func (c *Conn) uncork() {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()

@@ -12,6 +12,9 @@ import (
 // new channel sends comes after the phx_close, and cuts the wait short.
 const closeGrace = 5 * time.Millisecond
 
+// corkFor is how long the reply to a join waits at most for what AfterJoin sends.
+const corkFor = time.Millisecond
+
 // join runs a phx_join. old is the channel that it replaces, or nil; closes are those of a
 // channel that was abandoned for it.
 func (t *slot) join(old *Socket, m *wire.Message, closes []*frame) {
@@ -46,10 +49,20 @@ func (t *slot) join(old *Socket, m *wire.Message, closes []*frame) {
 		t.set(nil)
 		return
 	}
-	if !s.admit(reply, closes) {
-		return // the connection is closing, or the slot was abandoned; the end follows
+	h, ok := s.channel.(AfterJoiner)
+	if !ok {
+		s.admit(reply, closes)
+		return
 	}
-	if h, ok := s.channel.(AfterJoiner); ok {
+	// The reply and what AfterJoin sends are one write, if AfterJoin is quick.
+	if c.cork() {
+		timer := time.AfterFunc(corkFor, c.uncork)
+		defer func() {
+			timer.Stop()
+			c.uncork()
+		}()
+	}
+	if s.admit(reply, closes) { // else the connection is closing, or the slot was abandoned; the end follows
 		_, err := protect(func() (struct{}, error) { return struct{}{}, h.AfterJoin(s.ctx, s) })
 		t.conclude(s, err)
 	}

@@ -51,7 +51,7 @@ type outbox struct {
 	room    *[]entry // where queue came from
 	bytes   int      // in queue and in flight
 	flying  bool     // the transport has taken entries and is writing them
-	corked  bool     // a batch is filling the queue and will flush it
+	corked  bool     // somebody is filling the queue and will uncork it
 	partial bool     // the first entry is the rest of a frame
 	closing bool     // the close frame is queued; nothing follows it
 	dead    bool     // nothing can be written any more
