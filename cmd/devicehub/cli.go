@@ -94,7 +94,7 @@ folder; where none runs they open the folder themselves; with --url and a token
 		a.serveCommand(),
 		a.deviceCommand(), a.tokenCommand(),
 		a.userCommand(), a.apiTokenCommand(), a.keyCommand(),
-		a.clockCommand(), a.traceCommand(),
+		a.clockCommand(), a.traceCommand(), a.sinkCommand(),
 		a.backupCommand(), a.restoreCommand(),
 		a.configCommand(), a.versionCommand(),
 	)

@@ -128,6 +128,7 @@ func TestCommandsAskTheAPI(t *testing.T) {
 		{"key rotate", `POST /api/v1/keys {}`},
 		{"key revoke 2026/11", `DELETE /api/v1/keys/2026%2F11`},
 		{"clock accept", `POST /api/v1/clock/accept`},
+		{"sink replay influx", `POST /api/v1/sinks/influx/replay`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			api := &recorder{answers: map[string]string{
@@ -475,7 +476,7 @@ func TestEveryCommandIsThere(t *testing.T) {
 		"serve", "device add", "device list", "device show", "device update", "device disable", "device enable", "device rm",
 		"token issue", "token rotate", "token revoke", "user add", "user list", "user passwd", "user rm",
 		"apitoken add", "apitoken list", "apitoken rm", "key list", "key rotate", "key revoke",
-		"clock accept", "trace", "backup", "restore", "config check", "config show", "version",
+		"clock accept", "trace", "sink list", "sink replay", "backup", "restore", "config check", "config show", "version",
 	} {
 		words := strings.Fields(path)
 		cmd, rest, err := root.Find(words)

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 
+	"devicehub/devices"
 	"devicehub/devices/influx"
 )
 
@@ -25,6 +27,21 @@ func (a *assembly) openSink() error {
 	return err
 }
 
+// sinkName names the only kind of sink there is.
+const sinkName = "influx"
+
+// replay has the sink send again what it put aside.
+func (a *assembly) replay(ctx context.Context, name string) (any, error) {
+	if a.sink == nil || name != sinkName {
+		return nil, devices.NotFound("sink").With("field", "name")
+	}
+	r, err := a.sink.Replay(ctx)
+	if errors.Is(err, influx.ErrNotThrough) {
+		return nil, devices.Refuse(devices.CodePlatformUnavailable, err.Error())
+	}
+	return r, err
+}
+
 // runSink sends to InfluxDB until ctx ends; without a sink it waits.
 func (a *assembly) runSink(ctx context.Context) error {
 	if a.sink == nil {
@@ -43,7 +60,7 @@ func (a *assembly) sinkList(context.Context) (any, error) {
 	}
 	list := []sink{}
 	if a.sink != nil {
-		list = append(list, sink{"influx", a.Config.Readings.Influx.URL, a.sink.Stats()})
+		list = append(list, sink{sinkName, a.Config.Readings.Influx.URL, a.sink.Stats()})
 	}
 	return map[string]any{"sinks": list}, nil
 }

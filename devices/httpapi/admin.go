@@ -78,6 +78,24 @@ func (c *call) nodes() (answer, error)   { return c.operatorList("nodes", c.api.
 func (c *call) bridges() (answer, error) { return c.operatorList("bridges", c.api.s.Bridges) }
 func (c *call) sinks() (answer, error)   { return c.operatorList("sinks", c.api.s.Sinks) }
 
+// replay has a sink send again what it put aside.
+func (c *call) replay() (answer, error) {
+	name := c.PathValue("name")
+	err := c.administrator()
+	if err == nil && c.api.s.Replay == nil {
+		err = devices.NotFound("sink")
+	}
+	var result any
+	if err == nil {
+		result, err = c.api.s.Replay(c.Context(), name)
+	}
+	c.record("sink.replay", "sink:"+name, result, err)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(result)
+}
+
 // operatorList answers with what answers, or without it with an empty list.
 func (c *call) operatorList(name string, answers func(context.Context) (any, error)) (answer, error) {
 	if err := c.administrator(); err != nil {

@@ -61,6 +61,8 @@ type Services struct {
 	// Nodes, Bridges and Sinks answer for the routes of that name, with the
 	// whole body: {"nodes":[…]}. Nil: an empty list.
 	Nodes, Bridges, Sinks func(ctx context.Context) (any, error)
+	// Replay sends again what a sink has put aside. Nil: there is no sink.
+	Replay func(ctx context.Context, sink string) (any, error)
 	// Backup writes everything the hub keeps, consistent while it runs.
 	Backup func(ctx context.Context, w io.Writer, withoutKeys bool) error
 	// Ready tells what the hub still waits for.

@@ -111,6 +111,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"GET /api/v1/nodes", "", map[string]int{"admin": 200}},
 		{"GET /api/v1/bridges", "", map[string]int{"admin": 200}},
 		{"GET /api/v1/sinks", "", map[string]int{"admin": 200}},
+		{"POST /api/v1/sinks/influx/replay", "", map[string]int{"admin": 404}},
 		{"GET /api/v1/discovered", "", map[string]int{"admin": 200}},
 		{"POST /api/v1/clock/accept", "", map[string]int{"admin": 200}},
 		{"GET /api/v1/audit", "", map[string]int{"admin": 200, "viewer": 200, "operator": 200}},

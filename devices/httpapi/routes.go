@@ -213,6 +213,8 @@ func operatorRoutes() []route {
 			answers: map[int]string{200: "Bridges"}, handle: (*call).bridges},
 		{method: "GET", path: base + "/sinks", tag: "operation", summary: "Where readings are forwarded to", who: "admin",
 			answers: map[int]string{200: "Sinks"}, handle: (*call).sinks},
+		{method: "POST", path: base + "/sinks/{name}/replay", tag: "operation", summary: "Send again what a sink has put aside because it was refused for good", who: "admin",
+			answers: map[int]string{200: "Replayed"}, handle: (*call).replay},
 		{method: "GET", path: base + "/discovered", tag: "operation", summary: "Devices that adapters have met and nobody has adopted", who: "admin",
 			answers: map[int]string{200: "Discovered"}, handle: (*call).discovered},
 		{method: "POST", path: base + "/backup", tag: "operation", summary: "Everything the hub keeps, in one file, while it runs", who: "admin",

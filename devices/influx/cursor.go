@@ -1,8 +1,6 @@
 package influx
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 )
 
 // cursorVersion of the cursor file.
@@ -108,74 +105,4 @@ func (c *cursor) addLost(g Gap) {
 	if len(c.Lost) > maxLost {
 		c.Lost = slices.Clone(c.Lost[len(c.Lost)-maxLost:])
 	}
-}
-
-// dead is one point that the server will not have, as a line of the
-// dead-letter file.
-type dead struct {
-	At     string `json:"at"`
-	Reason string `json:"reason"`
-	Line   string `json:"line"` // line protocol, times in ms
-}
-
-func appendDead(path, line string, cause error, now time.Time) error {
-	b, err := json.Marshal(dead{now.UTC().Format(time.RFC3339), cause.Error(), line})
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("the dead-letter file: %w", err)
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("the dead-letter file: %w", err)
-	}
-	return nil
-}
-
-// Replay sends what is in the dead-letter file again, once, in place of Run:
-// what the server takes now leaves the file, the rest stays. It returns how
-// many points were taken and how many stay.
-func (s *Sink) Replay(ctx context.Context) (taken, left int, err error) {
-	path := filepath.Join(s.cfg.Dir, deadLetterName)
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, nil
-	} else if err != nil {
-		return 0, 0, err
-	}
-	var all []dead
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var d dead
-		if err := json.Unmarshal(lines.Bytes(), &d); err != nil {
-			return 0, 0, errors.Join(fmt.Errorf("the dead-letter file: %w", err), f.Close())
-		}
-		all = append(all, d)
-	}
-	if err := errors.Join(lines.Err(), f.Close()); err != nil {
-		return 0, 0, err
-	}
-	old := path + ".replayed"
-	if err := os.Rename(path, old); err != nil {
-		return 0, 0, err
-	}
-	before := s.Stats().DeadLetter
-	for i, d := range all {
-		if err := s.sendBatch(ctx, []string{d.Line}); err != nil {
-			for _, d := range all[i:] { // back to where it was
-				err = errors.Join(err, appendDead(path, d.Line, errors.New(d.Reason), s.cfg.Now()))
-			}
-			return taken, len(all) - i, err
-		}
-		if now := s.Stats().DeadLetter; now > before {
-			before = now
-			left++
-		} else {
-			taken++
-		}
-	}
-	return taken, left, os.Remove(old)
 }

@@ -59,10 +59,9 @@ type Config struct {
 }
 
 const (
-	pinName        = "influx"
-	defaultSpool   = 10 << 30
-	deadLetterName = "dead-letter.ndjson"
-	cursorName     = "cursor.json"
+	pinName      = "influx"
+	defaultSpool = 10 << 30
+	cursorName   = "cursor.json"
 )
 
 // The states of a sink.
@@ -79,7 +78,8 @@ type Stats struct {
 	LagBytes   int64  `json:"lag_bytes"`       // of log, not yet sent
 	LagMS      int64  `json:"lag_ms"`          // age of the oldest reading not yet sent
 	Sent       int64  `json:"sent"`            // points, since the start
-	DeadLetter int64  `json:"dead_letter"`     // points put aside, since the start
+	DeadLetter int64  `json:"dead_letter"`     // points refused for good, since the start
+	PutAside   int64  `json:"put_aside"`       // points in the dead-letter file, for Replay
 	Dropped    int64  `json:"dropped"`         // points older than the bucket keeps
 	Retries    int64  `json:"retries"`         // requests that were tried again
 	Gaps       []Gap  `json:"gaps,omitempty"`  // to be filled from the embedded store
@@ -93,6 +93,9 @@ type Sink struct {
 	cfg    Config
 	client influxdb2.Client
 	write  api.WriteAPIBlocking
+
+	replays chan replayRequest
+	ended   chan struct{} // closed when Run returns
 
 	mu     sync.Mutex
 	cur    cursor
@@ -136,9 +139,17 @@ func New(src Source, cfg Config) (*Sink, error) {
 	}
 	opts := influxdb2.DefaultOptions().SetPrecision(time.Millisecond).SetUseGZip(true).SetLogLevel(0).
 		SetHTTPRequestTimeout(uint(max(1, (cfg.Timeout+time.Second-1)/time.Second)))
-	s := &Sink{src: src, cfg: cfg, cur: cur, client: influxdb2.NewClientWithOptions(cfg.URL, cfg.Token, opts)}
+	s := &Sink{src: src, cfg: cfg, cur: cur, client: influxdb2.NewClientWithOptions(cfg.URL, cfg.Token, opts),
+		replays: make(chan replayRequest), ended: make(chan struct{})}
 	s.write = s.client.WriteAPIBlocking(cfg.Org, cfg.Bucket)
 	s.stats = Stats{State: StateRunning, Since: cfg.Now().UnixMilli()}
+	for _, name := range []string{deadLetterName, replayingName} {
+		aside, err := readDead(filepath.Join(cfg.Dir, name))
+		if err != nil { // a damaged line must not keep readings from being sent
+			cfg.Logger.Error("the dead-letter file cannot be read", "sink", pinName, "err", err)
+		}
+		s.stats.PutAside += int64(len(aside))
+	}
 	s.resume()
 	return s, src.Pin(pinName, s.cur.Pos)
 }
@@ -166,7 +177,13 @@ const resumeBefore = time.Hour
 // Run sends until ctx ends.
 func (s *Sink) Run(ctx context.Context) error {
 	defer s.client.Close()
+	defer close(s.ended)
 	for ctx.Err() == nil {
+		select {
+		case r := <-s.replays:
+			s.replay(ctx, r)
+		default:
+		}
 		grown := s.src.Grown()
 		more, err := s.step(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -187,6 +204,8 @@ func (s *Sink) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+		case r := <-s.replays:
+			s.replay(ctx, r)
 		case <-grown:
 			s.sleep(ctx, s.cfg.Every) // for company
 		}
@@ -319,7 +338,7 @@ func (s *Sink) bisect(ctx context.Context, lines []string, cause error) error {
 			s.count(func(st *Stats) { st.Dropped++ })
 			return nil
 		}
-		if err := appendDead(filepath.Join(s.cfg.Dir, deadLetterName), lines[0], cause, s.cfg.Now()); err != nil {
+		if err := s.putAside(lines[0], cause); err != nil {
 			return err
 		}
 		s.cfg.Logger.Warn("a point is refused for good and put aside", "sink", pinName, "err", cause)

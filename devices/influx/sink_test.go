@@ -268,18 +268,17 @@ func TestPoisonIsPutAside(t *testing.T) {
 		t.Errorf("got %v", rows)
 	}
 	p.halt()
+	p.begin()
 
 	// Nothing has changed: all stay. Then the measurement is mended.
 	again := func(wantTaken, wantLeft int) {
 		t.Helper()
-		sink, err := New(p.store, p.cfg)
-		if err != nil {
-			t.Fatal(err)
+		if st := p.sink.Stats(); st.PutAside != int64(wantTaken+wantLeft) {
+			t.Errorf("%d points are put aside, want %d", st.PutAside, wantTaken+wantLeft)
 		}
-		defer sink.Close()
-		taken, left, err := sink.Replay(t.Context())
-		if err != nil || taken != wantTaken || left != wantLeft {
-			t.Errorf("replayed %d, %d stay, %v; want %d and %d", taken, left, err, wantTaken, wantLeft)
+		r, err := p.sink.Replay(t.Context())
+		if err != nil || r.Taken != wantTaken || r.Left != wantLeft {
+			t.Errorf("replayed %+v, %v; want %d taken, %d left", r, err, wantTaken, wantLeft)
 		}
 	}
 	again(0, 3)
