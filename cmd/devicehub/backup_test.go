@@ -150,6 +150,8 @@ func TestRestoreKeepsWhatWasRevoked(t *testing.T) {
 
 	backup := h.backup(false)
 
+	epoch, err := h.db.ReserveEpochs(ctx, 1000)
+	h.must(err)
 	h.must(h.ids.RevokeDevice(ctx, h.self, cli, "revoked"))
 	_, err = h.reg.Update(ctx, "disabled", func(d *devices.Device) error { d.Enabled = false; return nil })
 	h.must(err)
@@ -200,6 +202,9 @@ func TestRestoreKeepsWhatWasRevoked(t *testing.T) {
 	if _, err := after.ids.Login(ctx, cli, "leaves", "old password", ""); err == nil {
 		t.Error("a deleted user may sign in again")
 	}
+	if next, err := after.db.ReserveEpochs(ctx, 1); err != nil || next != epoch+1000 {
+		t.Errorf("got the next epoch %d, %v, want %d: those given out since the backup stay behind", next, err, epoch+1000)
+	}
 	keys, err := after.ids.Keys(after.self)
 	h.must(err)
 	active := slices.DeleteFunc(keys, func(k identity.KeyInfo) bool { return k.State != "active" })
@@ -217,6 +222,8 @@ func TestRestoreOverNothing(t *testing.T) {
 	backup := h.backup(false)
 	later, err := h.ids.RotateDevice(t.Context(), h.self, devices.Origin{}, "a", identity.TokenOptions{})
 	h.must(err)
+	epoch, err := h.db.ReserveEpochs(t.Context(), 1_000_000)
+	h.must(err)
 	h.close()
 
 	for _, revokeAll := range []bool{false, true} {
@@ -227,6 +234,9 @@ func TestRestoreOverNothing(t *testing.T) {
 		}
 		after := &testHub{t: t, dir: openDir(t, path), self: h.self}
 		after.open()
+		if next, err := after.db.ReserveEpochs(t.Context(), 1); err != nil || next < epoch+1_000_000 {
+			t.Errorf("got the next epoch %d, %v, want one beyond those given out since the backup", next, err)
+		}
 		tokens["later"] = later.Token
 		codes := after.codes(tokens)
 		want := devices.Code("")

@@ -20,12 +20,19 @@ import (
 // on is confused with one of them.
 const unknownGens = 1000
 
+// unknownEpochs is how far it moves the epochs of connections on: more than
+// there can have been since, far below 2^53.
+const unknownEpochs = 1 << 40
+
 // standing is who is let in, as one registry has it.
 type standing struct {
 	state    *identity.State
 	devices  []*devices.Device
 	disabled []*devices.Device // changed records
 	gone     []string          // service accounts to take out
+
+	epoch     int64 // the next that was not reserved
+	nextEpoch int64 // what it becomes
 }
 
 func readStanding(ctx context.Context, db *sqlite.DB) (*standing, error) {
@@ -37,7 +44,11 @@ func readStanding(ctx context.Context, db *sqlite.DB) (*standing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &standing{state: state, devices: ds}, nil
+	epoch, err := db.ReserveEpochs(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &standing{state: state, devices: ds, epoch: epoch, nextEpoch: epoch}, nil
 }
 
 // sameHub reports whether the two are of one installation: they share a
@@ -59,6 +70,7 @@ func (s *standing) sameHub(other *standing) bool {
 // keepRevoked takes over from what is present all that was revoked, disabled
 // or replaced since the backup.
 func (s *standing) keepRevoked(present *standing) (facts []string) {
+	s.nextEpoch = max(s.epoch, present.epoch)
 	s.mergeCredentials(present.state.Credentials)
 	s.mergeKeys(present.state.Keys)
 
@@ -141,8 +153,9 @@ func (s *standing) mergeKeys(present []identity.Key) {
 }
 
 // unknownSince is for a restore over nothing: what was revoked since the backup
-// cannot be known.
+// cannot be known, nor which epochs were given out.
 func (s *standing) unknownSince() []string {
+	s.nextEpoch = s.epoch + unknownEpochs
 	for i := range s.state.Credentials {
 		c := &s.state.Credentials[i]
 		c.GenIssued += unknownGens
@@ -190,6 +203,9 @@ func (s *standing) oneActiveKey(now time.Time) {
 // write puts s into its registry. Sessions of people end: which of them ended
 // since the backup, no one knows.
 func (s *standing) write(ctx context.Context, db *sqlite.DB) error {
+	if _, err := db.ReserveEpochs(ctx, s.nextEpoch-s.epoch); err != nil {
+		return err
+	}
 	if err := db.PutCredentials(ctx, s.state.Credentials, nil, s.state.Keys); err != nil {
 		return fmt.Errorf("credentials: %w", err)
 	}
