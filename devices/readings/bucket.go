@@ -17,6 +17,9 @@ type Bucket struct {
 	// as a restart from 0.
 	Delta         float64
 	FirstS, LastS string
+	// Late is how many came late. Answers from the readings themselves have it,
+	// roll-ups do not keep it.
+	Late int64
 }
 
 // Add enters a reading that is not older than those before it.
@@ -47,6 +50,7 @@ func (b *Bucket) Merge(o *Bucket) {
 	b.Min, b.Max = min(b.Min, o.Min), max(b.Max, o.Max)
 	b.Sum += o.Sum
 	b.Count += o.Count
+	b.Late += o.Late
 	switch {
 	case o.FirstT >= b.LastT:
 		b.Delta += o.Delta + rise(b.Last, o.First)

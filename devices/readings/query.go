@@ -43,10 +43,12 @@ type AcrossQuery struct {
 }
 
 // Chart is the answer to both: {metric,unit,from,to,step_ms,tier,buckets:[{t,
-// min,max,mean,last,count,delta?}]}. Buckets begin at multiples of the step;
+// min,max,mean,last,count,late?,delta?}]}. Buckets begin at multiples of the step;
 // one without readings is absent. Min, max and mean of a bool count true as 1;
 // strings have only last and count. Delta, of counters alone, is the rise since
-// the bucket before, restarts from 0 allowed for.
+// the bucket before, restarts from 0 allowed for. Late counts the readings that
+// came late, where there are any and the bucket is from readings and not from a
+// roll-up.
 type Chart struct {
 	Metric   string
 	Type     devices.ValueType
@@ -282,6 +284,9 @@ func (in *Ingest) fillRaw(ctx context.Context, s *Series, from, to, step int64, 
 				end = b.T + step
 			}
 			b.Add(&ps[i])
+			if ps[i].Q&Late != 0 {
+				b.Late++
+			}
 		}
 		return nil
 	})
@@ -361,6 +366,10 @@ func (c *Chart) appendBucket(b []byte, k *Bucket) []byte {
 	b = Value{c.Type, k.Last, k.LastS}.AppendJSON(b)
 	b = append(b, `,"count":`...)
 	b = strconv.AppendInt(b, k.Count, 10)
+	if k.Late > 0 {
+		b = append(b, `,"late":`...)
+		b = strconv.AppendInt(b, k.Late, 10)
+	}
 	if c.Counter {
 		b = append(b, `,"delta":`...)
 		b = appendFloat(b, k.Delta)

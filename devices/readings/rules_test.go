@@ -268,6 +268,10 @@ func TestLate(t *testing.T) {
 		if got := b.in.Latest("t-1")["temperature"]; got.T != now-5_000 {
 			t.Errorf("latest went back to %d", got.T)
 		}
+		chart, err := b.in.Series(t.Context(), readings.SeriesQuery{Device: "t-1", Metric: "temperature", From: now - 30_000, To: now, Points: 6})
+		if text, _ := json.Marshal(chart); err != nil || strings.Count(string(text), `"late":1`) != 2 || strings.Count(string(text), `"late"`) != 2 {
+			t.Errorf("got %s, %v, want the two late ones counted", text, err)
+		}
 		names := ""
 		for _, e := range b.events {
 			name, _, _ := strings.Cut(e, " ")

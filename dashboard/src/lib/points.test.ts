@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { add, columns, fromSeries, gapAfter, inside, join, summary, usualRange, within, type Point } from './points'
+import { add, columns, fromSeries, gapAfter, inside, join, lateOf, summary, usualRange, within, type Point } from './points'
 import type { Series } from './types'
 
 const at = (t: number, v: number, count = 1): Point => ({ t, mean: v, min: v, max: v, count })
@@ -12,6 +12,15 @@ test('history keeps the buckets that hold numbers, in order', () => {
     { t: 0, min: null, max: null, mean: null, last: true, count: 1 },
   ]))
   expect(points).toEqual([{ t: 0, min: 1, max: 1, mean: 1, count: 1 }, { t: 20, min: 1, max: 3, mean: 2, count: 5 }])
+})
+
+test('buckets with late readings are marked, once fetched', () => {
+  const late = lateOf(series([
+    { t: 0, min: 1, max: 3, mean: 2, last: 3, count: 5 },
+    { t: 10, min: 1, max: 5, mean: 4, last: 5, count: 2, late: 1 },
+    { t: 20, min: null, max: null, mean: null, last: 'eco', count: 1, late: 1 },
+  ]))
+  expect(late).toEqual([{ t: 10, v: 4 }])
 })
 
 describe('a live reading', () => {

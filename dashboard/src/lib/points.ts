@@ -23,6 +23,16 @@ export function fromSeries(s: Series): Point[] {
   return out.sort((a, b) => a.t - b.t)
 }
 
+/** lateOf are the buckets that late readings lie in. Only readings know of them: of roll-ups there are none. */
+export function lateOf(s: Series): LatePoint[] {
+  const out: LatePoint[] = []
+  for (const b of s.buckets) {
+    const v = b.mean ?? numeric(b.last)
+    if (b.late && v !== undefined && v !== null) out.push({ t: b.t, v })
+  }
+  return out
+}
+
 /**
  * add puts a live reading at the end of points, in place. A reading inside the
  * last bucket widens it; the same (t, v) again changes nothing but its count.

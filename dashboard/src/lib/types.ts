@@ -74,7 +74,7 @@ export interface Command {
 
 export interface Transition { at: number; from: State | ''; to: State; reason?: string; epoch?: number; transport?: string; node?: string }
 
-export interface Bucket { t: number; min: number | null; max: number | null; mean: number | null; last: Scalar | null; count: number }
+export interface Bucket { t: number; min: number | null; max: number | null; mean: number | null; last: Scalar | null; count: number; late?: number }
 export interface Series { metric: string; unit?: string; from: number; to: number; step_ms: number; tier?: string; buckets: Bucket[] }
 
 export interface ReadingPush { device: string; r: { m: string; v: Scalar; u?: string; t: number; q?: string[] }[]; server_time: number; skipped?: number }

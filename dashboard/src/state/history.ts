@@ -2,7 +2,7 @@
 // by what streams in, and filled again after the connection was lost.
 
 import { effect, signal } from '@preact/signals'
-import { add, fromSeries, join, numeric, type LatePoint, type Point } from '../lib/points'
+import { add, fromSeries, join, lateOf, numeric, type LatePoint, type Point } from '../lib/points'
 import type { ReadingPush, Series } from '../lib/types'
 import { asError, get, type ApiError } from './api'
 import { serverNow } from './clock'
@@ -82,6 +82,7 @@ export class History {
     const s = await this.fetch(span.live ? to - span.ms : span.from, to, BUCKETS)
     if (!s || this.span !== span) return
     this.points = fromSeries(s)
+    if (s.tier === 'raw') this.late = lateOf(s) // else what was heard is all that is known
     this.stepMs = s.step_ms
     for (const r of this.waiting) add(this.points, r.t, r.v, this.stepMs)
     this.waiting = []
@@ -101,6 +102,7 @@ export class History {
     const s = await this.fetch(last.t, to, Math.max(points, 2))
     if (!s || this.span !== span) return
     this.points = join(this.points, fromSeries(s))
+    this.late = [...this.late.filter((l) => l.t < s.from), ...lateOf(s)]
     for (const r of this.waiting) add(this.points, r.t, r.v, this.stepMs)
     this.waiting = []
     this.changed.value++
