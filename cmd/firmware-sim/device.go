@@ -42,7 +42,7 @@ func newDevice(kind string) *cobra.Command {
 	fs.StringVar(&f.token, "token", "", "its token (or FIRMWARE_SIM_TOKEN)")
 	fs.StringVar(&f.hub, "hub", "http://127.0.0.1:4000", "the hub's URL")
 	fs.StringVar(&f.mqtt, "mqtt", "", "the MQTT listener's URL (default mqtt://<hub's host>:1883)")
-	fs.StringVar(&f.transport, "transport", "websocket", "websocket, longpoll or mqtt")
+	fs.StringVar(&f.transport, "transport", "websocket", "websocket, longpoll, mqtt (3.1.1) or mqtt5")
 	if kind == "sensor" {
 		fs.StringVar(&f.metric, "metric", "temperature", "the metric of a bare number")
 	} else {

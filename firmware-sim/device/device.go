@@ -26,7 +26,8 @@ type Transport string
 const (
 	WebSocket Transport = "websocket"
 	LongPoll  Transport = "longpoll"
-	MQTT      Transport = "mqtt"
+	MQTT      Transport = "mqtt"  // 3.1.1
+	MQTT5     Transport = "mqtt5" // 5
 )
 
 // Config is a device as it leaves the factory. ID, Token, and the address of its transport are required.
@@ -200,11 +201,15 @@ func New(cfg Config) (*Device, error) {
 			return nil, fmt.Errorf("device %s: %w", cfg.ID, err)
 		}
 		d.link = l
-	case MQTT:
+	case MQTT, MQTT5:
 		if cfg.MQTT == nil {
 			return nil, fmt.Errorf("device %s: no MQTT URL", cfg.ID)
 		}
-		d.link = newMQTT(d)
+		open := openMQTT3
+		if cfg.Transport == MQTT5 {
+			open = openMQTT5
+		}
+		d.link = newMQTT(d, open)
 	default:
 		return nil, fmt.Errorf("device %s: unknown transport %q", cfg.ID, cfg.Transport)
 	}

@@ -2,28 +2,26 @@ package device
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"devicehub/hub/hubclient"
 )
 
-// mqtt is the link over MQTT 3.1.1. It reconnects itself, rather than paho, so that one back-off rules all transports, and
-// so that what was not acknowledged is repeated by the device, which knows its numbers.
+// mqtt is the link over MQTT, 3.1.1 or 5. It reconnects itself, rather than its client library, so that one back-off rules
+// all transports, and so that what was not acknowledged is repeated by the device, which knows its numbers.
 type mqtt struct {
 	d      *Device
 	prefix string // <root>/<id>/
+	open   func(ctx context.Context, m *mqtt, conn net.Conn) (session, error)
 
 	mu      sync.Mutex
-	client  paho.Client
+	session session // nil: there is no connection
 	conn    *tappedConn
 	cause   error
 	until   time.Time // no reconnect before
@@ -34,15 +32,41 @@ type mqtt struct {
 	workers sync.WaitGroup
 }
 
-const mqttTimeout = 15 * time.Second
+// session is one connection that was let in, in either version of the protocol. What arrives goes to mqtt.message.
+type session interface {
+	subscribe(ctx context.Context, filters ...string) error
+	// publish sends with QoS 1 and returns when it is acknowledged. The error is a *refusal, errNoAnswer, or why the
+	// connection was lost.
+	publish(topic string, payload []byte) error
+	// lost tells, once, why the connection ended.
+	lost() <-chan error
+	// close ends it, properly with a DISCONNECT, so that the will is not published.
+	close(properly bool)
+}
 
-var errNoAnswer = errors.New("mqtt: no acknowledgement in time")
+// refusal is an answer that says no, with the code of 2-domain §8 for it.
+type refusal struct {
+	code  string
+	again bool // later it may be yes
+}
 
-func newMQTT(d *Device) *mqtt {
+func (r *refusal) Error() string { return "mqtt: refused, " + r.code }
+
+const (
+	mqttTimeout   = 15 * time.Second
+	mqttKeepAlive = 60 * time.Second
+)
+
+var (
+	errNoAnswer = errors.New("mqtt: no acknowledgement in time")
+	errLost     = errors.New("mqtt: connection lost")
+)
+
+func newMQTT(d *Device, open func(context.Context, *mqtt, net.Conn) (session, error)) *mqtt {
 	if d.cfg.Backoff == nil {
 		d.cfg.Backoff = hubclient.Backoff(100*time.Millisecond, 250*time.Millisecond, 500*time.Millisecond, time.Second, 2*time.Second, 5*time.Second)
 	}
-	return &mqtt{d: d, prefix: d.cfg.Root + "/" + d.cfg.ID + "/", kick: make(chan struct{}, 1)}
+	return &mqtt{d: d, open: open, prefix: d.cfg.Root + "/" + d.cfg.ID + "/", kick: make(chan struct{}, 1)}
 }
 
 func (m *mqtt) run(ctx context.Context) error {
@@ -85,71 +109,71 @@ func (m *mqtt) run(ctx context.Context) error {
 
 // once makes one connection and returns when it is lost.
 func (m *mqtt) once(ctx context.Context, attempt int) error {
-	lost := make(chan error, 1)
-	var tapped atomic.Pointer[tappedConn]
-	o := paho.NewClientOptions().AddBroker(m.d.cfg.MQTT.String()).
-		SetClientID(m.d.cfg.ID).SetUsername(m.d.cfg.ID).SetPassword(m.d.getToken()).
-		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
-		SetKeepAlive(60*time.Second).SetConnectTimeout(10*time.Second).SetWriteTimeout(10*time.Second).
-		SetOrderMatters(true).SetWill(m.prefix+"lwt", `{"boot":"`+m.d.Boot()+`"}`, 1, false).
-		SetConnectionLostHandler(func(_ paho.Client, err error) { lost <- err }).
-		SetCustomOpenConnectionFn(func(u *url.URL, _ paho.ClientOptions) (net.Conn, error) {
-			dial := m.d.cfg.Dial
-			if dial == nil {
-				dial = new(net.Dialer).DialContext
-			}
-			host := u.Host
-			if u.Port() == "" {
-				host = net.JoinHostPort(u.Hostname(), "1883")
-			}
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
-			conn, err := dial(ctx, "tcp", host)
-			if err != nil {
-				return nil, err
-			}
-			t := &tappedConn{Conn: conn}
-			tapped.Store(t)
-			return t, nil
-		})
-	client := paho.NewClient(o)
 	began := time.Now()
-	if err := wait(ctx, client.Connect()); err != nil {
-		client.Disconnect(0)
+	conn, err := m.dial(ctx)
+	if err != nil {
+		return err
+	}
+	session, err := m.open(ctx, m, conn)
+	if err != nil {
+		conn.Close()
 		m.refused(err)
 		return err
 	}
-	connected := time.Since(began)
 	m.mu.Lock()
-	m.client, m.conn, m.cause = client, tapped.Load(), nil
+	m.session, m.conn, m.cause = session, conn, nil
 	m.mu.Unlock()
-	err := m.serve(ctx, client, lost, Up{Attempt: attempt, Connect: connected})
+	err = m.serve(ctx, session, Up{Attempt: attempt, Connect: time.Since(began)})
 	m.mu.Lock()
 	if m.cause != nil {
 		err = m.cause
 	}
-	conn := m.conn
-	m.client, m.conn = nil, nil
+	m.session, m.conn = nil, nil
 	m.mu.Unlock()
-	if ctx.Err() != nil {
-		client.Disconnect(250) // with a DISCONNECT: no will
-	} else {
-		client.Disconnect(0)
-	}
-	switch {
-	case conn == nil:
-	case conn.left.Load():
+	session.close(ctx.Err() != nil)
+	if conn.left.Load() {
 		m.half = append(m.half, conn.Conn)
-	default:
+	} else {
 		conn.Conn.Close()
 	}
 	return err
 }
 
-func (m *mqtt) serve(ctx context.Context, client paho.Client, lost <-chan error, up Up) error {
-	filters := map[string]byte{m.prefix + "cmd": 1, m.prefix + "sys/down": 1}
+// dial connects to the broker.
+func (m *mqtt) dial(ctx context.Context) (*tappedConn, error) {
+	dial := m.d.cfg.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	u := m.d.cfg.MQTT
+	secure := u.Scheme == "mqtts" || u.Scheme == "ssl"
+	host := u.Host
+	if u.Port() == "" {
+		port := "1883"
+		if secure {
+			port = "8883"
+		}
+		host = net.JoinHostPort(u.Hostname(), port)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := dial(ctx, "tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	if secure {
+		over := tls.Client(conn, &tls.Config{ServerName: u.Hostname()})
+		if err := over.HandshakeContext(ctx); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		conn = over
+	}
+	return &tappedConn{Conn: conn}, nil
+}
+
+func (m *mqtt) serve(ctx context.Context, session session, up Up) error {
 	began := time.Now()
-	if err := wait(ctx, client.SubscribeMultiple(filters, m.message)); err != nil {
+	if err := session.subscribe(ctx, m.prefix+"cmd", m.prefix+"sys/down"); err != nil {
 		return err
 	}
 	up.Join = time.Since(began)
@@ -169,34 +193,20 @@ func (m *mqtt) serve(ctx context.Context, client paho.Client, lost <-chan error,
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case err := <-lost:
+	case err := <-session.lost():
 		return err
 	}
 }
 
-// wait waits for a token of paho's.
-func wait(ctx context.Context, t paho.Token) error {
-	timer := time.NewTimer(mqttTimeout)
-	defer timer.Stop()
-	select {
-	case <-t.Done():
-		return t.Error()
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return errors.New("mqtt: no answer in time")
-	}
-}
-
-// refused heeds a CONNACK that says no (MQTT 3.1.1 §3.2.2.3).
+// refused heeds a connection that was not let in.
 func (m *mqtt) refused(err error) {
-	s := err.Error()
-	switch {
-	case strings.Contains(s, "not Authorized"), strings.Contains(s, "bad user name"):
-		m.d.failed("unauthorized")
+	var no *refusal
+	if !errors.As(err, &no) {
+		return
+	}
+	m.d.failed(no.code)
+	if !no.again {
 		m.away(30 * time.Second)
-	case strings.Contains(s, "server Unavailable"):
-		m.d.failed("platform_unavailable")
 	}
 }
 
@@ -208,9 +218,9 @@ func (m *mqtt) away(stay time.Duration) {
 	}
 }
 
-func (m *mqtt) message(_ paho.Client, msg paho.Message) {
-	payload := msg.Payload()
-	topic := strings.TrimPrefix(msg.Topic(), m.prefix)
+// message handles what the hub sends.
+func (m *mqtt) message(topic string, payload []byte) {
+	topic = strings.TrimPrefix(topic, m.prefix)
 	if m.d.cfg.Hooks.Frame != nil {
 		m.d.cfg.Hooks.Frame(false, topic, payload)
 	}
@@ -246,34 +256,36 @@ func (m *mqtt) message(_ paho.Client, msg paho.Message) {
 // publish sends with QoS 1; then, if not nil, hears whether it was acknowledged on this connection.
 func (m *mqtt) publish(topic string, payload []byte, then func(error)) {
 	m.mu.Lock()
-	client := m.client
+	session := m.session
 	m.mu.Unlock()
-	if client == nil {
+	if session == nil {
 		return
 	}
 	if m.d.cfg.Hooks.Frame != nil {
 		m.d.cfg.Hooks.Frame(true, topic, payload)
 	}
 	m.workers.Go(func() {
-		t := client.Publish(m.prefix+topic, 1, false, payload)
-		var err error
-		select {
-		case <-t.Done():
-			err = t.Error()
-		case <-time.After(mqttTimeout):
-			err = errNoAnswer
-		}
+		err := session.publish(m.prefix+topic, payload)
 		if then != nil {
 			then(err)
 		}
 	})
 }
 
-func (m *mqtt) readings(payload []byte, _ int, answer func(verdict)) {
+func (m *mqtt) readings(payload []byte, n int, answer func(verdict)) {
 	m.publish("r", payload, func(err error) {
-		switch {
+		var no *refusal
+		switch refused := errors.As(err, &no); {
 		case err == nil:
 			answer(verdict{decided: true})
+		case refused && no.again:
+			answer(verdict{retry: time.Second, code: no.code})
+		case refused: // for good, and as a whole
+			v := verdict{decided: true, code: no.code, refused: make(map[int]string, n)}
+			for i := range n {
+				v.refused[i] = no.code
+			}
+			answer(v)
 		case errors.Is(err, errNoAnswer):
 			answer(verdict{retry: time.Second, code: "no_answer"})
 		default:
@@ -341,7 +353,12 @@ func (m *mqtt) stall(d time.Duration) {
 	}
 }
 
-// garbage is a PUBLISH with both QoS bits set, which is none (MQTT 3.1.1 §3.3.1.2).
+// will is what the hub hears when the connection is lost: which boot it was of.
+func (m *mqtt) will() (topic string, payload []byte) {
+	return m.prefix + "lwt", []byte(`{"boot":"` + m.d.Boot() + `"}`)
+}
+
+// garbage is a PUBLISH with both QoS bits set, which is none (MQTT 3.1.1 and 5, §3.3.1.2).
 func (m *mqtt) garbage() {
 	m.mu.Lock()
 	conn := m.conn

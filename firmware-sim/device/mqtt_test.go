@@ -76,7 +76,7 @@ func (b *broker) wait(t *testing.T, parts ...string) string {
 func startMQTT(t *testing.T, b *broker, cfg device.Config) (*device.Device, chan string) {
 	t.Helper()
 	events := make(chan string, 100)
-	cfg.ID, cfg.Token, cfg.Transport, cfg.MQTT = "lamp", "secret", device.MQTT, b.url
+	cfg.ID, cfg.Token, cfg.MQTT = "lamp", "secret", b.url
 	cfg.Hooks.Up = func(device.Up) { events <- "up" }
 	cfg.Hooks.Down = func(error) { events <- "down" }
 	d, err := device.New(cfg)
@@ -99,10 +99,19 @@ func startMQTT(t *testing.T, b *broker, cfg device.Config) (*device.Device, chan
 	return d, events
 }
 
-func TestMQTT(t *testing.T) {
+// eachVersion runs a test for both versions of the protocol.
+func eachVersion(t *testing.T, f func(t *testing.T, version device.Transport)) {
+	for _, version := range []device.Transport{device.MQTT, device.MQTT5} {
+		t.Run(string(version), func(t *testing.T) { f(t, version) })
+	}
+}
+
+func TestMQTT(t *testing.T) { eachVersion(t, testMQTT) }
+
+func testMQTT(t *testing.T, version device.Transport) {
 	b := newBroker(t)
 	acked := make(chan int, 10)
-	d, _ := startMQTT(t, b, device.Config{Sensor: true, Light: &device.LightConfig{}, Hooks: device.Hooks{Acked: func(a device.Ack) { acked <- len(a.Readings) }}})
+	d, _ := startMQTT(t, b, device.Config{Transport: version, Sensor: true, Light: &device.LightConfig{}, Hooks: device.Hooks{Acked: func(a device.Ack) { acked <- len(a.Readings) }}})
 	b.wait(t, "hub/v1/lamp/state ", `"cause":"boot"`)
 	d.Measure("temperature", 21.5, "", time.Now())
 	b.wait(t, "hub/v1/lamp/r ", `"m":"temperature","v":21.5`, `"s":1`, d.Boot())
@@ -121,9 +130,11 @@ func TestMQTT(t *testing.T) {
 }
 
 // A connection that breaks, or goes silent, is noticed at once, and what was measured meanwhile follows.
-func TestMQTTComesBack(t *testing.T) {
+func TestMQTTComesBack(t *testing.T) { eachVersion(t, testMQTTComesBack) }
+
+func testMQTTComesBack(t *testing.T, version device.Transport) {
 	b := newBroker(t)
-	d, events := startMQTT(t, b, device.Config{Sensor: true})
+	d, events := startMQTT(t, b, device.Config{Transport: version, Sensor: true})
 	for i, end := range []func(time.Duration){d.Drop, d.Abandon, d.Drop} {
 		end(100 * time.Millisecond)
 		for _, want := range []string{"down", "up"} {
@@ -144,5 +155,52 @@ func TestMQTTComesBack(t *testing.T) {
 				t.Fatalf("round %d: %d readings not acknowledged", i, d.Backlog())
 			}
 		}
+	}
+}
+
+// answering refuses what is published on r with the reason codes that it is given, one after the other.
+type answering struct {
+	mochi.HookBase
+	codes []packets.Code
+}
+
+func (a *answering) ID() string           { return "answering" }
+func (a *answering) Provides(b byte) bool { return b == mochi.OnPublish }
+
+func (a *answering) OnPublish(_ *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	if !strings.HasSuffix(pk.TopicName, "/r") || len(a.codes) == 0 {
+		return pk, nil
+	}
+	code := a.codes[0]
+	a.codes = a.codes[1:]
+	return pk, code
+}
+
+// In version 5 the acknowledgement says what became of a reading: later, or never.
+func TestMQTT5HeedsReasonCodes(t *testing.T) {
+	b := newBroker(t)
+	hook := &answering{codes: []packets.Code{packets.ErrQuotaExceeded, packets.ErrPayloadFormatInvalid}}
+	if err := b.server.AddHook(hook, nil); err != nil {
+		t.Fatal(err)
+	}
+	refused, acked, errs := make(chan string, 10), make(chan int, 10), make(chan string, 10)
+	d, _ := startMQTT(t, b, device.Config{Transport: device.MQTT5, Sensor: true, Hooks: device.Hooks{
+		Refused: func(_ device.Reading, code string) { refused <- code },
+		Acked:   func(a device.Ack) { acked <- len(a.Readings) },
+		Error:   func(code string) { errs <- code },
+	}})
+	d.Measure("temperature", 1.0, "", time.Now())
+	if code := <-errs; code != "rate_limited" {
+		t.Errorf("got %s, want rate_limited, and another try", code)
+	}
+	if code := <-refused; code != "invalid" {
+		t.Errorf("got %s, want invalid, for good", code)
+	}
+	if d.Backlog() != 0 {
+		t.Error("what is refused for good is kept")
+	}
+	d.Measure("temperature", 2.0, "", time.Now())
+	if n := <-acked; n != 1 {
+		t.Errorf("%d acknowledged, want 1", n)
 	}
 }

@@ -47,7 +47,7 @@ type Group struct {
 	Misbehave  Misbehaviour
 }
 
-// A Share is a part of a group that takes one transport: websocket, longpoll or mqtt.
+// A Share is a part of a group that takes one transport: websocket, longpoll, mqtt (3.1.1) or mqtt5.
 type Share struct {
 	Transport string
 	Weight    float64
@@ -260,8 +260,8 @@ func (p *Profile) addGroup(n *yaml.Node) error {
 
 func parseTransport(n *yaml.Node) ([]Share, error) {
 	known := func(n *yaml.Node) error {
-		if !slices.Contains([]string{"websocket", "longpoll", "mqtt"}, n.Value) {
-			return at(n, "transport: %q is none of websocket, longpoll, mqtt", n.Value)
+		if !slices.Contains([]string{"websocket", "longpoll", "mqtt", "mqtt5"}, n.Value) {
+			return at(n, "transport: %q is none of websocket, longpoll, mqtt, mqtt5", n.Value)
 		}
 		return nil
 	}
