@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -33,6 +34,10 @@ type Config struct {
 	Profile *profile.Profile
 	Hub     *url.URL // http://host:port
 	MQTT    *url.URL // mqtt://host:port; nil: the hub's host, port 1883
+
+	// Sources are local addresses from which devices connect, in turn. nil: as the system has it; to a hub on loopback from
+	// as many of its addresses as the fleet needs ports.
+	Sources []netip.Addr
 
 	// Sign-in of an administrator: Username and Password, or Token.
 	Username, Password, Token string
@@ -75,6 +80,7 @@ type Sim struct {
 	run     string
 	api     *API
 	http    *http.Client // long polling, of all devices
+	sources []netip.Addr // where they connect from, in turn
 	buffers sync.Pool
 	stats   *stats
 	units   []*unit
@@ -116,8 +122,11 @@ func New(cfg Config) (*Sim, error) {
 	cfg.Shards = max(cfg.Shards, 1)
 	s := &Sim{cfg: cfg, profile: cfg.Profile, run: cfg.Run, stats: newStats(), phase: "registering",
 		api: NewAPI(cfg.Hub, cfg.Username, cfg.Password, cfg.Token)}
-	s.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute,
-		ReadBufferSize: 1024, WriteBufferSize: 1024}}
+	poll := &http.Transport{MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute, ReadBufferSize: 1024, WriteBufferSize: 1024}
+	if s.sources = s.addresses(); len(s.sources) > 0 {
+		poll.DialContext = dialInTurn(s.sources)
+	}
+	s.http = &http.Client{Transport: poll}
 	if err := s.plan(); err != nil {
 		return nil, err
 	}
@@ -384,6 +393,9 @@ func (s *Sim) build(u *unit, token string) error {
 	cfg.Hub, cfg.MQTT = s.cfg.Hub, s.cfg.MQTT
 	cfg.HTTP, cfg.WriteBuffers = s.http, &s.buffers
 	cfg.Log = s.cfg.Log
+	if len(s.sources) > 0 {
+		cfg.Dial = dialFrom(s.sources[u.n%len(s.sources)])
+	}
 	cfg.Hooks = u.hooks(s)
 	dev, err := device.New(cfg)
 	u.dev = dev

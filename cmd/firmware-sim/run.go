@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -23,6 +24,7 @@ type runFlags struct {
 	hub, mqtt, username, token, report string
 	startHub, metrics, worker          string
 	workers                            int
+	sources                            []string
 	passwordStdin                      bool
 	duration, settle                   time.Duration
 	scale                              float64
@@ -53,6 +55,7 @@ func newRun() *cobra.Command {
 	fs.StringVar(&f.report, "report", "", "write report.json and report.html into this folder")
 	fs.StringVar(&f.startHub, "start-hub", "", "a command line that starts the hub, for faults that kill it; its output goes to standard error with --debug")
 	fs.IntVar(&f.workers, "workers", 1, "play the fleet in so many processes, with one report")
+	fs.StringSliceVar(&f.sources, "sources", nil, "local addresses to connect from, in turn (default: as many of 127.0.0.0/8 as the fleet needs, for a hub there)")
 	fs.StringVar(&f.worker, "worker", "", "for the program's own use")
 	_ = fs.MarkHidden("worker") // the flag stands one line above
 	fs.StringVar(&f.metrics, "metrics", "", "serve Prometheus metrics of the simulator on this address")
@@ -179,6 +182,13 @@ func (f *runFlags) base(cmd *cobra.Command, p *profile.Profile) (sim.Config, err
 		if cfg.MQTT, err = parseURL("--mqtt", f.mqtt, "mqtt", "mqtts", "tcp", "ssl"); err != nil {
 			return cfg, err
 		}
+	}
+	for _, text := range f.sources {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return cfg, fmt.Errorf("--sources: %q is not an IP address", text)
+		}
+		cfg.Sources = append(cfg.Sources, a)
 	}
 	level := slog.LevelWarn
 	if f.debug {

@@ -154,6 +154,9 @@ func (f *runFlags) workerArgs(path string, seed uint64) []string {
 	if f.mqtt != "" {
 		args = append(args, "--mqtt", f.mqtt)
 	}
+	if len(f.sources) > 0 {
+		args = append(args, "--sources", strings.Join(f.sources, ","))
+	}
 	if f.username != "" {
 		args = append(args, "--username", f.username)
 	}
