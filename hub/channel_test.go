@@ -483,6 +483,18 @@ func TestRoutesAndConnections(t *testing.T) {
 	})
 }
 
+func TestChangedOptionsAreForNewConnections(t *testing.T) {
+	inBubble(t, script{}, func(t *testing.T, ep *hub.Endpoint) {
+		old := hubtest.Connect(t, ep, "/socket", nil)
+		old.Join("t:a", nil)
+		ep.Change("/socket", hub.WithMaxChannels(1))
+		old.Join("t:b", nil)
+		c := hubtest.Connect(t, ep, "/socket", nil)
+		c.Join("t:a", nil)
+		c.TryJoin("t:b", nil).Joined.WantReply("error", map[string]string{"reason": "too many channels joined"})
+	})
+}
+
 func TestDrainLetsPromisesBeKept(t *testing.T) {
 	inBubble(t, script{in: func(_ context.Context, s *hub.Socket, event string, _ hub.Payload) (hub.Reply, error) {
 		ref := s.Ref()

@@ -19,7 +19,7 @@ import (
 type Endpoint struct {
 	log      *slog.Logger
 	ps       pubsub.PubSub
-	mounts   []*mount
+	mounts   []*atomic.Pointer[mount]
 	fallback http.Handler
 	drainBy  drainOptions
 

@@ -283,7 +283,7 @@ func decodeLine(line []byte) (data []byte, binary bool, err error) {
 // frame hands one frame to the connection. A malformed one is refused and does no harm.
 func (p *posting) frame(data []byte, binary bool) int {
 	c := p.s.c
-	if len(data) > c.mount.opts.messageBytes {
+	if len(data) > c.mount.opts.maxMessage() {
 		return pollTooLarge
 	}
 	if !binary && !utf8.Valid(data) || !c.decodes(data, binary) {

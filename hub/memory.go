@@ -33,7 +33,8 @@ type PipeFrame struct {
 func (ep *Endpoint) Dial(path string, info *ConnectInfo, receive func(PipeFrame)) (*Pipe, error) {
 	var m *mount
 	var vars Params
-	for _, candidate := range ep.mounts {
+	for _, at := range ep.mounts {
+		candidate := at.Load()
 		want := append(segments(path), "websocket")
 		if transport, v := candidate.match(want); transport != "" {
 			m, vars = candidate, v

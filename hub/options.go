@@ -1,9 +1,12 @@
 package hub
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,6 +68,8 @@ func WithFrameBytes(n int) SocketOption { return func(o *options) { o.frameBytes
 
 // WithMessageBytes lets fragmented messages grow beyond the limit of a frame.
 func WithMessageBytes(n int) SocketOption { return func(o *options) { o.messageBytes = n } }
+
+func (o *options) maxMessage() int { return cmp.Or(o.messageBytes, o.frameBytes) }
 
 // WithBodyBytes limits the body of a long-poll POST; a longer one gets HTTP 400. The default is
 // 8,000,000.
@@ -138,7 +143,8 @@ func WithCheckOrigin(check func(r *http.Request) bool) SocketOption {
 	return func(o *options) { o.origin = check }
 }
 
-// mount is one socket of an Endpoint: a path, its router, its options.
+// mount is one socket of an Endpoint: a path, its router, its options. A connection keeps the one
+// that it came in by.
 type mount struct {
 	path   []string // segments; those that begin with : are variables
 	router *Router
@@ -153,10 +159,25 @@ func (ep *Endpoint) Socket(path string, r *Router, opts ...SocketOption) {
 	for _, o := range opts {
 		o(&m.opts)
 	}
-	if m.opts.messageBytes == 0 {
-		m.opts.messageBytes = m.opts.frameBytes
+	at := new(atomic.Pointer[mount])
+	at.Store(m)
+	ep.mounts = append(ep.mounts, at)
+}
+
+// Change puts options over those that the socket was mounted at path with, also while the endpoint
+// serves: for connections from now on, those that stand keep theirs. It panics for a path without
+// a socket. Calls of it must not overlap.
+func (ep *Endpoint) Change(path string, opts ...SocketOption) {
+	for _, at := range ep.mounts {
+		if m := *at.Load(); slices.Equal(m.path, segments(path)) {
+			for _, o := range opts {
+				o(&m.opts)
+			}
+			at.Store(&m)
+			return
+		}
 	}
-	ep.mounts = append(ep.mounts, m)
+	panic("hub: no socket is mounted at " + path)
 }
 
 func segments(path string) []string {
@@ -189,7 +210,8 @@ func (m *mount) match(path []string) (transport string, vars Params) {
 // ServeHTTP serves the sockets, and hands other requests to the fallback.
 func (ep *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := segments(r.URL.Path)
-	for _, m := range ep.mounts {
+	for _, at := range ep.mounts {
+		m := at.Load()
 		switch transport, vars := m.match(path); transport {
 		case "websocket":
 			ep.serveWebSocket(w, r, m, vars)

@@ -58,7 +58,7 @@ var bufPool = sync.Pool{New: func() any { b := make([]byte, readBuffer); return 
 
 func newStream(c *Conn, nc net.Conn, addr string) *stream {
 	t := &stream{c: c, nc: nc, addr: addr, young: true}
-	t.frames = frameReader{max: c.mount.opts.frameBytes, maxMessage: c.mount.opts.messageBytes, deflate: c.deflates}
+	t.frames = frameReader{max: c.mount.opts.frameBytes, maxMessage: c.mount.opts.maxMessage(), deflate: c.deflates}
 	if sc, ok := nc.(syscall.Conn); ok && rawIO {
 		if raw, err := sc.SyscallConn(); err == nil {
 			t.raw = raw

@@ -136,7 +136,7 @@ func (a *assembly) openReadings(context.Context) (err error) {
 	a.closers = append(a.closers, a.store.Close)
 	a.readings = readings.New(a.store, readings.Config{
 		Device: a.registry.Get,
-		Logger: a.Log, LateMax: cfg.LateMax.Duration(), BackfillShare: cfg.BackfillShare, MaxReadings: a.Config.Limits.ReadingsPerPush,
+		Logger: a.Log, LateMax: cfg.LateMax.Duration(), BackfillShare: cfg.BackfillShare,
 		Feed: devices.FeedFunc(a.publish), OnData: func(id devices.ID, _ int) { a.liveness.DataChanged(id) }, OnCommit: a.metrics.committed,
 	})
 	return a.openSink()
@@ -198,13 +198,10 @@ func (a *assembly) openDoors(context.Context) error {
 		AllowQueryToken: cfg.Auth.AllowQueryToken, OfflineAfter: idleTimeout, LongPollAfter: pollWindow * 3 / 2, Admit: a.connects,
 	}
 	origins := httpapi.Origins{PublicURL: cfg.HTTP.PublicURL, Allowed: cfg.HTTP.AllowedOrigins}
-	a.endpoint.Socket("/socket", a.channels.Router(),
+	a.endpoint.Socket(mountPath, a.channels.Router(),
 		hub.WithErrorHandler(channels.RefuseUpgrade), hub.WithPollRefusal(channels.RefusePoll), hub.WithCheckOrigin(origins.OK),
 		hub.WithIdleTimeout(idleTimeout), hub.WithPollWindow(pollWindow),
-		hub.WithFrameBytes(cfg.Limits.FrameBytes), hub.WithBodyBytes(8*int64(cfg.Limits.FrameBytes)),
-		hub.WithMaxChannels(cfg.Limits.ChannelsPerConnection),
-		hub.WithTooManyChannels(devices.Refuse(devices.CodeRateLimited, "too many channels joined")),
-		hub.WithInbox(cfg.Limits.Inbox, 1024), hub.WithOutbound(cfg.Limits.OutboundBytes, cfg.Limits.OutboundAge.Duration()))
+		hub.WithTooManyChannels(devices.Refuse(devices.CodeRateLimited, "too many channels joined")))
 
 	a.feeds = append(a.feeds, &channels.Feed{Endpoint: a.endpoint, Log: a.Log}, a.fleet, devices.FeedFunc(a.countCommand))
 	a.registry.Watch(a.registryChanged)
@@ -222,8 +219,10 @@ func (a *assembly) openDoors(context.Context) error {
 }
 
 const (
+	mountPath   = "/socket"
 	idleTimeout = 60 * time.Second
 	pollWindow  = 10 * time.Second
+	mailbox     = 1024 // messages from inside the hub that wait for one channel
 )
 
 // registryChanged tells everybody concerned of a changed device.
@@ -237,8 +236,13 @@ func (a *assembly) registryChanged(c devices.Change) {
 	}
 }
 
-// applyLimits sets the limits that may change while the hub runs.
+// applyLimits sets the limits, which may change while the hub runs: those of a
+// connection hold for connections from now on.
 func (a *assembly) applyLimits(l LimitsConfig) {
+	a.endpoint.Change(mountPath,
+		hub.WithFrameBytes(l.FrameBytes), hub.WithBodyBytes(8*int64(l.FrameBytes)), hub.WithMaxChannels(l.ChannelsPerConnection),
+		hub.WithInbox(l.Inbox, mailbox), hub.WithOutbound(l.OutboundBytes, l.OutboundAge.Duration()))
+	a.readings.SetMaxReadings(l.ReadingsPerPush)
 	a.door.SetLimits(session.Limits{
 		FrameBytes: l.FrameBytes, ReadingsPerPush: l.ReadingsPerPush, PushesInFlight: l.PushesInFlight,
 		EventsPerSecond: float64(l.DeviceEventsPerS), Burst: l.DeviceBurst,

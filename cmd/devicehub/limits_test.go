@@ -443,3 +443,31 @@ func TestFailedLogins(t *testing.T) {
 		})
 	}
 }
+
+// A reload changes every limit of connections made from then on, and what
+// devices are told of them.
+func TestLimitsAreLive(t *testing.T) {
+	p := newPair(t, func(*LimitsConfig) {})
+	l := p.Config.Limits
+	l.FrameBytes, l.ReadingsPerPush, l.PushesInFlight, l.ChannelsPerConnection, l.DeviceEventsPerS = 4096, 3, 2, 1, 7
+	p.applyLimits(l)
+
+	late := p.connect(p.loudToken)
+	joined := late.ask("sensor:loud", "phx_join", "{}")
+	got, _ := json.Marshal(joined.Response["limits"])
+	if want := `{"events_per_s":7,"frame_bytes":4096,"pushes_in_flight":2,"readings_per_push":3}`; string(got) != want {
+		t.Errorf("told %s, want %s", got, want)
+	}
+	if r := late.ask("light:loud", "phx_join", "{}"); r.code() != devices.CodeRateLimited {
+		t.Errorf("a second channel: got %+v", r)
+	}
+	if r := late.ask("sensor:loud", "readings", `{"r":[["temperature",1],["temperature",2],["temperature",3],["temperature",4]]}`); r.code() != devices.CodeTooLarge {
+		t.Errorf("four readings: got %+v", r)
+	}
+	late.send("sensor:loud", "reading", `{"m":"temperature","v":20}`+strings.Repeat(" ", 4096))
+	late.wantClosed(1009)
+	p.undisturbed()
+	if r := p.calm.ask("sensor:calm", "reading", `{"m":"temperature","v":20}`+strings.Repeat(" ", 4096)); r.Status != "ok" {
+		t.Errorf("a connection from before: got %+v", r)
+	}
+}

@@ -24,11 +24,12 @@ func judged(t *testing.T, b readings.Batch, err error) {
 		return
 	}
 	store := readings.NewMemory()
-	in := readings.New(store, readings.Config{MaxReadings: 1 << 20, Feed: devices.FeedFunc(func(e devices.Event) {
+	in := readings.New(store, readings.Config{Feed: devices.FeedFunc(func(e devices.Event) {
 		if p, err := json.Marshal(e.Payload); err != nil || !json.Valid(p) {
 			t.Errorf("event %s: %v", p, err)
 		}
 	})})
+	in.SetMaxReadings(1 << 20)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"devicehub/devices"
@@ -20,7 +21,6 @@ type Config struct {
 	Logger        *slog.Logger
 	LateMax       time.Duration // readings older are refused, 7 d
 	BackfillShare int           // percent of each commit that late readings may have, 25
-	MaxReadings   int           // readings a push, 500
 	Feed          devices.Feed  // is told of readings, "reading" and "backfill"
 	// OnData is called after a push of the device became durable, before its
 	// reply.
@@ -79,6 +79,8 @@ type Ingest struct {
 	devs  map[devices.ID]*device
 	group uint64
 
+	maxReadings atomic.Int64 // of a push
+
 	clock   clock
 	offsets offsets
 	stats   stats
@@ -98,9 +100,6 @@ func New(store Store, cfg Config) *Ingest {
 	if cfg.BackfillShare == 0 {
 		cfg.BackfillShare = 25
 	}
-	if cfg.MaxReadings == 0 {
-		cfg.MaxReadings = MaxReadings
-	}
 	if cfg.Feed == nil {
 		cfg.Feed = devices.FeedFunc(func(devices.Event) {})
 	}
@@ -111,8 +110,12 @@ func New(store Store, cfg Config) *Ingest {
 		cfg.Logger.Warn("the clock is under suspicion: it is behind the greatest time on record, or was suspect before", "recorded", in.clock.state.Recorded)
 	}
 	in.offsets.of = map[devices.ID]*offset{}
+	in.SetMaxReadings(MaxReadings)
 	return in
 }
+
+// SetMaxReadings changes how many readings a push may have; it is MaxReadings before.
+func (in *Ingest) SetMaxReadings(n int) { in.maxReadings.Store(int64(n)) }
 
 // Submit has a push judged and kept. done is called exactly once, on another
 // goroutine or before Submit returns, when all that was accepted is durable.
@@ -121,8 +124,8 @@ func New(store Store, cfg Config) *Ingest {
 // platform_unavailable are about the push and decide none of its readings.
 func (in *Ingest) Submit(src Source, b Batch, done func(Result, error)) {
 	now := in.cfg.Now()
-	if n := b.Len(); n > in.cfg.MaxReadings || n == 0 {
-		done(Result{}, devices.Refuse(devices.CodeTooLarge, "too many readings in one push").With("limit", in.cfg.MaxReadings))
+	if n, most := b.Len(), in.maxReadings.Load(); int64(n) > most || n == 0 {
+		done(Result{}, devices.Refuse(devices.CodeTooLarge, "too many readings in one push").With("limit", most))
 		return
 	}
 	in.offsets.note(src.Device.ID, &b, now.UnixMilli())
