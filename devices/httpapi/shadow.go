@@ -13,11 +13,7 @@ func (c *call) getShadow() (answer, error) {
 	if c.api.s.Shadows == nil {
 		return unavailable("shadows")
 	}
-	doc, found := c.api.s.Shadows.Doc(d.ID)
-	if !found {
-		doc = shadow.Doc{Device: d.ID, Kind: d.ControlTopicKinds()[0], Desired: map[string]any{}, DesiredMeta: map[string]shadow.Meta{},
-			Reported: map[string]any{}, ReportedMeta: map[string]shadow.Meta{}, Delta: map[string]any{}}
-	}
+	doc, _ := c.api.s.Shadows.Doc(d.ID)
 	return ok(doc)
 }
 

@@ -348,3 +348,19 @@ func FuzzParseReport(f *testing.F) {
 		}
 	})
 }
+
+func TestUnwrittenShadow(t *testing.T) {
+	w := newWorld(t)
+	w.stop()
+	w.start() // versions of a later start are higher
+	for _, id := range []devices.ID{"lamp", "stat"} {
+		before, _ := w.Doc(id)
+		after, err := w.Patch(t.Context(), ana, devices.Origin{}, id, PatchRequest{Desired: map[string]any{"on": true}, IfVer: &before.Ver})
+		if err != nil {
+			t.Fatalf("%s: a change of the version that was shown, %d: %v", id, before.Ver, err)
+		}
+		if len(before.Reported) != 0 || len(after.Reported) != 0 {
+			t.Errorf("%s has said nothing and is shown as %v, then %v", id, before.Reported, after.Reported)
+		}
+	}
+}

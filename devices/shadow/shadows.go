@@ -179,8 +179,7 @@ func (s *Shadows) with(rec *devices.Device, f func(d *doc, now time.Time) (chang
 	defer sh.mu.Unlock()
 	d := sh.m[rec.ID]
 	if d == nil {
-		first := (s.start - 1) * firstBlock
-		d = &doc{id: rec.ID, ver: first, limit: first + firstBlock}
+		d = s.unwritten(rec.ID)
 	}
 	if d.ver+1 >= d.limit {
 		s.writes.kick()
@@ -196,6 +195,12 @@ func (s *Shadows) with(rec *devices.Device, f func(d *doc, now time.Time) (chang
 		s.writes.mark(d.id)
 	}
 	return nil
+}
+
+// unwritten is the shadow of a device of which nothing was said yet.
+func (s *Shadows) unwritten(id devices.ID) *doc {
+	first := (s.start - 1) * firstBlock
+	return &doc{id: id, ver: first, limit: first + firstBlock}
 }
 
 func (s *Shadows) watchUntil(d *doc) {
@@ -279,7 +284,8 @@ func (s *Shadows) delta(rec *devices.Device, d *doc) map[string]any {
 	return delta
 }
 
-// Doc is the device's shadow; ok is false when neither side was ever written.
+// Doc is the device's shadow, also where neither side was ever written; ok is
+// false for one that was not.
 func (s *Shadows) Doc(id devices.ID) (Doc, bool) {
 	rec, ok := s.cfg.Registry.Get(id)
 	if !ok {
@@ -290,7 +296,7 @@ func (s *Shadows) Doc(id devices.ID) (Doc, bool) {
 	defer sh.mu.Unlock()
 	d := sh.m[id]
 	if d == nil {
-		return s.view(rec, new(doc)), false
+		return s.view(rec, s.unwritten(id)), false
 	}
 	return s.view(rec, d), true
 }
@@ -316,17 +322,12 @@ func (d *doc) state(rec *devices.Device) map[string]any {
 	if d.interim != nil {
 		f = d.interim
 	}
-	var m map[string]any
+	if len(f) == 0 {
+		return map[string]any{}
+	}
+	m := maps.Clone(map[string]any(f))
 	if rec.Is(devices.KindLight) {
-		if len(f) == 0 {
-			return map[string]any{}
-		}
 		m = f.Wire()
-	} else {
-		m = maps.Clone(map[string]any(f))
-		if m == nil {
-			m = map[string]any{}
-		}
 	}
 	m["transitioning"] = d.interim != nil
 	if len(d.target) > 0 {
