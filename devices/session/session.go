@@ -262,8 +262,8 @@ type JoinReply struct {
 	AckThrough []readings.BootAck  `json:"ack_through"`
 	Config     map[string]any      `json:"config"`
 	Limits     JoinLimits          `json:"limits"`
-	Delta      map[string]any      `json:"delta,omitempty"`   // light
-	Pending    []commands.Envelope `json:"pending,omitempty"` // light
+	Delta      map[string]any      `json:"delta,omitzero"`   // on the control topic: what the device shall become
+	Pending    []commands.Envelope `json:"pending,omitzero"` // there too
 }
 
 // JoinLimits are the bounds that a device is told to keep.
@@ -352,7 +352,7 @@ func (s *Session) joinReply(dev *devices.Device, k devices.Kind, epoch int64) Jo
 	if r.AckThrough == nil {
 		r.AckThrough = []readings.BootAck{}
 	}
-	if k == devices.KindLight && epoch != 0 {
+	if k == dev.ControlTopicKinds()[0] && epoch != 0 {
 		r.Delta, r.Pending = s.door.Commands.Delta(s.device), s.door.Commands.Pending(s.device)
 	}
 	return r

@@ -29,6 +29,7 @@ type house struct {
 	identity *identity.Service
 	liveness *liveness.Tracker
 	commands *commands.Dispatcher
+	shadows  *shadow.Shadows
 	door     *Door
 	shown    *shown
 	audit    *origins
@@ -93,9 +94,9 @@ func inHouse(t *testing.T, f func(h *house)) {
 		ingest := readings.New(readings.NewMemory(), readings.Config{})
 		h.liveness, err = liveness.New(ctx, liveness.Config{Store: new(liveness.Memory), Registry: h.registry})
 		must(err)
-		shadows, err := shadow.New(ctx, shadow.Config{Store: new(shadow.Memory), Registry: h.registry})
+		h.shadows, err = shadow.New(ctx, shadow.Config{Store: new(shadow.Memory), Registry: h.registry})
 		must(err)
-		h.commands, err = commands.New(ctx, commands.Config{Store: new(commands.Memory), Registry: h.registry, Shadows: shadows, Liveness: h.liveness})
+		h.commands, err = commands.New(ctx, commands.Config{Store: new(commands.Memory), Registry: h.registry, Shadows: h.shadows, Liveness: h.liveness})
 		must(err)
 		h.door = &Door{Registry: h.registry, Identity: h.identity, Readings: ingest, Commands: h.commands, Liveness: h.liveness,
 			Presence: h.shown, Node: "n1", Log: slog.New(slog.DiscardHandler)}
@@ -105,7 +106,7 @@ func inHouse(t *testing.T, f func(h *house)) {
 
 		running, stop := context.WithCancel(ctx)
 		var wg sync.WaitGroup
-		for _, run := range []func(context.Context) error{h.identity.Run, ingest.Run, h.liveness.Run, shadows.Run, h.commands.Run, h.door.Run} {
+		for _, run := range []func(context.Context) error{h.identity.Run, ingest.Run, h.liveness.Run, h.shadows.Run, h.commands.Run, h.door.Run} {
 			wg.Go(func() { must(run(running)) })
 		}
 		f(h)
@@ -203,6 +204,30 @@ func code(reply string) devices.Code {
 		_ = json.Unmarshal([]byte(reply[6:]), &e)
 	}
 	return e.Code
+}
+
+func TestJoinSaysWhatTheDeviceShallBecome(t *testing.T) {
+	inHouse(t, func(h *house) {
+		lamp, dial := h.add("lamp", devices.KindSensor, devices.KindLight), h.add("dial", devices.KindSensor)
+		want := func(p identity.Principal, k devices.Kind, fields string) {
+			t.Helper()
+			s := h.open(p, new(line))
+			defer s.Close("client_close")
+			reply, err := s.Join(k, JoinParams{})
+			b, _ := json.Marshal(map[string]any{"delta": reply.Delta, "pending": reply.Pending})
+			if err != nil || string(b) != fields {
+				t.Errorf("%s on %s: got %s %v, want %s", p.Name, k, b, err, fields)
+			}
+		}
+		for id, desired := range map[devices.ID]string{"lamp": "on", "dial": "setpoint"} {
+			if _, err := h.shadows.Patch(context.Background(), devices.CLI(), devices.Origin{}, id, shadow.PatchRequest{Desired: map[string]any{desired: true}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want(lamp, devices.KindLight, `{"delta":{"on":true},"pending":[]}`)
+		want(lamp, devices.KindSensor, `{"delta":null,"pending":null}`)
+		want(dial, devices.KindSensor, `{"delta":{"setpoint":true},"pending":[]}`)
+	})
 }
 
 func TestDeviceIsLetInAndShown(t *testing.T) {
