@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -279,14 +280,19 @@ func (c *call) page(list string) (limit int, at string, err error) {
 }
 
 // device returns the device named by the path if the caller has the right over
-// it. One outside the caller's scope is refused like one that does not exist.
+// it.
 func (c *call) device(right devices.Right) (*devices.Device, error) {
-	if c.actor.Rights&right != right {
+	return c.mayOver(c.PathValue("id"), right)
+}
+
+// mayOver returns a device over which the caller has one of the rights.
+func (c *call) mayOver(id string, rights ...devices.Right) (*devices.Device, error) {
+	d, found := c.api.s.Registry.Get(devices.ID(id))
+	over := func(r devices.Right) bool { return c.actor.Rights&r == r && (!found || c.actor.May(r, d)) }
+	switch {
+	case !slices.ContainsFunc(rights, over):
 		return nil, devices.Refuse(devices.CodeForbidden, "not allowed")
-	}
-	id := devices.ID(c.PathValue("id"))
-	d, found := c.api.s.Registry.Get(id)
-	if !found || !c.actor.May(right, d) {
+	case !found:
 		return nil, devices.NotFound("device")
 	}
 	return d, nil

@@ -72,14 +72,7 @@ func (c *call) issueCommand() (answer, error) {
 // seen returns the device named by the path if the caller may know of it: one
 // may command without reading. Whether they may command, the service decides.
 func (c *call) seen() (*devices.Device, error) {
-	if c.actor.Rights&(devices.RightRead|devices.RightCommand) == 0 {
-		return nil, devices.Refuse(devices.CodeForbidden, "not allowed")
-	}
-	d, found := c.api.s.Registry.Get(devices.ID(c.PathValue("id")))
-	if !found || !c.actor.May(devices.RightRead, d) && !c.actor.May(devices.RightCommand, d) {
-		return nil, devices.NotFound("device")
-	}
-	return d, nil
+	return c.mayOver(c.PathValue("id"), devices.RightRead, devices.RightCommand)
 }
 
 // commandID makes the caller's key for a request a command id: the same key

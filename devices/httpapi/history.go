@@ -85,9 +85,9 @@ func (c *call) acrossIDs() (ids []devices.ID, err error) {
 			return nil, devices.Invalid("ids", "ids or label, not both")
 		}
 		for s := range strings.SplitSeq(list, ",") {
-			d, found := c.api.s.Registry.Get(devices.ID(strings.TrimSpace(s)))
-			if !found || !c.actor.May(devices.RightRead, d) {
-				return nil, devices.NotFound("device").With("id", s)
+			d, err := c.mayOver(strings.TrimSpace(s), devices.RightRead)
+			if err != nil {
+				return nil, err
 			}
 			ids = append(ids, d.ID)
 		}
