@@ -2,6 +2,7 @@ package devices
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -12,7 +13,7 @@ import (
 // shared and must not be modified; Clone first.
 type Device struct {
 	ID                ID                `json:"id"`
-	Name              string            `json:"name"` // UTF-8, at most 80 bytes
+	Name              string            `json:"name"` // UTF-8, at most 80 characters
 	Kinds             []Kind            `json:"kinds"`
 	Model             string            `json:"model,omitempty"`
 	Manufacturer      string            `json:"manufacturer,omitempty"`
@@ -104,8 +105,8 @@ func (d *Device) check() error {
 		{"name", d.Name, MaxName}, {"model", d.Model, MaxText}, {"manufacturer", d.Manufacturer, MaxText},
 		{"fw", d.Firmware, MaxText}, {"hw", d.Hardware, MaxText}, {"area", d.Area, MaxText}, {"notes", d.Notes, MaxNotes}, {"via", d.Via, MaxText},
 	} {
-		if len(f.text) > f.max || !utf8.ValidString(f.text) {
-			return Refuse(CodeInvalid, f.name+" is too long or not UTF-8").With("field", f.name).With("want", f.max)
+		if utf8.RuneCountInString(f.text) > f.max || !utf8.ValidString(f.text) {
+			return Invalid(f.name, fmt.Sprintf("at most %d characters of UTF-8", f.max))
 		}
 	}
 	if err := checkLabels(d.Labels); err != nil {

@@ -24,7 +24,7 @@ func TestNormalizeRefuses(t *testing.T) {
 		"no kind":                 {ID: "a"},
 		"unknown kind":            {ID: "a", Kinds: []Kind{"toaster"}},
 		"kind twice":              {ID: "a", Kinds: []Kind{KindSensor, KindSensor}},
-		"name over 80":            {ID: "a", Kinds: []Kind{KindSensor}, Name: strings.Repeat("x", 81)},
+		"name over 80":            {ID: "a", Kinds: []Kind{KindSensor}, Name: strings.Repeat("ü", 81)},
 		"name no text":            {ID: "a", Kinds: []Kind{KindSensor}, Name: "\xff"},
 		"latitude":                {ID: "a", Kinds: []Kind{KindSensor}, Lat: &far},
 		"undeclared":              {ID: "a", Kinds: []Kind{KindSensor}, Undeclared: "drop"},
@@ -44,7 +44,7 @@ func TestNormalizeRefuses(t *testing.T) {
 }
 
 func TestNormalizeFillsDefaults(t *testing.T) {
-	d := Device{ID: "lamp", Kinds: []Kind{KindLight, KindSensor}, Metrics: []Metric{{Name: "temperature", Unit: "C"}, {Name: "door"}}}
+	d := Device{ID: "lamp", Kinds: []Kind{KindLight, KindSensor}, Name: strings.Repeat("ü", 80), Metrics: []Metric{{Name: "temperature", Unit: "C"}, {Name: "door"}}}
 	if err := d.Normalize(); err != nil {
 		t.Fatal(err)
 	}

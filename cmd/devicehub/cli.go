@@ -15,6 +15,7 @@ import (
 	"devicehub/devices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit codes.
@@ -99,6 +100,10 @@ folder; where none runs they open the folder themselves; with --url and a token
 		a.configCommand(), a.versionCommand(),
 	)
 	wrapArgs(root)
+	// A key may be typed as it stands in the file: --http.public_url.
+	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
+	})
 	return root
 }
 

@@ -162,7 +162,7 @@ func TestTokenStandsAloneOnStdout(t *testing.T) {
 	if !strings.Contains(r.err, "kitchen-temp is registered as sensor") || !strings.Contains(r.err, "good until 2026-1") || strings.Contains(r.err, "eyJ") {
 		t.Errorf("stderr: got %q, want the facts without the token", r.err)
 	}
-	r = offline(t, api, "", "device", "add", "kitchen-temp", "--kind", "sensor", "--json", "--data-dir", dir)
+	r = offline(t, api, "", "device", "add", "kitchen-temp", "--kind", "sensor", "--json", "--data_dir", dir)
 	if !json.Valid([]byte(r.out)) || !strings.Contains(r.out, `"issuer": "devicehub"`) {
 		t.Errorf("--json: got %q, want the whole answer", r.out)
 	}
