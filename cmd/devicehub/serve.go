@@ -245,7 +245,7 @@ func (s *server) reload(ctx context.Context) error {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/socket/", s.endpoint)
-	for _, path := range []string{"/api/", "/healthz", "/readyz", "/metrics"} {
+	for _, path := range []string{"/api", "/api/", "/healthz", "/readyz", "/metrics"} {
 		mux.Handle(path, s.api)
 	}
 	mux.Handle("/", dashboard.New())

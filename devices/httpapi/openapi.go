@@ -58,7 +58,7 @@ func (r *route) operation() object {
 		op["parameters"] = params
 	}
 	if r.body != "" {
-		op["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": ref(r.body)}}}
+		op["requestBody"] = object{"required": !r.bodyOptional, "content": object{"application/json": object{"schema": ref(r.body)}}}
 	}
 	if r.open {
 		op["security"] = []object{}
@@ -87,7 +87,7 @@ func (r *route) parameters() []object {
 		if p.many {
 			schema = object{"type": "array", "items": schema}
 		}
-		list = append(list, object{"name": p.name, "in": "query", "description": p.what, "schema": schema})
+		list = append(list, object{"name": p.name, "in": "query", "description": p.what, "required": p.must, "schema": schema})
 	}
 	if strings.HasSuffix(r.path, "/commands") && r.method == "POST" {
 		list = append(list, object{"name": "Idempotency-Key", "in": "header", "description": "The same key with the same body is the same command", "schema": object{"type": "string"}})

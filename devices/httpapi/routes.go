@@ -16,7 +16,8 @@ type route struct {
 	who          string // for the document; the services decide
 	open         bool   // answered also to who is not signed in
 	query        []param
-	body         string         // schema of the request's body
+	body         string // schema of the request's body
+	bodyOptional bool
 	bodyLimit    int64          // where it is more than any body may be
 	answers      map[int]string // status -> schema, or media type, or "" for no body
 	handle       func(*call) (answer, error)
@@ -25,6 +26,7 @@ type route struct {
 type param struct {
 	name, kind, what string // kind: string, integer, boolean
 	enum             []string
+	must             bool // has to be given
 	many             bool // may be given more than once
 }
 
@@ -122,7 +124,7 @@ func deviceRoutes() []route {
 		{method: "GET", path: device + "/tokens", tag: "tokens", summary: "What is kept of a device's tokens", who: "admin",
 			answers: map[int]string{200: "Tokens"}, handle: (*call).tokens},
 		{method: "POST", path: device + "/tokens", tag: "tokens", summary: "A token of a new generation (rotate), or one more of the present one (issue)", who: "admin",
-			body: "NewToken", answers: map[int]string{201: "Token"}, handle: (*call).makeToken},
+			body: "NewToken", bodyOptional: true, answers: map[int]string{201: "Token"}, handle: (*call).makeToken},
 		{method: "DELETE", path: device + "/tokens", tag: "tokens", summary: "Revoke every token; live sessions end at once", who: "admin",
 			answers: map[int]string{204: ""}, handle: (*call).revokeTokens},
 		{method: "POST", path: device + "/readings", tag: "readings", summary: "Send readings; the answer comes when they are durable", who: "the device",
@@ -135,9 +137,9 @@ func historyRoutes() []route {
 		{method: "GET", path: device + "/latest", tag: "readings", summary: "The latest reading of each metric", who: "viewer",
 			answers: map[int]string{200: "Latest"}, handle: (*call).latest},
 		{method: "GET", path: device + "/series", tag: "readings", summary: "One metric of one device in buckets", who: "viewer",
-			query: with([]param{{name: "metric", kind: "string", what: "the metric"}}, spanParams, []param{pointParam, aggParam}), answers: map[int]string{200: "Series"}, handle: (*call).series},
+			query: with([]param{{name: "metric", kind: "string", what: "the metric", must: true}}, spanParams, []param{pointParam, aggParam}), answers: map[int]string{200: "Series"}, handle: (*call).series},
 		{method: "GET", path: base + "/series", tag: "readings", summary: "One metric of many devices, taken together", who: "viewer",
-			query:   with([]param{{name: "metric", kind: "string", what: "the metric"}, {name: "ids", kind: "string", what: "device ids, joined by commas"}, labelParam}, spanParams, []param{pointParam, aggParam}),
+			query:   with([]param{{name: "metric", kind: "string", what: "the metric", must: true}, {name: "ids", kind: "string", what: "device ids, joined by commas"}, labelParam}, spanParams, []param{pointParam, aggParam}),
 			answers: map[int]string{200: "Series"}, handle: (*call).across},
 		{method: "GET", path: device + "/export", tag: "readings", summary: "Every reading that is kept, streamed", who: "viewer",
 			query:   with([]param{{name: "metric", kind: "string", what: "the metric; all when absent"}}, spanParams, []param{{name: "format", kind: "string", what: "how", enum: []string{"csv", "ndjson", "line"}}}),
@@ -218,6 +220,6 @@ func operatorRoutes() []route {
 		{method: "GET", path: base + "/discovered", tag: "operation", summary: "Devices that adapters have met and nobody has adopted", who: "admin",
 			answers: map[int]string{200: "Discovered"}, handle: (*call).discovered},
 		{method: "POST", path: base + "/backup", tag: "operation", summary: "Everything the hub keeps, in one file, while it runs", who: "admin",
-			body: "Backup", answers: map[int]string{200: "application/octet-stream"}, handle: (*call).backup},
+			body: "Backup", bodyOptional: true, answers: map[int]string{200: "application/octet-stream"}, handle: (*call).backup},
 	}
 }
