@@ -42,12 +42,22 @@ func checkPassword(p string) error {
 }
 
 func (s *Service) hashPassword(p string) string {
-	memory := s.cfg.HashMemory
 	salt := make([]byte, hashSalt)
 	rand.Read(salt) // never fails
-	key := argon2.IDKey([]byte(p), salt, hashTime, memory, hashThreads, hashKey)
+	return s.hashText(salt, argon2.IDKey([]byte(p), salt, hashTime, s.cfg.HashMemory, hashThreads, hashKey))
+}
+
+// hashOfNothing is a hash that no password has and that costs as much to
+// compare with as any.
+func (s *Service) hashOfNothing() string {
+	b := make([]byte, hashSalt+hashKey)
+	rand.Read(b) // never fails
+	return s.hashText(b[:hashSalt], b[hashSalt:])
+}
+
+func (s *Service) hashText(salt, key []byte) string {
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, hashTime, hashThreads, b64.EncodeToString(salt), b64.EncodeToString(key))
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, s.cfg.HashMemory, hashTime, hashThreads, b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
 // matches compares a password with a stored hash, in the hash's own cost.

@@ -125,7 +125,7 @@ func Open(ctx context.Context, store Store, reg *devices.Registry, cfg Config) (
 		touched:  map[string]int64{},
 	}
 	s.SetLoginLimits(cfg.FailedLoginsPerAddress, cfg.FailedLoginsPerName)
-	s.dummy = s.hashPassword(rand.Text())
+	s.dummy = s.hashOfNothing()
 	state, err := store.LoadIdentity(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("load identity: %w", err)
