@@ -34,10 +34,27 @@ func (l *deviceLists) get(reg *devices.Registry, name bool) []*devices.Device {
 		return l.byID
 	}
 	if l.byName == nil {
-		l.byName = slices.Clone(l.byID)
-		slices.SortStableFunc(l.byName, func(a, b *devices.Device) int { return cmp.Compare(nameKey(a), nameKey(b)) })
+		l.byName = sortedBy(l.byID, nameKey)
 	}
 	return l.byName
+}
+
+// sortedBy orders ds by their keys, each made once; equals stay as they stand.
+func sortedBy(ds []*devices.Device, key func(*devices.Device) string) []*devices.Device {
+	type keyed struct {
+		key string
+		d   *devices.Device
+	}
+	list := make([]keyed, len(ds))
+	for i, d := range ds {
+		list[i] = keyed{key(d), d}
+	}
+	slices.SortStableFunc(list, func(a, b keyed) int { return cmp.Compare(a.key, b.key) })
+	sorted := make([]*devices.Device, len(ds))
+	for i := range list {
+		sorted[i] = list[i].d
+	}
+	return sorted
 }
 
 func nameKey(d *devices.Device) string { return strings.ToLower(d.Title()) }
@@ -137,11 +154,7 @@ func (c *call) listDevices() (answer, error) {
 	}
 	key := q.key(c.api)
 	if q.sort == "status" || q.sort == "-last" {
-		keys := make(map[*devices.Device]string, len(picked))
-		for _, d := range picked {
-			keys[d] = key(d)
-		}
-		slices.SortFunc(picked, func(a, b *devices.Device) int { return cmp.Compare(keys[a], keys[b]) })
+		picked = sortedBy(picked, key)
 	}
 	start := 0
 	if at != "" {
