@@ -123,8 +123,11 @@ func (r *Registry) Create(ctx context.Context, now time.Time, ds ...*Device) err
 		if d.CreatedAt == 0 {
 			d.CreatedAt = now.UnixMilli()
 		}
-		if seen[d.ID] || r.taken(d.ID, now) {
-			return Refuse(CodeConflict, fmt.Sprintf("the id %q is taken", d.ID)).With("id", d.ID)
+		if seen[d.ID] {
+			return Refuse(CodeConflict, fmt.Sprintf("the id %q is given twice", d.ID)).With("id", d.ID)
+		}
+		if err := r.free(d.ID, now); err != nil {
+			return err
 		}
 		seen[d.ID] = true
 	}
@@ -151,14 +154,19 @@ func withDevice(err error, id ID) error {
 	return err
 }
 
-func (r *Registry) taken(id ID, now time.Time) bool {
+// free refuses an id that is not to be had.
+func (r *Registry) free(id ID, now time.Time) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if _, ok := r.devices[id]; ok {
-		return true
+	if _, taken := r.devices[id]; taken {
+		return Refuse(CodeConflict, fmt.Sprintf("the id %q is taken", id)).With("id", id)
 	}
-	at, ok := r.tombs[id]
-	return ok && now.Sub(at) < TombstoneFor
+	if at, deleted := r.tombs[id]; deleted && now.Sub(at) < TombstoneFor {
+		until := at.Add(TombstoneFor)
+		return Refuse(CodeConflict, fmt.Sprintf("the id %q was a deleted device's and is free again on %s", id, until.UTC().Format(time.DateOnly))).
+			With("id", id).With("until", until.UnixMilli())
+	}
+	return nil
 }
 
 // Update changes one device through change, which is given a copy. It returns

@@ -133,7 +133,9 @@ func (a *app) remote() (*api, error) {
 		}
 		token = string(b)
 	}
-	if token = strings.TrimSpace(token); token == "" {
+	if token = strings.TrimSpace(token); token == "" && a.tokenFile != "" {
+		return nil, fmt.Errorf("--token-file: %s is empty; put into it what `devicehub apitoken add` printed", a.tokenFile)
+	} else if token == "" {
 		return nil, usagef("a hub elsewhere asks for a token: give --token-file or %s (made there by `devicehub apitoken add NAME --rights read,admin`)", tokenEnv)
 	}
 	if strings.ContainsAny(token, " \r\n") {
@@ -217,6 +219,9 @@ func refusal(res *http.Response, remote bool) error {
 	if json.Unmarshal(b, &e) != nil || e.Code == "" {
 		return fmt.Errorf("the answer was %s and not the hub's: look at --url", res.Status)
 	}
+	if list := listOf(res.Request.URL.Path); e.Code == devices.CodeNotFound && list != "" {
+		return fmt.Errorf("%w; `devicehub %s` shows what there is", &e, list)
+	}
 	if !remote {
 		return &e
 	}
@@ -227,6 +232,12 @@ func refusal(res *http.Response, remote bool) error {
 		return fmt.Errorf("%w: the token lacks a right; `devicehub apitoken add` on the hub's machine makes one that has it", &e)
 	}
 	return &e
+}
+
+// listOf is the command that shows the things of which a path names one.
+func listOf(path string) string {
+	kind, _, _ := strings.Cut(strings.TrimPrefix(path, apiVersion+"/"), "/")
+	return map[string]string{"devices": "device list", "users": "user list", "apitokens": "apitoken list", "keys": "key list"}[kind]
 }
 
 // call makes one request and reads its JSON answer into out, unless nil.

@@ -223,6 +223,12 @@ func TestRefusalIsOneLine(t *testing.T) {
 	if r.code != exitFailed || r.out != "" || !strings.Contains(r.err, "the id is taken") || strings.Count(r.err, "\n") != 1 {
 		t.Errorf("got exit %d, %q, %q; want 1 and the reason in one line", r.code, r.out, r.err)
 	}
+	for args, list := range map[string]string{"device show a": "device list", "token revoke a": "device list", "user rm a": "user list", "apitoken rm a": "apitoken list", "key revoke a": "key list"} {
+		api := &recorder{fail: devices.NotFound("thing")}
+		if r := offline(t, api, "", append(strings.Fields(args), "--data-dir", dir)...); r.code != exitFailed || !strings.Contains(r.err, "`devicehub "+list+"`") {
+			t.Errorf("%s: got exit %d, %q; want 1 and what shows the names", args, r.code, r.err)
+		}
+	}
 }
 
 func TestMissingDataFolder(t *testing.T) {
