@@ -90,6 +90,7 @@ type Door struct {
 	mu       sync.Mutex
 	limits   Limits
 	sessions map[devices.ID]map[*Session]struct{} // several for a moment, while one replaces another
+	expiring map[*Session]struct{}                // whose tokens are looked at every second
 	rates    map[devices.ID]*rate.Limiter
 }
 
@@ -235,10 +236,12 @@ func (d *Door) of(id devices.ID) []*Session {
 	return list
 }
 
+// turns is how many seconds it takes to look at every session once.
+const turns = 60
+
 // Run pings devices, warns of tokens that run out and ends the sessions of
 // those that did, until ctx is done.
 func (d *Door) Run(ctx context.Context) error {
-	const turns = 60 // each session is looked at once a minute, a sixtieth of them a second
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for n := uint32(0); ; n++ {
@@ -249,8 +252,31 @@ func (d *Door) Run(ctx context.Context) error {
 			for _, s := range d.turnOf(n%turns, turns) {
 				s.tend(now)
 			}
+			for _, s := range d.runningOut() {
+				s.watchToken(now)
+			}
 		}
 	}
+}
+
+func (d *Door) runningOut() []*Session {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Keys(d.expiring))
+}
+
+// expires says whether the session's token is looked at every second.
+func (d *Door) expires(s *Session, soon bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, open := d.sessions[s.device][s]; !open || !soon {
+		delete(d.expiring, s)
+		return
+	}
+	if d.expiring == nil {
+		d.expiring = map[*Session]struct{}{}
+	}
+	d.expiring[s] = struct{}{}
 }
 
 func (d *Door) turnOf(i, of uint32) []*Session {

@@ -276,6 +276,7 @@ func (s *Session) refresh() (any, error) {
 	s.warned = false
 	offline := s.epoch == 0 && !s.closed
 	s.mu.Unlock()
+	s.watchToken(time.Now())
 	if offline {
 		if err := s.goOnline(); err != nil {
 			return nil, err
@@ -311,53 +312,6 @@ func (s *Session) pong(payload []byte) (any, error) {
 		s.door.Liveness.Pong(s.device, epoch, time.Since(sent))
 	}
 	return nil, nil
-}
-
-func (s *Session) ping(now time.Time) {
-	kinds := s.topics()
-	if len(kinds) == 0 {
-		return
-	}
-	s.mu.Lock()
-	s.pingN++
-	n := s.pingN
-	s.pinged = now
-	s.mu.Unlock()
-	s.send(kinds[0], "ping", map[string]int64{"n": n})
-}
-
-// tend is done for every session once a minute.
-func (s *Session) tend(now time.Time) {
-	p := s.Principal()
-	if err := s.door.Identity.Check(p); err != nil {
-		s.endFor(err)
-		return
-	}
-	s.warn(p, now)
-	if s.Epoch() != 0 {
-		s.ping(now)
-	}
-}
-
-// warn says once, when four fifths of the token's life are over, that it ends.
-func (s *Session) warn(p identity.Principal, now time.Time) {
-	if p.Exp.IsZero() || p.Expired {
-		return
-	}
-	due := p.Exp.Add(-p.Exp.Sub(p.IssuedAt) / 5)
-	s.mu.Lock()
-	tell := !s.warned && !now.Before(due)
-	if tell {
-		s.warned = true
-	}
-	s.mu.Unlock()
-	if !tell {
-		return
-	}
-	for _, k := range s.topics() {
-		s.send(k, "token_expiring", map[string]int64{"expires_at": p.Exp.UnixMilli(), "in_ms": p.Exp.Sub(now).Milliseconds()})
-		return
-	}
 }
 
 // decode reads a JSON object strictly.

@@ -112,6 +112,7 @@ func (d *Door) Open(_ context.Context, h Hello, l Link) (s *Session, err error) 
 		return nil, err
 	}
 	d.Identity.Used(h.Principal, h.Boot)
+	s.watchToken(time.Now())
 	return s, nil
 }
 
@@ -224,6 +225,7 @@ func (s *Session) Close(reason string) {
 	d := s.door
 	d.mu.Lock()
 	delete(d.sessions[s.device], s)
+	delete(d.expiring, s)
 	if len(d.sessions[s.device]) == 0 {
 		delete(d.sessions, s.device)
 	}

@@ -436,6 +436,36 @@ func TestTokenRunsOut(t *testing.T) {
 	})
 }
 
+func TestAShortLifeIsWatchedBySeconds(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.add("temp", devices.KindSensor)
+		ttl := 10 * time.Second
+		token, err := h.identity.IssueDevice(context.Background(), devices.CLI(), devices.Origin{}, "temp", identity.TokenOptions{TTL: &ttl})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := new(line)
+		s := h.open(token.Principal, l)
+		_, _ = s.Join(devices.KindSensor, JoinParams{})
+		at := func(age time.Duration, warned int, ended devices.Code) {
+			t.Helper()
+			time.Sleep(time.Until(token.Principal.IssuedAt.Add(age)))
+			synctest.Wait()
+			if got := l.heard("token_expiring"); got != warned || l.ended() != ended {
+				t.Errorf("at %s: warned %d times and ended with %q, want %d and %q", age, got, l.ended(), warned, ended)
+			}
+		}
+		at(7*time.Second, 0, "")
+		at(9500*time.Millisecond, 1, "")
+		at(68*time.Second, 1, "") // a minute of leeway
+		at(72*time.Second, 1, devices.CodeTokenExpired)
+		s.Close("connection_lost")
+		if len(h.door.expiring) != 0 {
+			t.Error("a session that is over is watched")
+		}
+	})
+}
+
 func TestCommandFlowsAndIsConfirmed(t *testing.T) {
 	inHouse(t, func(h *house) {
 		l := new(line)
