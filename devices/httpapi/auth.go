@@ -62,6 +62,9 @@ func (c *call) identify() error {
 	if err != nil {
 		return err
 	}
+	if byCookie && c.who.Kind != devices.ActorUser {
+		return c.api.unauthorized("the cookie is for people's tokens")
+	}
 	if c.who.Expired {
 		return devices.Refuse(devices.CodeTokenExpired, "the token has expired")
 	}

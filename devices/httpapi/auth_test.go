@@ -67,6 +67,9 @@ func TestLoginForTheDashboard(t *testing.T) {
 		if got := r.do("POST", "/api/v1/keys", "", nil, with, csrf); got.status != 201 {
 			t.Errorf("with the header: got %d %s", got.status, got.body)
 		}
+		for _, token := range []string{r.service("program", "read,admin", ""), r.device(`{"id":"lamp","kinds":["light"]}`)} {
+			r.wantCode(r.do("GET", "/api/v1/devices", "", nil, func(q *http.Request) { q.AddCookie(&http.Cookie{Name: tt.name, Value: token}) }), devices.CodeUnauthorized)
+		}
 		out := r.do("POST", "/api/v1/logout", "", nil, with, csrf)
 		if c := (&http.Response{Header: out.header}).Cookies(); out.status != 204 || len(c) != 1 || c[0].MaxAge >= 0 {
 			t.Errorf("logout: got %d %v", out.status, out.header)
