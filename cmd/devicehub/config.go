@@ -37,6 +37,9 @@ type TLSConfig struct {
 	Key         string   `mapstructure:"key"`  // PEM file, mode files
 	ACMEDomains []string `mapstructure:"acme_domains"`
 	ACMEEmail   string   `mapstructure:"acme_email"`
+	// ACMEDirectory is the address of another authority than Let's Encrypt,
+	// such as one of the house's own.
+	ACMEDirectory string `mapstructure:"acme_directory"`
 }
 
 // The modes of TLSConfig.

@@ -103,6 +103,9 @@ func (h *HTTPConfig) check(ck *checker) {
 			ck.add("http.tls.acme_email", "%q is no mail address", t.ACMEEmail)
 		}
 	}
+	if u, err := url.Parse(t.ACMEDirectory); t.ACMEDirectory != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		ck.add("http.tls.acme_directory", "must be the https address of an ACME directory, not %q", t.ACMEDirectory)
+	}
 	if h.PublicURL != "" {
 		if _, err := origin(h.PublicURL); err != nil {
 			ck.add("http.public_url", "%v", err)

@@ -142,6 +142,7 @@ func TestWrongFiles(t *testing.T) {
 		{"files without files", "http: {tls: {mode: files, cert: a.pem}}\n", []string{"http.tls.key: mode files needs"}},
 		{"acme without domains", "http: {tls: {mode: acme}}\n", []string{"http.tls.acme_domains: mode acme needs"}},
 		{"acme for an address", "http: {tls: {mode: acme, acme_domains: [localhost]}}\n", []string{`http.tls.acme_domains[0]: "localhost" is no public host name`}},
+		{"acme of nowhere", "http: {tls: {acme_directory: ca.lan}}\n", []string{`http.tls.acme_directory: must be the https address`}},
 		{"unknown mode", "http: {tls: {mode: on}}\n", []string{`http.tls.mode: must be off, files, self_signed or acme, not "on"`}},
 		{"origin with a path", "http: {allowed_origins: [\"https://a.example/x\"]}\n", []string{"hub.yaml:1: http.allowed_origins[0]: must be scheme and host alone"}},
 		{"no prefix", "http: {trusted_proxies: [10.0.0.0/40]}\n", []string{"http.trusted_proxies[0]"}},

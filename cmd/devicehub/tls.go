@@ -77,10 +77,24 @@ func OpenCertificates(cfg TLSConfig, dir string, hosts []string, log *slog.Logge
 			HostPolicy: autocert.HostWhitelist(cfg.ACMEDomains...),
 			Email:      cfg.ACMEEmail,
 		}
-		c.get = c.acme.GetCertificate
+		if cfg.ACMEDirectory != "" {
+			c.acme.Client = &acme.Client{DirectoryURL: cfg.ACMEDirectory}
+		}
+		c.get = c.acmeCertificate
 		return c, nil
 	}
 	return nil, fmt.Errorf("http.tls.mode: unknown mode %q", cfg.Mode)
+}
+
+// acmeCertificate is the certificate for the name that the client asks for.
+// Small MQTT clients name none: they are shown that of the first domain.
+func (c *Certificates) acmeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if hello.ServerName == "" {
+		named := *hello
+		named.ServerName = c.cfg.ACMEDomains[0]
+		hello = &named
+	}
+	return c.acme.GetCertificate(hello)
 }
 
 // HTTP is the configuration of an HTTPS listener.
