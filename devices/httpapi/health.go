@@ -11,7 +11,7 @@ import (
 const (
 	MetricsToken = "token" // whoever has an account that may read
 	MetricsOpen  = "open"
-	MetricsOff   = "off"
+	MetricsOff   = "off" // nobody
 )
 
 func (c *call) healthz() (answer, error) { return ok(map[string]string{"status": "ok"}) }
@@ -40,17 +40,16 @@ func (c *call) readyz() (answer, error) {
 }
 
 func (c *call) metrics() (answer, error) {
-	if c.api.s.Metrics == nil || c.api.cfg.MetricsAccess == MetricsOff {
-		return answer{}, devices.NotFound("route")
-	}
 	ip, err := netip.ParseAddr(peer(c.Request))
 	local := err == nil && ip.Unmap().IsLoopback()
-	if !local && c.api.cfg.MetricsAccess != MetricsOpen && c.actor.Rights&devices.RightRead == 0 {
-		if c.actor.Kind == "" {
-			return answer{}, c.api.unauthorized("sign in first")
-		}
-		return answer{}, devices.Refuse(devices.CodeForbidden, "not allowed")
+	switch access := c.api.cfg.MetricsAccess; {
+	case c.api.s.Metrics == nil, access == MetricsOff && !local:
+		return answer{}, devices.NotFound("route")
+	case local, access == MetricsOpen, c.actor.Rights&devices.RightRead != 0:
+		c.api.s.Metrics.ServeHTTP(c.w, c.Request)
+		return streamed()
+	case c.actor.Kind == "":
+		return answer{}, c.api.unauthorized("sign in first")
 	}
-	c.api.s.Metrics.ServeHTTP(c.w, c.Request)
-	return streamed()
+	return answer{}, devices.Refuse(devices.CodeForbidden, "not allowed")
 }

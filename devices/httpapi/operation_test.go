@@ -144,7 +144,7 @@ func TestWhoReadsMetrics(t *testing.T) {
 		want         int
 	}{
 		{"", "127.0.0.1:1", false, 200}, {"", "10.0.0.1:1", false, 401}, {"", "10.0.0.1:1", true, 200},
-		{"open", "10.0.0.1:1", false, 200}, {"off", "127.0.0.1:1", true, 404},
+		{"open", "10.0.0.1:1", false, 200}, {"off", "10.0.0.1:1", true, 404}, {"off", "127.0.0.1:1", false, 200},
 	} {
 		r := newRig(t, false, func(r *rig) { r.s.Metrics, r.cfg.MetricsAccess = handler, tt.access })
 		token := ""
