@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -249,6 +250,70 @@ func TestTraceFollowsADevice(t *testing.T) {
 	}
 	if strings.Contains(out.String(), token) {
 		t.Error("the token is shown")
+	}
+}
+
+// A hub that stops does not wait for what waits for something to happen: a
+// trace ends, and a call that waits for a command is answered.
+func TestStopEndsWhatWaits(t *testing.T) {
+	config, url := hubFolder(t)
+	stop := startHub(t, config, url)
+	cli(t, "", "device", "add", "lamp", "--kind", "light", "--config", config)
+	res, err := http.Post(url+"/api/v1/login", "application/json", strings.NewReader(`{"username":"admin","password":"first password"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var in struct{ Token string }
+	if err := json.NewDecoder(res.Body).Decode(&in); err != nil {
+		t.Fatal(err)
+	}
+	token := in.Token
+
+	var out syncBuffer
+	a := &app{out: &out, err: &out, open: openHub}
+	traced := make(chan int, 1)
+	go func() { traced <- a.run(t.Context(), []string{"trace", "lamp", "--config", config}) }()
+	waited := make(chan string, 1)
+	go func() {
+		req, _ := http.NewRequest("POST", url+"/api/v1/devices/lamp/commands?wait=done&timeout_ms=60000", strings.NewReader(`{"op":"set","params":{"on":true},"policy":"all"}`))
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			waited <- err.Error()
+			return
+		}
+		defer res.Body.Close()
+		b, _ := io.ReadAll(res.Body)
+		waited <- fmt.Sprint(res.StatusCode, " ", string(b))
+	}()
+	under := func(path, word string) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			req, _ := http.NewRequest("GET", url+path, nil)
+			req.Header.Set("Authorization", "Bearer "+token)
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			if strings.Contains(string(b), word) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: no %s in %s", path, word, b)
+			}
+		}
+	}
+	under("/api/v1/devices/lamp/commands", "queued")
+	under("/api/v1/audit?device=lamp", "device.trace")
+	stop()
+	if got := <-waited; !strings.HasPrefix(got, "504 ") || !strings.Contains(got, "cmd_id") {
+		t.Errorf("the waiting call: got %s, want timeout with the cmd_id", got)
+	}
+	if code := <-traced; code != exitDone {
+		t.Errorf("the trace: got exit %d, %q", code, out.String())
 	}
 }
 

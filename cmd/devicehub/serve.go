@@ -164,7 +164,7 @@ func (s *server) run(ctx context.Context) error {
 	go func() {
 		serving <- together(listeners, s.Log, map[string]func(context.Context) error{
 			"http":         func(ctx context.Context) error { return s.serveHTTP(ctx, public, s.http) },
-			"admin socket": func(ctx context.Context) error { return serveAdmin(ctx, admin, s.admin) },
+			"admin socket": func(ctx context.Context) error { return s.serveAdmin(ctx, admin, s.admin) },
 			"mqtt":         s.mqtt.run,
 			"bridges":      s.bridges.run,
 			"certificates": s.certs.Run,
@@ -194,26 +194,24 @@ func (s *server) run(ctx context.Context) error {
 // serveHTTP answers until ctx ends, then drains the sockets and waits for the
 // requests under way.
 func (s *server) serveHTTP(ctx context.Context, srv *http.Server, l net.Listener) error {
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	s.door.Goodbye()
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
-	defer cancel()
-	_ = l.Close() // nothing new comes in while the clients are sent away
-	err := s.endpoint.Drain(drain)
-	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWithin)
-	defer cancel()
-	err = errors.Join(err, srv.Shutdown(flush))
-	<-done
-	return err
+	return s.serveUntil(ctx, srv, l, func(ctx context.Context) {
+		s.door.Goodbye()
+		_ = l.Close() // nothing new comes in while the clients are sent away
+		drain, cancel := context.WithTimeout(ctx, drainWithin)
+		defer cancel()
+		if err := s.endpoint.Drain(drain); err != nil {
+			s.Log.Warn("connections were cut off: they did not take their leave in time", "err", err)
+		}
+	})
 }
 
-func serveAdmin(ctx context.Context, srv *http.Server, l net.Listener) error {
+func (s *server) serveAdmin(ctx context.Context, srv *http.Server, l net.Listener) error {
+	return s.serveUntil(ctx, srv, l, func(context.Context) {})
+}
+
+// serveUntil answers until ctx ends, and then, after leave, for as long as the
+// requests under way take within flushWithin.
+func (s *server) serveUntil(ctx context.Context, srv *http.Server, l net.Listener, leave func(context.Context)) error {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	select {
@@ -221,9 +219,16 @@ func serveAdmin(ctx context.Context, srv *http.Server, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWithin)
+	rest := context.WithoutCancel(ctx)
+	leave(rest)
+	s.api.Leave()
+	flush, cancel := context.WithTimeout(rest, flushWithin)
 	defer cancel()
 	err := srv.Shutdown(flush)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.Log.Warn("requests were cut off: they took too long")
+		err = srv.Close()
+	}
 	<-done
 	return err
 }

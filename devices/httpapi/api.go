@@ -117,6 +117,9 @@ type API struct {
 	routes []route
 	lists  deviceLists
 	body   atomic.Int64
+
+	leaving context.Context // ends when the hub stops
+	leave   context.CancelFunc
 }
 
 // New returns the API. It starts nothing.
@@ -131,6 +134,7 @@ func New(cfg Config, s Services) *API {
 		cfg.Origins.PublicURL = cfg.PublicURL
 	}
 	a := &API{cfg: cfg, s: s, now: cfg.Now, mux: http.NewServeMux(), routes: routes()}
+	a.leaving, a.leave = context.WithCancel(context.Background())
 	a.SetMaxBody(cfg.MaxBody)
 	for i := range a.routes {
 		r := &a.routes[i]
@@ -147,6 +151,10 @@ func (a *API) SetMaxBody(bytes int64) {
 	}
 	a.body.Store(bytes)
 }
+
+// Leave has answers end that wait or go on until something happens: the hub
+// stops.
+func (a *API) Leave() { a.leave() }
 
 func (a *API) bodyLimit(r *route) int64 { return max(a.body.Load(), r.bodyLimit) }
 

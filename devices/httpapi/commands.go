@@ -62,6 +62,7 @@ func (c *call) issueCommand() (answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), time.Duration(ms)*time.Millisecond)
 	defer cancel()
+	defer context.AfterFunc(c.api.leaving, cancel)()
 	rec, err := c.api.s.Commands.Wait(ctx, d.ID, rc.CmdID, until)
 	if err != nil {
 		return answer{}, err

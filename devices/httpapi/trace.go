@@ -35,6 +35,8 @@ func (c *call) trace() (answer, error) {
 		select {
 		case <-c.Context().Done():
 			return streamed()
+		case <-c.api.leaving.Done():
+			return streamed()
 		case <-check.C:
 			if !c.stillAdministers(d.ID) {
 				return streamed()
