@@ -126,7 +126,7 @@ func (c *call) backup() (answer, error) {
 	if c.api.s.Backup == nil {
 		return unavailable("backup")
 	}
-	w := &lateHeader{ResponseWriter: c.w, set: func(h http.Header) {
+	w := &stream{ResponseWriter: c.w, set: func(h http.Header) {
 		h.Set("Content-Type", "application/octet-stream")
 		h.Set("Content-Disposition", `attachment; filename="devicehub.backup"`)
 	}}

@@ -106,9 +106,17 @@ func (c *call) body(v any) error {
 	return strict(b, v)
 }
 
+// A client that is slower than that is given up.
+const (
+	bodyWithin = time.Minute      // until a body is there
+	takeWithin = 30 * time.Second // until the next part of a streamed answer is taken
+)
+
 // raw reads the body, as far as the route allows.
 func (c *call) raw() ([]byte, error) {
 	limit := c.api.bodyLimit(c.route)
+	conn := http.NewResponseController(c.w)
+	_ = conn.SetReadDeadline(time.Now().Add(bodyWithin))
 	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, limit))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
@@ -117,6 +125,7 @@ func (c *call) raw() ([]byte, error) {
 	if err != nil {
 		return nil, devices.Refuse(devices.CodeInvalid, "the body broke off")
 	}
+	_ = conn.SetReadDeadline(time.Time{}) // it stays after an error: nothing more is waited for
 	return b, nil
 }
 

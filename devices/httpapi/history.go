@@ -119,7 +119,7 @@ func (c *call) export() (answer, error) {
 	}
 	kind := map[string]string{"": "text/csv; charset=utf-8", readings.CSV: "text/csv; charset=utf-8", readings.NDJSON: "application/x-ndjson", readings.Line: "text/plain; charset=utf-8"}[q.Format]
 	ext := map[string]string{"": "csv", readings.CSV: "csv", readings.NDJSON: "ndjson", readings.Line: "txt"}[q.Format]
-	w := &lateHeader{ResponseWriter: c.w, set: func(h http.Header) {
+	w := &stream{ResponseWriter: c.w, set: func(h http.Header) {
 		h.Set("Content-Type", kind)
 		h.Set("Content-Disposition", `attachment; filename="`+string(d.ID)+"."+ext+`"`)
 	}}
@@ -135,27 +135,6 @@ func (c *call) export() (answer, error) {
 		c.api.cfg.Logger.Error("export broke off", "device", d.ID, "err", err)
 	}
 	panic(http.ErrAbortHandler) // the client must not take half for the whole
-}
-
-// lateHeader sets the header with the first byte, so that a refusal before it
-// can still be told.
-type lateHeader struct {
-	http.ResponseWriter
-	set   func(http.Header)
-	begun bool
-}
-
-func (w *lateHeader) begin() {
-	if !w.begun {
-		w.begun = true
-		w.set(w.Header())
-		w.WriteHeader(http.StatusOK)
-	}
-}
-
-func (w *lateHeader) Write(b []byte) (int, error) {
-	w.begin()
-	return w.ResponseWriter.Write(b)
 }
 
 func (c *call) events() (answer, error) {

@@ -23,14 +23,11 @@ func (c *call) trace() (answer, error) {
 	}
 	defer f.Stop()
 	c.record("device.trace", "device:"+string(d.ID), nil, nil)
-	c.w.Header().Set("Content-Type", "application/x-ndjson")
-	c.w.WriteHeader(http.StatusOK)
-	flush := http.NewResponseController(c.w)
-	_ = flush.SetWriteDeadline(time.Time{}) // as long as it takes
-	_ = flush.Flush()
+	w := &stream{ResponseWriter: c.w, set: func(h http.Header) { h.Set("Content-Type", "application/x-ndjson") }}
+	_ = w.flush()
 	check := time.NewTicker(time.Second)
 	defer check.Stop()
-	enc := json.NewEncoder(c.w)
+	enc := json.NewEncoder(w)
 	for {
 		select {
 		case <-c.Context().Done():
@@ -42,7 +39,7 @@ func (c *call) trace() (answer, error) {
 				return streamed()
 			}
 		case l := <-f.Lines():
-			if enc.Encode(l) != nil || len(f.Lines()) == 0 && flush.Flush() != nil {
+			if enc.Encode(l) != nil || len(f.Lines()) == 0 && w.flush() != nil {
 				return streamed()
 			}
 		}
