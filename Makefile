@@ -92,6 +92,7 @@ test: deps build
 test-go:
 	$(GO) test -race -timeout 18m ./... | $(tested)
 	$(GO) test -timeout 5m -run TestNeverWrong ./devices/liveness | $(tested)  # whole, as the race detector's time does not allow
+	cd configs/grafana/promql && $(GO) test -count 1 ./...  # what it reads lies outside its module
 
 test-dashboard: dashboard/node_modules/.installed
 	cd dashboard && npm test --silent
