@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"devicehub/devices"
 	"devicehub/devices/commands"
 	"devicehub/devices/fleet"
@@ -43,6 +45,8 @@ type rig struct {
 	ready  []httpapi.Check
 	doc    map[string]any
 	admin  string
+
+	schemas *jsonschema.Compiler // of doc
 }
 
 type syncBuffer struct {

@@ -1,53 +1,73 @@
 package httpapi_test
 
 import (
-	"encoding/json"
-	"fmt"
-	"reflect"
-	"regexp"
+	"bytes"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // checkAnswer holds an answer against the document.
 func (r *rig) checkAnswer(method, path string, res reply) {
 	r.t.Helper()
-	op := r.operation(method, path)
+	op, at := r.operation(method, path)
 	if op == nil {
 		if res.status != 404 && res.status != 405 {
 			r.t.Errorf("%s %s: answered %d and is not in the document", method, path, res.status)
 		}
 		return
 	}
-	responses := op["responses"].(map[string]any)
-	schema, known := contentSchema(r.doc, responses[strconv.Itoa(res.status)])
-	if responses[strconv.Itoa(res.status)] == nil {
-		if res.status < 400 {
-			r.t.Errorf("%s %s: status %d is not in the document", method, path, res.status)
-			return
-		}
-		schema, known = contentSchema(r.doc, responses["default"])
+	response, documented := op["responses"].(map[string]any)[strconv.Itoa(res.status)].(map[string]any)
+	at += "/responses/" + strconv.Itoa(res.status)
+	switch {
+	case documented:
+	case res.status < 400:
+		r.t.Errorf("%s %s: status %d is not in the document", method, path, res.status)
+		return
+	default:
+		at = "/components/responses/Error"
+		response = r.doc["components"].(map[string]any)["responses"].(map[string]any)["Error"].(map[string]any)
 	}
-	if !known {
+	content, _ := response["content"].(map[string]any)
+	if content["application/json"] == nil {
 		if res.status == 204 && len(res.body) > 0 {
 			r.t.Errorf("%s %s: 204 with a body", method, path)
 		}
 		return
 	}
-	var v any
-	if err := json.Unmarshal(res.body, &v); err != nil {
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(res.body))
+	if err != nil {
 		r.t.Errorf("%s %s: %d with %q: %v", method, path, res.status, res.body, err)
 		return
 	}
-	if err := fits(r.doc, schema, v, "answer"); err != nil {
+	if err := r.schema(at + "/content/application~1json/schema").Validate(v); err != nil {
 		r.t.Errorf("%s %s: %d is not as documented: %v\n%s", method, path, res.status, err, res.body)
 	}
 }
 
-// operation finds a route in the document.
-func (r *rig) operation(method, path string) map[string]any {
+// schema is the one at a JSON pointer of the document.
+func (r *rig) schema(pointer string) *jsonschema.Schema {
+	r.t.Helper()
+	const name = "https://hub/openapi.json"
+	if r.schemas == nil {
+		r.schemas = jsonschema.NewCompiler()
+		if err := r.schemas.AddResource(name, r.doc); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	s, err := r.schemas.Compile(name + "#" + pointer)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// operation finds a route in the document, and where it stands there.
+func (r *rig) operation(method, path string) (op map[string]any, pointer string) {
 	got := strings.Split(path, "/")
 	for template, item := range r.doc["paths"].(map[string]any) {
 		want := strings.Split(template, "/")
@@ -57,132 +77,12 @@ func (r *rig) operation(method, path string) map[string]any {
 		if slices.EqualFunc(want, got, func(w, g string) bool { return strings.HasPrefix(w, "{") || w == g }) {
 			op, _ := item.(map[string]any)[strings.ToLower(method)].(map[string]any)
 			if op != nil {
-				return op
+				escaped := strings.NewReplacer("/", "~1", "{", "%7B", "}", "%7D").Replace(template)
+				return op, "/paths/" + escaped + "/" + strings.ToLower(method)
 			}
 		}
 	}
-	return nil
-}
-
-func contentSchema(doc map[string]any, response any) (map[string]any, bool) {
-	m, _ := response.(map[string]any)
-	if m == nil {
-		return nil, false
-	}
-	if ref, isRef := m["$ref"].(string); isRef {
-		m = resolve(doc, ref)
-	}
-	content, _ := m["content"].(map[string]any)
-	j, _ := content["application/json"].(map[string]any)
-	if j == nil {
-		return nil, false
-	}
-	return j["schema"].(map[string]any), true
-}
-
-func resolve(doc map[string]any, ref string) map[string]any {
-	v := any(doc)
-	for p := range strings.SplitSeq(strings.TrimPrefix(ref, "#/"), "/") {
-		v = v.(map[string]any)[p]
-	}
-	m, _ := v.(map[string]any)
-	if m == nil {
-		panic("nothing at " + ref)
-	}
-	return m
-}
-
-// fits checks a value against the part of JSON Schema that the document uses.
-func fits(doc, schema map[string]any, v any, at string) error {
-	if ref, isRef := schema["$ref"].(string); isRef {
-		return fits(doc, resolve(doc, ref), v, at)
-	}
-	for _, word := range []string{"oneOf", "anyOf"} {
-		if list, has := schema[word].([]any); has {
-			var errs []string
-			for _, s := range list {
-				err := fits(doc, s.(map[string]any), v, at)
-				if err == nil {
-					return nil
-				}
-				errs = append(errs, err.Error())
-			}
-			return fmt.Errorf("%s: none fits: %s", at, strings.Join(errs, "; "))
-		}
-	}
-	if t, has := schema["type"]; has && !hasType(t, v) {
-		return fmt.Errorf("%s: got %T, want %v", at, v, t)
-	}
-	if enum, has := schema["enum"].([]any); has && !slices.ContainsFunc(enum, func(e any) bool { return reflect.DeepEqual(e, v) }) {
-		return fmt.Errorf("%s: got %v, want one of %v", at, v, enum)
-	}
-	switch v := v.(type) {
-	case string:
-		if p, has := schema["pattern"].(string); has && !regexp.MustCompile(p).MatchString(v) {
-			return fmt.Errorf("%s: %q is not %s", at, v, p)
-		}
-	case []any:
-		if items, has := schema["items"].(map[string]any); has {
-			for i, e := range v {
-				if err := fits(doc, items, e, fmt.Sprintf("%s[%d]", at, i)); err != nil {
-					return err
-				}
-			}
-		}
-	case map[string]any:
-		return fitsObject(doc, schema, v, at)
-	}
-	return nil
-}
-
-func fitsObject(doc, schema, v map[string]any, at string) error {
-	required, _ := schema["required"].([]any)
-	for _, name := range required {
-		if _, has := v[name.(string)]; !has {
-			return fmt.Errorf("%s: %s is missing", at, name)
-		}
-	}
-	props, _ := schema["properties"].(map[string]any)
-	for name, e := range v {
-		s, known := props[name].(map[string]any)
-		if !known {
-			switch extra := schema["additionalProperties"].(type) {
-			case bool:
-				if !extra {
-					return fmt.Errorf("%s: %s is not in the document", at, name)
-				}
-			case map[string]any:
-				s, known = extra, true
-			}
-		}
-		if known {
-			if err := fits(doc, s, e, at+"."+name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func hasType(want, v any) bool {
-	if list, isList := want.([]any); isList {
-		return slices.ContainsFunc(list, func(w any) bool { return hasType(w, v) })
-	}
-	switch v := v.(type) {
-	case nil:
-		return want == "null"
-	case bool:
-		return want == "boolean"
-	case string:
-		return want == "string"
-	case float64:
-		return want == "number" || want == "integer" && v == float64(int64(v))
-	case []any:
-		return want == "array"
-	case map[string]any:
-		return want == "object"
-	}
-	return false
+	return nil, ""
 }
 
 // contract is the table of routes of the product's description.
@@ -242,7 +142,7 @@ func TestDocumentHoldsTheRoutes(t *testing.T) {
 	}
 	for line := range strings.SplitSeq(contract, "\n") {
 		method, path, _ := strings.Cut(line, " ")
-		if r.operation(method, path) == nil {
+		if op, _ := r.operation(method, path); op == nil {
 			t.Errorf("%s is not in the document", line)
 		}
 	}
@@ -264,12 +164,33 @@ func TestDocumentHoldsTheRoutes(t *testing.T) {
 			}
 		}
 	}
-	// Every reference leads somewhere.
-	b, err := json.Marshal(r.doc)
+}
+
+// The document is one of OpenAPI 3.1, and its shapes are schemas: both by the
+// definitions of those who made them.
+func TestDocumentIsOpenAPI(t *testing.T) {
+	r := newRig(t, false)
+	f, err := os.Open("testdata/openapi-3.1.schema.json") // https://spec.openapis.org/oas/3.1/schema/2026-08-03
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, ref := range regexp.MustCompile(`"\$ref":"([^"]+)"`).FindAllStringSubmatch(string(b), -1) {
-		resolve(r.doc, ref[1])
+	defer f.Close()
+	definition, err := jsonschema.UnmarshalJSON(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("openapi.json", definition); err != nil {
+		t.Fatal(err)
+	}
+	openapi, err := c.Compile("openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := openapi.Validate(r.doc); err != nil {
+		t.Error(err)
+	}
+	for name := range r.doc["components"].(map[string]any)["schemas"].(map[string]any) {
+		r.schema("/components/schemas/" + name) // compiles, its references too
 	}
 }
