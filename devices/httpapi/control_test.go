@@ -1,8 +1,10 @@
 package httpapi_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,6 +125,36 @@ func TestCommandsOverHTTP(t *testing.T) {
 	events := r.get("/api/v1/devices/lamp/events", r.admin)
 	if list := events.field("events").([]any); len(list) == 0 || list[0].(map[string]any)["to"] != "offline" {
 		t.Errorf("events: got %s", events.body)
+	}
+}
+
+func TestTheAuditTellsBeforeAndAfter(t *testing.T) {
+	r := newRig(t, false)
+	r.device(`{"id":"lamp","kinds":["light"],"area":"hall"}`)
+	for _, tt := range []struct{ call, body, action, before, after string }{
+		{"PATCH /api/v1/devices/lamp", `{"area":"attic"}`, "device.update", `{"area":"hall"}`, `{"area":"attic"}`},
+		{"PATCH /api/v1/devices/lamp/shadow", `{"desired":{"on":true,"brightness":7}}`, "shadow.update", ``, `{"brightness":7,"on":true}`},
+		{"PATCH /api/v1/devices/lamp/shadow", `{"desired":{"on":null,"brightness":7}}`, "shadow.update", `{"on":true}`, `{"brightness":7,"on":null}`},
+		{"DELETE /api/v1/devices/lamp/tokens", ``, "token.revoke", `{"gen":1,"min_gen":1}`, `{"gen":2,"min_gen":2}`},
+	} {
+		method, path, _ := strings.Cut(tt.call, " ")
+		var body any
+		if tt.body != "" {
+			body = tt.body
+		}
+		if got := r.do(method, path, r.admin, body); got.status/100 != 2 {
+			t.Fatalf("%s: got %d %s", tt.call, got.status, got.body)
+		}
+		var audit struct {
+			Entries []struct {
+				Action        string
+				Before, After json.RawMessage
+			}
+		}
+		r.into(r.get("/api/v1/audit?device=lamp&limit=1", r.admin), 200, &audit)
+		if e := audit.Entries[0]; e.Action != tt.action || string(e.Before) != tt.before || string(e.After) != tt.after {
+			t.Errorf("%s %s: got %s, before %s, after %s", tt.call, tt.body, e.Action, e.Before, e.After)
+		}
 	}
 }
 

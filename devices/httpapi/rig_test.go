@@ -105,7 +105,7 @@ func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 	ingest := readings.New(readings.NewMemory(), readings.Config{Device: r.reg.Get, Logger: log})
 	r.track, err = liveness.New(ctx, liveness.Config{Store: &liveness.Memory{}, Registry: r.reg, Freshness: ingest.Freshness, Node: "n1", Logger: log})
 	must(err)
-	shadows, err := shadow.New(ctx, shadow.Config{Store: &shadow.Memory{}, Registry: r.reg, Logger: log})
+	shadows, err := shadow.New(ctx, shadow.Config{Store: &shadow.Memory{}, Registry: r.reg, Audit: audit, Logger: log})
 	must(err)
 	r.disp, err = commands.New(ctx, commands.Config{Store: &commands.Memory{}, Registry: r.reg, Shadows: shadows, Liveness: r.track, Audit: audit, Logger: log})
 	must(err)

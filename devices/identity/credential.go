@@ -107,13 +107,16 @@ func (c *Credential) rotate(until int64, atOnce bool) {
 // RevokeDevice ends every token that the device has. It needs a new one to come
 // back. Administrators only.
 func (s *Service) RevokeDevice(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID) (err error) {
-	defer func() { s.record(a, o, "token.revoke", deviceTarget(id), nil, nil, err) }()
+	var before, after any
+	defer func() { s.record(a, o, "token.revoke", deviceTarget(id), before, after, err) }()
 	if _, err := s.mayAdminister(a, id); err != nil {
 		return err
 	}
-	err = s.changeCredential(ctx, id, nil, func(c *Credential) {
+	err = s.changeCredential(ctx, id, func(c *Credential) {
+		before = c.facts()
 		c.advance()
 		c.MinGen, c.Graces = c.GenIssued, nil
+		after = c.facts()
 	})
 	if err != nil {
 		return err
@@ -172,13 +175,13 @@ func (s *Service) issue(ctx context.Context, id devices.ID, opt TokenOptions, ch
 	return t, s.storeOne(ctx, c, []IssuedToken{row}, key)
 }
 
-// changeCredential changes the credential of id; rows are tokens to add.
-func (s *Service) changeCredential(ctx context.Context, id devices.ID, rows []IssuedToken, change func(*Credential)) error {
+// changeCredential changes the credential of id.
+func (s *Service) changeCredential(ctx context.Context, id devices.ID, change func(*Credential)) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	c := s.credential(id)
 	change(&c)
-	return s.storeOne(ctx, c, rows, nil)
+	return s.storeOne(ctx, c, nil, nil)
 }
 
 // credential returns a copy of what is known of id.
@@ -413,6 +416,11 @@ func (s *Service) Tokens(ctx context.Context, a devices.Actor, id devices.ID) ([
 }
 
 func deviceTarget(id devices.ID) string { return "device:" + string(id) }
+
+// facts is what the audit keeps of which tokens of a device are good.
+func (c *Credential) facts() any {
+	return map[string]int64{"gen": c.GenIssued, "min_gen": c.MinGen}
+}
 
 // tokenFacts is what the audit keeps of a token.
 func tokenFacts(t DeviceToken) any {

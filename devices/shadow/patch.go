@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"reflect"
 	"time"
 
 	"devicehub/devices"
@@ -24,10 +25,11 @@ type PatchRequest struct {
 func (s *Shadows) Patch(_ context.Context, a devices.Actor, o devices.Origin, id devices.ID, r PatchRequest) (Doc, error) {
 	rec, err := s.mayWrite(a, id)
 	if err != nil {
-		s.audit(o, a, id, r, err)
+		s.audit(o, a, id, r, nil, err)
 		return Doc{}, err
 	}
 	var after Doc
+	before := map[string]any{}
 	err = s.with(rec, func(d *doc, now time.Time) (bool, error) {
 		if r.IfVer != nil && *r.IfVer != d.ver {
 			return false, s.conflict(rec, d)
@@ -42,8 +44,12 @@ func (s *Shadows) Patch(_ context.Context, a devices.Actor, o devices.Origin, id
 		}
 		d.ver++
 		m := Meta{Ver: d.ver, At: now.UnixMilli(), By: a.String(), Until: until}
-		for name := range d.Desired {
-			if _, stays := desired[name]; !stays {
+		for name, v := range d.Desired {
+			next, stays := desired[name]
+			if !stays || !reflect.DeepEqual(next, v) {
+				before[name] = v
+			}
+			if !stays {
 				d.drop(name)
 			}
 		}
@@ -56,7 +62,7 @@ func (s *Shadows) Patch(_ context.Context, a devices.Actor, o devices.Origin, id
 		after = s.view(rec, d)
 		return true, nil
 	})
-	s.audit(o, a, id, r, err)
+	s.audit(o, a, id, r, before, err)
 	if err != nil {
 		return Doc{}, err
 	}
@@ -201,7 +207,8 @@ func (s *Shadows) Unwant(rec *devices.Device, cmd string) {
 	}
 }
 
-func (s *Shadows) audit(o devices.Origin, a devices.Actor, id devices.ID, r PatchRequest, err error) {
+// audit keeps which desired fields a change replaced, and by what.
+func (s *Shadows) audit(o devices.Origin, a devices.Actor, id devices.ID, r PatchRequest, before map[string]any, err error) {
 	if s.cfg.Audit == nil {
 		return
 	}
@@ -210,6 +217,9 @@ func (s *Shadows) audit(o devices.Origin, a devices.Actor, id devices.ID, r Patc
 		e.Outcome, e.Code = "refused", devices.CodeOf(err)
 	} else {
 		e.After = r.Desired
+		if len(before) > 0 {
+			e.Before = before
+		}
 	}
 	s.cfg.Audit.Record(o, e)
 }
