@@ -51,7 +51,13 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 		}
 		return nil, err
 	}
-	c := &caller{principal: p, origin: devices.Origin{Via: session.Via(info.Transport), Addr: host(info.RemoteAddr)}}
+	if p.Kind == devices.ActorDevice && !p.Expired {
+		if err := a.Door.Admit(devices.ID(p.Name), info.Transport, info.RemoteAddr); err != nil {
+			a.Door.Refused(info.Transport, info.RemoteAddr, devices.ID(p.Name), err)
+			return nil, err
+		}
+	}
+	c := &caller{principal: p, origin: devices.Origin{Via: devices.Via(info.Transport), Addr: host(info.RemoteAddr)}}
 	return context.WithValue(ctx, callerKey{}, c), nil
 }
 

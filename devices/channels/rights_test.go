@@ -2,6 +2,7 @@ package channels
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"testing"
@@ -384,10 +385,13 @@ func TestTwoDevicesOfOneIdentity(t *testing.T) {
 			boot := string(rune('a' + i%2))
 			c, err := h.dial(token)
 			if err != nil {
-				t.Fatal(err)
-			}
-			if !c.open() {
-				c.wantClosed(1008)
+				var e *devices.Error
+				if !errors.As(err, &e) || e.Code != devices.CodeRateLimited || e.RetryAfter != 5*time.Second {
+					t.Errorf("got %v, want rate_limited for 5 s", err)
+				}
+				if _, err := h.dial(token); !errors.As(err, &e) || e.RetryAfter != 10*time.Second {
+					t.Errorf("again: got %v, want twice as long", err)
+				}
 				if st := h.app.Liveness.Status("lamp"); !st.Flapping {
 					t.Errorf("got %+v, want flapping", st)
 				}

@@ -25,7 +25,6 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 	// connections has the higher one.
 	t.with(id, func(d *device, now time.Time) bool {
 		if refused, first = d.contest(c, now); refused != nil {
-			t.stats.refused.Add(1)
 			return true
 		}
 		if epoch, err = t.epochs.next(context.Background()); err != nil {
@@ -35,6 +34,9 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 		event := ""
 		if old := d.conn; old != nil {
 			event = Replaced
+			if d.newcomer(c) && (old.Addr != c.Addr || old.Boot != "" && c.Boot != "") {
+				d.dup.count(now)
+			}
 			tell = d.ender(devices.CodeReplaced, "a newer connection of the device took over", epoch)
 			if old.Addr == c.Addr && c.Boot == "" {
 				cn.replaced = old.Boot
@@ -49,11 +51,7 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 	})
 	switch {
 	case refused != nil:
-		if first && t.cfg.Audit != nil {
-			t.cfg.Audit.Record(devices.Origin{Via: c.Transport, Addr: c.Addr}, devices.AuditEntry{
-				Actor: "device:" + string(id), Via: c.Transport, Action: "device.duplicate_identity", Target: "device:" + string(id),
-				Outcome: "refused", Code: devices.CodeRateLimited})
-		}
+		t.turnedAway(id, c, first)
 		return 0, refused
 	case err != nil:
 		t.log.Error("no epoch for a connection", "device", id, "err", err)
@@ -68,6 +66,33 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 		t.booted(id, epoch, c.Boot)
 	}
 	return epoch, nil
+}
+
+// Admit is rate_limited where Open would be, so that a newcomer can be told how
+// long to wait before there is a connection. Open may still decide otherwise.
+func (t *Tracker) Admit(id devices.ID, c Conn) error {
+	c.Addr = host(c.Addr)
+	var refused *devices.Error
+	var first bool
+	t.with(id, func(d *device, now time.Time) bool {
+		refused, first = d.contest(c, now)
+		return refused != nil
+	})
+	if refused == nil {
+		return nil
+	}
+	t.turnedAway(id, c, first)
+	return refused
+}
+
+// turnedAway counts a newcomer that was refused, and audits the first of a fight.
+func (t *Tracker) turnedAway(id devices.ID, c Conn, first bool) {
+	t.stats.refused.Add(1)
+	if first && t.cfg.Audit != nil {
+		t.cfg.Audit.Record(devices.Origin{Via: devices.Via(c.Transport), Addr: c.Addr}, devices.AuditEntry{
+			Actor: "device:" + string(id), Action: "device.duplicate_identity", Target: "device:" + string(id),
+			Outcome: "refused", Code: devices.CodeRateLimited})
+	}
 }
 
 // SetBoot records the device's power-up where it is learned after Open.
@@ -158,22 +183,18 @@ func (u *duplicate) full(now time.Time) bool {
 	return u.n >= len(u.replaced) && now.Sub(u.replaced[u.n%len(u.replaced)]) <= replaceWindow
 }
 
+// newcomer reports whether a connection is another's than the standing one: not
+// that of the same device, back before its old connection was missed.
+func (d *device) newcomer(c Conn) bool {
+	old := d.conn
+	return old != nil && old.end != nil && (old.Addr != c.Addr || old.Boot == "" || old.Boot != c.Boot)
+}
+
 // contest decides whether a newcomer may replace the standing connection.
 // first is true for the first refusal of a fight.
 func (d *device) contest(c Conn, now time.Time) (refused *devices.Error, first bool) {
-	old := d.conn
-	if old == nil || old.end == nil {
-		return nil, false
-	}
-	sameBoot := old.Boot != "" && old.Boot == c.Boot
-	if old.Addr == c.Addr && sameBoot {
-		return nil, false // the standing device itself, back before its old connection was missed
-	}
 	held := d.dup.until.After(now)
-	if !held && !d.dup.full(now) {
-		if old.Addr != c.Addr || old.Boot != "" && c.Boot != "" {
-			d.dup.count(now)
-		}
+	if !d.newcomer(c) || !held && !d.dup.full(now) {
 		return nil, false
 	}
 	if !held {

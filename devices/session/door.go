@@ -38,6 +38,7 @@ type Commands interface {
 
 // Liveness arbitrates connections; [liveness.Tracker] is one.
 type Liveness interface {
+	Admit(id devices.ID, c liveness.Conn) error
 	Open(id devices.ID, c liveness.Conn, end func(code devices.Code, reason string, byEpoch int64)) (epoch int64, err error)
 	SetBoot(id devices.ID, epoch int64, boot string)
 	Close(id devices.ID, epoch int64, reason string)
@@ -167,6 +168,12 @@ func (d *Door) admit(p identity.Principal, id devices.ID) (*devices.Device, erro
 		return nil, devices.Refuse(devices.CodeForbidden, "the device is connected through "+dev.Via)
 	}
 	return dev, nil
+}
+
+// Admit says early, before a transport has taken the connection, that Open would
+// turn it away because devices fight over one identity.
+func (d *Door) Admit(id devices.ID, transport, addr string) error {
+	return d.Liveness.Admit(id, liveness.Conn{Transport: transport, Addr: addr})
 }
 
 // Watch ends or corrects sessions whose device changed. It is a

@@ -133,15 +133,7 @@ func (s *Session) goOnline() error {
 
 // origin is by which way and from where the device speaks, for the audit.
 func (s *Session) origin() devices.Origin {
-	return devices.Origin{Via: Via(s.transport), Addr: host(s.hello.Addr)}
-}
-
-// Via is a transport's name in audit entries.
-func Via(transport string) string {
-	if transport == "websocket" {
-		return "ws"
-	}
-	return transport
+	return devices.Origin{Via: devices.Via(s.transport), Addr: host(s.hello.Addr)}
 }
 
 // Device is the session's device.
