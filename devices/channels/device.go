@@ -178,7 +178,11 @@ func (c *Device) ask(ctx context.Context, event string, p hub.Payload) (any, err
 		}
 		return c.app.Shadows.Patch(ctx, actor, c.who.origin, c.id, r)
 	}
-	return nil, devices.Refuse(devices.CodeInvalid, "unknown event").With("field", "event").With("want", strings.Join(peopleEvents, ", "))
+	return nil, unknownEvent(peopleEvents...)
+}
+
+func unknownEvent(known ...string) *devices.Error {
+	return devices.Refuse(devices.CodeInvalid, "unknown event").With("field", "event").With("want", strings.Join(known, ", "))
 }
 
 // HandleInfo looks at the caller's rights again when they or the device changed.

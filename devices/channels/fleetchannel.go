@@ -54,7 +54,7 @@ const maxViews = 4
 // HandleIn changes the view's query.
 func (c *Fleet) HandleIn(_ context.Context, s *hub.Socket, event string, p hub.Payload) (hub.Reply, error) {
 	if event != "view" {
-		return hub.Reply{}, hub.Unhandled(event)
+		return hub.Error(unknownEvent("view")), nil
 	}
 	var q fleet.Params
 	if err := strict(p, &q); err != nil {
@@ -74,7 +74,11 @@ func (c *Fleet) HandleInfo(_ context.Context, s *hub.Socket, msg any) error {
 		return hub.ErrStop
 	}
 	c.view.Refresh()
-	return s.Push("rights_changed", map[string]any{"role": actor.Role, "scope": actor.Scope.String()})
+	err = s.Push("rights_changed", map[string]any{"role": actor.Role, "scope": actor.Scope.String()})
+	if err == nil && actor.Rights&devices.RightRead == 0 {
+		return hub.ErrStop
+	}
+	return err
 }
 
 // Terminate closes the view.

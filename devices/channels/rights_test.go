@@ -227,6 +227,19 @@ func TestChangedRightsAreFeltAtOnce(t *testing.T) {
 		h.label("lamp", "room", "kitchen")
 		ana.join("light:lamp")
 
+		// A program that may no longer read loses what it read.
+		panel := h.connect(h.program("panel", devices.RightRead|devices.RightCommand, ""))
+		for _, topic := range []string{"light:lamp", "fleet:all"} {
+			panel.join(topic)
+		}
+		command := devices.RightCommand
+		if _, err := h.app.Identity.UpdateAccount(context.Background(), root, devices.Origin{}, "panel", identity.AccountPatch{Rights: &command}); err != nil {
+			t.Fatal(err)
+		}
+		for _, topic := range []string{"light:lamp", "fleet:all"} {
+			panel.want(topic, "phx_close")
+		}
+
 		// A deleted device's topics end for everybody.
 		if err := h.app.Identity.DeleteDevice(context.Background(), root, devices.Origin{}, "attic"); err != nil {
 			t.Fatal(err)
@@ -464,6 +477,9 @@ func TestAtMostFourLiveViews(t *testing.T) {
 		ana.join("fleet:e")
 		if status, got := ana.ask("fleet:e", "view", `{"q":"x:y:z:","sort":"nonsense"}`); status != "error" || got["code"] != "invalid" {
 			t.Errorf("a bad view: got %s %v", status, got)
+		}
+		if status, got := ana.ask("fleet:e", "get", "{}"); status != "error" || got["code"] != "invalid" {
+			t.Errorf("an unknown event: got %s %v", status, got)
 		}
 	})
 }
