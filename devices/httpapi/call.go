@@ -103,7 +103,25 @@ func (c *call) body(v any) error {
 	if err != nil {
 		return err
 	}
-	return strict(b, v)
+	if err := strict(b, v); err != nil {
+		return err
+	}
+	return exact(b)
+}
+
+// exact refuses fields of an object that are known but for their case, which
+// encoding/json takes for the same.
+func exact(b []byte) error {
+	var o map[string]json.RawMessage
+	if json.Unmarshal(b, &o) != nil {
+		return nil // no object
+	}
+	for name := range o {
+		if name != strings.ToLower(name) {
+			return unknownField(name)
+		}
+	}
+	return nil
 }
 
 // A client that is slower than that is given up.

@@ -128,14 +128,7 @@ func (c *call) createDevices() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	var in []newDevice
-	many := len(bytes.TrimSpace(b)) > 0 && bytes.TrimSpace(b)[0] == '['
-	if many {
-		err = strict(b, &in)
-	} else {
-		in = make([]newDevice, 1)
-		err = strict(b, &in[0])
-	}
+	in, many, err := c.newDevices(b)
 	if err != nil {
 		return answer{}, err
 	}
@@ -168,6 +161,29 @@ func (c *call) createDevices() (answer, error) {
 		return created(map[string]any{"devices": docs})
 	}
 	return created(docs[0])
+}
+
+// newDevices reads one device, or many of a list. A list may be longer than any
+// other body.
+func (c *call) newDevices(b []byte) (in []newDevice, many bool, err error) {
+	objects := []json.RawMessage{b}
+	if many = bytes.HasPrefix(bytes.TrimSpace(b), []byte("[")); many {
+		if err := strict(b, &objects); err != nil {
+			return nil, many, err
+		}
+	} else if limit := c.api.body.Load(); int64(len(b)) > limit {
+		return nil, many, devices.Refuse(devices.CodeTooLarge, "the body is too large").With("limit", limit)
+	}
+	in = make([]newDevice, len(objects))
+	for i, o := range objects {
+		if err := strict(o, &in[i]); err != nil {
+			return nil, many, err
+		}
+		if err := exact(o); err != nil {
+			return nil, many, err
+		}
+	}
+	return in, many, nil
 }
 
 // field is a field of a patch: left out, null or a value.
