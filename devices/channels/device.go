@@ -282,12 +282,7 @@ func strict(p hub.Payload, v any) error {
 	if p.Binary() {
 		return devices.Invalid("payload", "JSON")
 	}
-	dec := json.NewDecoder(strings.NewReader(string(p.Bytes())))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return devices.Invalid("payload", err.Error())
-	}
-	return nil
+	return devices.Decode(p.Bytes(), "payload", v)
 }
 
 // seesPeople reports whether an actor is shown who else watches.

@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"time"
@@ -27,14 +26,10 @@ type answer struct {
 
 func parseAnswer(payload []byte) (answer, error) {
 	var a answer
-	dec := json.NewDecoder(bytes.NewReader(payload))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&a); err != nil {
-		return a, devices.Invalid("payload", "{cmd_id,status,code?,msg?,exec_ms?}: "+err.Error())
+	if err := devices.Decode(payload, "payload", &a); err != nil {
+		return a, err
 	}
 	switch {
-	case dec.More():
-		return a, devices.Invalid("payload", "one JSON object")
 	case !validID(a.CmdID):
 		return a, devices.Invalid("cmd_id", "the id of a command")
 	case len(a.Code) > maxCode || len(a.Msg) > maxMsg:

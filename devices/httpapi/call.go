@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -103,25 +102,7 @@ func (c *call) body(v any) error {
 	if err != nil {
 		return err
 	}
-	if err := strict(b, v); err != nil {
-		return err
-	}
-	return exact(b)
-}
-
-// exact refuses fields of an object that are known but for their case, which
-// encoding/json takes for the same.
-func exact(b []byte) error {
-	var o map[string]json.RawMessage
-	if json.Unmarshal(b, &o) != nil {
-		return nil // no object
-	}
-	for name := range o {
-		if name != strings.ToLower(name) {
-			return unknownField(name)
-		}
-	}
-	return nil
+	return devices.Decode(b, "body", v)
 }
 
 // A client that is slower than that is given up.
@@ -145,60 +126,6 @@ func (c *call) raw() ([]byte, error) {
 	}
 	_ = conn.SetReadDeadline(time.Time{}) // it stays after an error: nothing more is waited for
 	return b, nil
-}
-
-func strict(b []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(v)
-	if err == nil {
-		if _, more := dec.Token(); more != io.EOF {
-			return devices.Invalid("body", "one JSON value")
-		}
-		return nil
-	}
-	var wrong *json.UnmarshalTypeError
-	var refused *devices.Error
-	switch {
-	case errors.As(err, &refused): // by a type that reads itself
-		return refused
-	case errors.As(err, &wrong):
-		field := wrong.Field
-		if field == "" {
-			field = "body"
-		}
-		return devices.Invalid(field, jsonType(wrong.Type.Kind().String()))
-	case errors.Is(err, io.EOF):
-		return devices.Invalid("body", "a JSON object")
-	}
-	if name, found := strings.CutPrefix(err.Error(), "json: unknown field "); found {
-		if s, unquoted := strconv.Unquote(name); unquoted == nil {
-			name = s
-		}
-		return unknownField(name)
-	}
-	return devices.Invalid("body", "well-formed JSON")
-}
-
-func unknownField(name string) error {
-	return devices.Refuse(devices.CodeInvalid, "unknown field "+strconv.Quote(name)).With("field", name).With("want", "a known field")
-}
-
-// jsonType names a Go kind as JSON knows it.
-func jsonType(kind string) string {
-	switch {
-	case kind == "struct" || kind == "map":
-		return "an object"
-	case kind == "slice" || kind == "array":
-		return "a list"
-	case kind == "bool":
-		return "true or false"
-	case strings.HasPrefix(kind, "int") || strings.HasPrefix(kind, "uint"):
-		return "a whole number"
-	case strings.HasPrefix(kind, "float"):
-		return "a number"
-	}
-	return "a string"
 }
 
 // Lists are paged.

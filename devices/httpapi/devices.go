@@ -168,7 +168,7 @@ func (c *call) createDevices() (answer, error) {
 func (c *call) newDevices(b []byte) (in []newDevice, many bool, err error) {
 	objects := []json.RawMessage{b}
 	if many = bytes.HasPrefix(bytes.TrimSpace(b), []byte("[")); many {
-		if err := strict(b, &objects); err != nil {
+		if err := devices.Decode(b, "body", &objects); err != nil {
 			return nil, many, err
 		}
 	} else if limit := c.api.body.Load(); int64(len(b)) > limit {
@@ -176,10 +176,7 @@ func (c *call) newDevices(b []byte) (in []newDevice, many bool, err error) {
 	}
 	in = make([]newDevice, len(objects))
 	for i, o := range objects {
-		if err := strict(o, &in[i]); err != nil {
-			return nil, many, err
-		}
-		if err := exact(o); err != nil {
+		if err := devices.Decode(o, "body", &in[i]); err != nil {
 			return nil, many, err
 		}
 	}
@@ -197,7 +194,7 @@ func (f *field[T]) read(b json.RawMessage) error {
 	if f.null {
 		return nil
 	}
-	return strict(b, &f.v)
+	return devices.Decode(b, "body", &f.v)
 }
 
 // apply puts the field's value, or for null the zero value, where to points.
@@ -240,7 +237,7 @@ func (p *devicePatch) UnmarshalJSON(b []byte) error {
 	for _, name := range slices.Sorted(maps.Keys(in)) {
 		f := known[name]
 		if f == nil {
-			return unknownField(name)
+			return devices.UnknownField(name)
 		}
 		if err := f.read(in[name]); err != nil {
 			return within(name, err)

@@ -1,9 +1,7 @@
 package session
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -205,7 +203,7 @@ func (s *Session) sleep(payload []byte) (any, error) {
 	var p struct {
 		AwakeAt int64 `json:"awake_at"`
 	}
-	if err := decode(payload, &p); err != nil {
+	if err := devices.Decode(payload, "payload", &p); err != nil {
 		return nil, err
 	}
 	if p.AwakeAt <= time.Now().UnixMilli() {
@@ -221,7 +219,7 @@ func (s *Session) info(payload []byte) (any, error) {
 		SDK       string `json:"sdk"`
 		ConfigVer *int64 `json:"config_ver"`
 	}
-	if err := decode(payload, &p); err != nil {
+	if err := devices.Decode(payload, "payload", &p); err != nil {
 		return nil, err
 	}
 	if len(p.Firmware) > maxAbout || len(p.SDK) > maxAbout {
@@ -298,7 +296,7 @@ func (s *Session) pong(payload []byte) (any, error) {
 		FreeHeap *float64 `json:"free_heap"`
 		RSSI     *float64 `json:"rssi"`
 	}
-	if err := decode(payload, &p); err != nil {
+	if err := devices.Decode(payload, "payload", &p); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -312,16 +310,6 @@ func (s *Session) pong(payload []byte) (any, error) {
 		s.door.Liveness.Pong(s.device, epoch, time.Since(sent))
 	}
 	return nil, nil
-}
-
-// decode reads a JSON object strictly.
-func decode(payload []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(payload))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return devices.Invalid("payload", err.Error())
-	}
-	return nil
 }
 
 // Post takes a readings body that a device sent over HTTP, outside any
