@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 )
 
 // Exit codes.
@@ -350,9 +351,5 @@ func scopeArg(s string) error {
 // isTerminal reports whether f is one that people type into.
 func isTerminal(r io.Reader) (*os.File, bool) {
 	f, ok := r.(*os.File)
-	if !ok {
-		return nil, false
-	}
-	st, err := f.Stat()
-	return f, err == nil && st.Mode()&os.ModeCharDevice != 0
+	return f, ok && term.IsTerminal(int(f.Fd()))
 }
