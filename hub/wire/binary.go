@@ -1,5 +1,7 @@
 package wire
 
+import "unicode/utf8"
+
 // Kinds of binary frame: the first byte.
 const (
 	kindPush      = 0
@@ -21,6 +23,11 @@ func DecodePush(m *Message, frame []byte) error {
 	rest, err := split(frame[1:], f[:])
 	if err != nil {
 		return err
+	}
+	for _, field := range f {
+		if !utf8.Valid(field) { // would be echoed in text frames
+			return malformed("header of a binary frame is not UTF-8")
+		}
 	}
 	m.JoinRef, m.Ref = refValue(f[0]), refValue(f[1])
 	m.Topic, m.Event = Value{String, f[2]}, Value{String, f[3]}
