@@ -126,6 +126,18 @@ type counted struct {
 	N int `json:"n"`
 }
 
+// decodeCount decodes the n of a payload, which must have one.
+func decodeCount(p hub.Payload) (counted, error) {
+	var in struct{ N *int }
+	if err := p.Decode(&in); err != nil {
+		return counted{}, err
+	}
+	if in.N == nil {
+		return counted{}, errCrash
+	}
+	return counted{*in.N}, nil
+}
+
 // HandleIn implements hub.Channel.
 func (c *channel) HandleIn(ctx context.Context, s *hub.Socket, event string, p hub.Payload) (hub.Reply, error) {
 	if strings.HasPrefix(event, "bin_") {
@@ -149,8 +161,8 @@ func (c *channel) HandleIn(ctx context.Context, s *hub.Socket, event string, p h
 	case "push_many":
 		return hub.Reply{}, many(p, func(i counted) error { return s.Push("pushed", i) })
 	case "shout_many":
-		var n counted
-		if err := p.Decode(&n); err != nil {
+		n, err := decodeCount(p)
+		if err != nil {
 			return hub.Reply{}, err
 		}
 		return after(many(p, func(i counted) error { return s.Broadcast("shout", i) }), hub.OK(n))
@@ -189,8 +201,8 @@ func after(err error, r hub.Reply) (hub.Reply, error) {
 
 // many calls f with 1 to the n of the payload.
 func many(p hub.Payload, f func(counted) error) error {
-	var n counted
-	if err := p.Decode(&n); err != nil {
+	n, err := decodeCount(p)
+	if err != nil {
 		return err
 	}
 	for i := 1; i <= n.N; i++ {
@@ -207,6 +219,9 @@ func (c *channel) handlePresence(ctx context.Context, s *hub.Socket, event strin
 		var in struct{ Typing json.RawMessage }
 		if err := p.Decode(&in); err != nil {
 			return hub.Reply{}, err
+		}
+		if in.Typing == nil {
+			return hub.Reply{}, errCrash
 		}
 		m := meta(s)
 		m["typing"] = in.Typing
