@@ -246,6 +246,9 @@ func TestInterceptAndBroadcast(t *testing.T) {
 		if err := ep.Broadcast("t:a", "list", []int{1}); !errors.Is(err, hub.ErrPayload) {
 			t.Errorf("broadcast of a list: got %v, want ErrPayload", err)
 		}
+		ra.Push("secret", []int{1}).WantNoReply() // what intercepts it would find out too late
+		ra.WantError()
+		ra = a.Join("t:a", nil)
 		if err := ep.Broadcast("t:a", "junk", map[string]any{"c": make(chan int)}); err == nil {
 			t.Error("broadcast of a channel: got no error")
 		}

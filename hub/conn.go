@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"devicehub/hub/pubsub"
 	"devicehub/hub/wire"
@@ -187,14 +188,7 @@ func (c *Conn) receive(data []byte, binary bool) {
 	it := newItem()
 	it.kind = fromClient
 	it.data = append(make([]byte, 0, len(data)), data...)
-	var err error
-	switch {
-	case !binary || c.version == wire.V1:
-		err = c.version.DecodeText(&it.msg, it.data)
-	default:
-		err = wire.DecodePush(&it.msg, it.data)
-	}
-	if err != nil {
+	if err := c.decode(&it.msg, it.data, binary); err != nil {
 		it.free()
 		c.ep.counters.protocolErrors.Add(1)
 		c.close(CloseInternal, "", fmt.Errorf("%w: %w", ErrProtocol, err))
@@ -203,6 +197,22 @@ func (c *Conn) receive(data []byte, binary bool) {
 	if !c.route(it) {
 		it.free()
 	}
+}
+
+var errUTF8 = fmt.Errorf("%w: not UTF-8", wire.ErrFrame)
+
+// decode decodes a frame of the client. Version 1 is JSON in binary frames too, and those the
+// transport has not checked.
+func (c *Conn) decode(m *wire.Message, data []byte, binary bool) error {
+	switch {
+	case !binary:
+		return c.version.DecodeText(m, data)
+	case c.version != wire.V1:
+		return wire.DecodePush(m, data)
+	case !utf8.Valid(data):
+		return errUTF8
+	}
+	return c.version.DecodeText(m, data)
 }
 
 // yield lets the topic that got the last frame handle it before the next, if it is quick about

@@ -79,8 +79,9 @@ func notFound(w http.ResponseWriter, _ *http.Request) {
 func (ep *Endpoint) PubSub() pubsub.PubSub { return ep.ps }
 
 // Broadcast sends an event to all who have joined the topic, on all nodes. The payload is
-// anything that encodes to a JSON object, or Binary. It returns ErrPayload, wire.ErrFieldSize or
-// the encoder's error if there was a client to encode it for and it could not be.
+// anything that encodes to a JSON object, or Binary. It returns ErrPayload for JSON text that is
+// no object, and ErrPayload, wire.ErrFieldSize or the encoder's error if there was a client to
+// encode it for and it could not be.
 func (ep *Endpoint) Broadcast(topic, event string, payload any) error {
 	return ep.publish(nil, &pubsub.Message{Topic: topic, Event: event, Payload: payload})
 }
@@ -103,6 +104,9 @@ func (ep *Endpoint) LocalBroadcast(topic, event string, payload any) error {
 }
 
 func (ep *Endpoint) publish(from pubsub.Subscriber, m *pubsub.Message) error {
+	if noObject(m.Payload) {
+		return ErrPayload // channels that intercept would find out too late
+	}
 	var err error
 	if from == nil {
 		err = ep.ps.Broadcast(m)

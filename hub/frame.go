@@ -152,6 +152,23 @@ func (s *scratch) objectJSON(v any) ([]byte, error) {
 	return text, err
 }
 
+// noObject reports whether v is JSON text that is no object.
+func noObject(v any) bool {
+	var text []byte
+	switch v := v.(type) {
+	case Payload:
+		if v.binary {
+			return false
+		}
+		text = v.data
+	case json.RawMessage:
+		text = v
+	default:
+		return false
+	}
+	return !bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{"))
+}
+
 func asBinary(v any) ([]byte, bool) {
 	switch v := v.(type) {
 	case Binary:

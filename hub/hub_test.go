@@ -34,6 +34,8 @@ func (echo) HandleIn(_ context.Context, s *hub.Socket, event string, p hub.Paylo
 		return hub.OK(nil), hub.ErrStop
 	case "shout":
 		return hub.OK(nil), s.Broadcast("shout", p)
+	case "push":
+		return hub.OK(nil), s.Push("pushed", p)
 	case "what":
 		return hub.Reply{}, hub.Unhandled(event)
 	}
@@ -61,10 +63,12 @@ type client struct {
 	ws *websocket.Conn
 }
 
-func dial(t *testing.T, ep *hub.Endpoint) *client {
+func dial(t *testing.T, ep *hub.Endpoint) *client { return dialVersion(t, ep, "2.0.0") }
+
+func dialVersion(t *testing.T, ep *hub.Endpoint, vsn string) *client {
 	srv := httptest.NewServer(ep)
 	t.Cleanup(srv.Close)
-	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(srv.URL, "http")+"/socket/websocket?vsn=2.0.0", nil)
+	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(srv.URL, "http")+"/socket/websocket?vsn="+vsn, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

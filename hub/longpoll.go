@@ -3,7 +3,6 @@ package hub
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"io"
 	"math"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"devicehub/hub/wire"
 )
 
 // Statuses in the bodies of long-poll answers. The HTTP status is 200.
@@ -32,12 +33,6 @@ const maxLines = 100
 func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mount, vars Params) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
-	switch r.Method {
-	case http.MethodGet, http.MethodPost, http.MethodOptions:
-	default:
-		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
 	h.Set("Cache-Control", "no-store")
 	info, err := connectInfo(r, "longpoll", vars)
 	if err != nil {
@@ -57,9 +52,7 @@ func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mou
 	s := ep.sessions.find(m, token)
 	switch {
 	case r.Method == http.MethodOptions:
-		if asked := r.Header.Values("Access-Control-Request-Headers"); len(asked) > 0 {
-			h.Set("Access-Control-Allow-Headers", strings.Join(asked, ", "))
-		}
+		h.Set("Access-Control-Allow-Headers", strings.Join(r.Header.Values("Access-Control-Request-Headers"), ", "))
 		h.Set("Access-Control-Allow-Methods", "get, post, options")
 		h.Set("Access-Control-Max-Age", "3600")
 		w.WriteHeader(http.StatusOK)
@@ -67,6 +60,8 @@ func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mou
 		answer(w, pollGone)
 	case r.Method == http.MethodPost:
 		s.post(w, r)
+	case r.Method != http.MethodGet:
+		w.WriteHeader(http.StatusBadRequest)
 	case s == nil:
 		ep.openSession(w, r, m, info)
 	default:
@@ -88,9 +83,13 @@ func answer(w http.ResponseWriter, code int) { answerJSON(w, status{code}) }
 
 func answerJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.Encode(v) // to a client that may have gone
+	s := newScratch()
+	defer s.free()
+	text, err := s.payloadJSON(v)
+	if err != nil { // of a WithPollRefusal
+		text = []byte(`{"status":403}`)
+	}
+	w.Write(text) // to a client that may have gone
 }
 
 // openSession makes a session and tells its token. 410 is how a client hears that it is new.
@@ -286,7 +285,7 @@ func (p *posting) frame(data []byte, binary bool) int {
 	if len(data) > c.mount.opts.maxMessage() {
 		return pollTooLarge
 	}
-	if !binary && !utf8.Valid(data) || !c.decodes(data, binary) {
+	if !binary && !utf8.Valid(data) || c.decode(new(wire.Message), data, binary) != nil {
 		return pollMalformed
 	}
 	if c.finished.Load() {

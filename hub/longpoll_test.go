@@ -172,6 +172,12 @@ func TestLongPollBinaryNeedsBase64(t *testing.T) {
 		if got := p.do("GET", "", ""); len(got.Messages) != 1 || !strings.Contains(got.Messages[0], `"status":"error"`) {
 			t.Errorf("got %+v, want an error reply", got)
 		}
+		push := base64.StdEncoding.EncodeToString([]byte("\x00\x01\x01\x06\x0418room:apush\x00\xff"))
+		p.post(push, `["1","9","room:a","echo",{}]`)
+		synctest.Wait()
+		if got := p.do("GET", "", ""); len(got.Messages) != 2 || !strings.Contains(got.Messages[0], `"status":"error"`) || !strings.Contains(got.Messages[1], `"status":"ok"`) {
+			t.Errorf("push: got %+v, want an error reply, and the channel alive", got)
+		}
 		able := open(t, ep, "&binary=base64")
 		able.post(joinA, frame)
 		synctest.Wait()
@@ -218,7 +224,12 @@ func TestLongPollSessionsEnd(t *testing.T) {
 		if got := ep.Stats().LongPolls; got != 1 {
 			t.Errorf("before 1.5 windows: got %d sessions, want 1", got)
 		}
-		time.Sleep(2 * time.Second)
+		p.do("GET", "", "")
+		time.Sleep(14 * time.Second)
+		if got := ep.Stats().LongPolls; got != 1 {
+			t.Errorf("polled within 1.5 windows: got %d sessions, want 1", got)
+		}
+		time.Sleep(18 * time.Second)
 		if s := ep.Stats(); s.LongPolls != 0 || s.Channels != 0 || s.IdleTimeouts != 1 {
 			t.Errorf("abandoned: got %+v, want none left", s)
 		}
@@ -327,6 +338,11 @@ func TestLongPollCORS(t *testing.T) {
 				t.Errorf("%s: got %d %q, want %q", name, w.Code, got, want)
 			}
 		}
+		w = httptest.NewRecorder()
+		ep.ServeHTTP(w, httptest.NewRequest("OPTIONS", "/socket/longpoll", nil))
+		if got := w.Header()["Access-Control-Allow-Headers"]; len(got) != 1 || got[0] != "" {
+			t.Errorf("no headers asked for: got %q, want an empty one", got)
+		}
 		for _, method := range []string{"PUT", "DELETE", "HEAD", "PATCH"} {
 			w := httptest.NewRecorder()
 			ep.ServeHTTP(w, httptest.NewRequest(method, "/socket/longpoll", nil))
@@ -334,12 +350,14 @@ func TestLongPollCORS(t *testing.T) {
 				t.Errorf("%s: got %d %q, want 400 and no body", method, w.Code, w.Body)
 			}
 		}
-		req = httptest.NewRequest("GET", "/socket/longpoll", nil)
-		req.Header.Set("Origin", "https://elsewhere.example")
-		w = httptest.NewRecorder()
-		ep.ServeHTTP(w, req)
-		if w.Code != 200 || strings.TrimSpace(w.Body.String()) != `{"status":403}` {
-			t.Errorf("foreign origin: got %d %s", w.Code, w.Body)
+		for _, method := range []string{"GET", "POST", "OPTIONS", "PUT"} {
+			req = httptest.NewRequest(method, "/socket/longpoll", nil)
+			req.Header.Set("Origin", "https://elsewhere.example")
+			w = httptest.NewRecorder()
+			ep.ServeHTTP(w, req)
+			if w.Code != 200 || w.Body.String() != `{"status":403}` {
+				t.Errorf("%s from a foreign origin: got %d %q", method, w.Code, w.Body)
+			}
 		}
 	}, hub.WithOrigins("self"))
 }

@@ -12,8 +12,8 @@ import (
 
 // options are the limits and habits of one mount.
 type options struct {
-	websocket     bool
-	longpoll      bool
+	websocket     []string // segments below the mount's; nil: not served
+	longpoll      []string
 	frameBytes    int
 	messageBytes  int
 	bodyBytes     int64
@@ -35,8 +35,8 @@ type options struct {
 
 func defaults() options {
 	return options{
-		websocket:     true,
-		longpoll:      true,
+		websocket:     []string{"websocket"},
+		longpoll:      []string{"longpoll"},
 		frameBytes:    65536,
 		bodyBytes:     8_000_000,
 		idle:          60 * time.Second,
@@ -57,10 +57,21 @@ func defaults() options {
 type SocketOption func(*options)
 
 // WithoutLongPoll mounts the WebSocket alone.
-func WithoutLongPoll() SocketOption { return func(o *options) { o.longpoll = false } }
+func WithoutLongPoll() SocketOption { return func(o *options) { o.longpoll = nil } }
 
 // WithoutWebSocket mounts long polling alone.
-func WithoutWebSocket() SocketOption { return func(o *options) { o.websocket = false } }
+func WithoutWebSocket() SocketOption { return func(o *options) { o.websocket = nil } }
+
+// WithWebSocketPath sets where below its mount the WebSocket is, "websocket" by default. Like the
+// mount it may hold variables; "" is the mount itself.
+func WithWebSocketPath(path string) SocketOption {
+	return func(o *options) { o.websocket = segments(path) }
+}
+
+// WithLongPollPath is WithWebSocketPath for long polling, which is at "longpoll" by default.
+func WithLongPollPath(path string) SocketOption {
+	return func(o *options) { o.longpoll = segments(path) }
+}
 
 // WithFrameBytes limits a WebSocket frame, header included; a longer one closes the connection
 // with 1009. A fragmented message may be as long. The default is 65536.
@@ -80,7 +91,7 @@ func WithBodyBytes(n int64) SocketOption { return func(o *options) { o.bodyBytes
 func WithIdleTimeout(d time.Duration) SocketOption { return func(o *options) { o.idle = d } }
 
 // WithPollWindow sets how long a poll waits for messages. A session without a poll for one and
-// a half windows ends. The default is 10 s.
+// a half windows ends, within three. The default is 10 s.
 func WithPollWindow(d time.Duration) SocketOption { return func(o *options) { o.window = d } }
 
 // WithMaxChannels limits the channels of one connection; a join beyond it is refused. The
@@ -146,13 +157,13 @@ func WithCheckOrigin(check func(r *http.Request) bool) SocketOption {
 // mount is one socket of an Endpoint: a path, its router, its options. A connection keeps the one
 // that it came in by.
 type mount struct {
-	path   []string // segments; those that begin with : are variables
+	path   []string // those that begin with : are variables
 	router *Router
 	opts   options
 }
 
 // Socket mounts the router at path: the WebSocket at path/websocket and long polling at
-// path/longpoll. A segment of the path that begins with a colon is a variable, and becomes a
+// path/longpoll, unless options say otherwise. A segment of the path that begins with a colon is a variable, and becomes a
 // connect parameter. It must not be called while the endpoint serves.
 func (ep *Endpoint) Socket(path string, r *Router, opts ...SocketOption) {
 	m := &mount{path: segments(path), router: r, opts: defaults()}
@@ -180,31 +191,45 @@ func (ep *Endpoint) Change(path string, opts ...SocketOption) {
 	panic("hub: no socket is mounted at " + path)
 }
 
+// segments splits a path. It is not nil.
 func segments(path string) []string {
-	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+	return append([]string{}, strings.FieldsFunc(path, func(r rune) bool { return r == '/' })...)
 }
 
 // match returns the transport that a path names, and the variables in it.
 func (m *mount) match(path []string) (transport string, vars Params) {
-	if len(path) != len(m.path)+1 {
-		return "", nil
+	if vars, ok := matchSegments(m.path, m.opts.websocket, path); ok {
+		return "websocket", vars
 	}
-	for i, want := range m.path {
+	if vars, ok := matchSegments(m.path, m.opts.longpoll, path); ok {
+		return "longpoll", vars
+	}
+	return "", nil
+}
+
+// matchSegments holds a path against a pattern in two parts.
+func matchSegments(mount, sub, path []string) (vars Params, ok bool) {
+	if sub == nil || len(path) != len(mount)+len(sub) {
+		return nil, false
+	}
+	for i, got := range path {
+		var want string
+		if i < len(mount) {
+			want = mount[i]
+		} else {
+			want = sub[i-len(mount)]
+		}
 		switch {
 		case strings.HasPrefix(want, ":"):
 			if vars == nil {
 				vars = Params{}
 			}
-			vars[want[1:]] = path[i]
-		case want != path[i]:
-			return "", nil
+			vars[want[1:]] = got
+		case want != got:
+			return nil, false
 		}
 	}
-	switch last := path[len(path)-1]; {
-	case last == "websocket" && m.opts.websocket, last == "longpoll" && m.opts.longpoll:
-		return last, vars
-	}
-	return "", nil
+	return vars, true
 }
 
 // ServeHTTP serves the sockets, and hands other requests to the fallback.

@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"sync"
 	"time"
-
-	"devicehub/hub/wire"
 )
 
 // session is the transport of a long-polling client. What is sent waits in the connection's
@@ -122,7 +120,8 @@ func (s *session) leave(waiter chan struct{}) {
 // expiry is how long a session lives without a poll.
 func (s *session) expiry() time.Duration { return s.c.mount.opts.window * 3 / 2 }
 
-// due ends a session that is not polled.
+// due ends a session that is not polled. It is looked at every one and a half windows, as in
+// Phoenix, so that a client which pauses after a poll that took a whole one is not lost at once.
 func (s *session) due(now time.Time) time.Time {
 	s.mu.Lock()
 	deadline, released, closing := s.lastPoll.Add(s.expiry()), s.released, !s.closedAt.IsZero()
@@ -133,8 +132,12 @@ func (s *session) due(now time.Time) time.Time {
 	if released {
 		return time.Time{}
 	}
-	if now.Before(deadline) {
+	switch {
+	case !now.Before(deadline):
+	case closing:
 		return deadline
+	default:
+		return now.Add(s.expiry())
 	}
 	if !closing {
 		s.c.ep.counters.idleTimeouts.Add(1)
@@ -144,15 +147,6 @@ func (s *session) due(now time.Time) time.Time {
 	defer s.mu.Unlock()
 	s.release()
 	return time.Time{}
-}
-
-// decodes reports whether a frame can be decoded.
-func (c *Conn) decodes(data []byte, binary bool) bool {
-	var m wire.Message
-	if binary && c.version != wire.V1 {
-		return wire.DecodePush(&m, data) == nil
-	}
-	return c.version.DecodeText(&m, data) == nil
 }
 
 // sessions are the long-poll sessions of an endpoint, by token.

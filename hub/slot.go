@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"encoding/json"
+	"errors"
 	"runtime/debug"
 	"sync"
 
@@ -295,6 +297,9 @@ func (t *slot) event(s *Socket, m *wire.Message) {
 		return s.channel.HandleIn(s.ctx, s, event, Payload{m.Payload, m.Binary})
 	})
 	s.ref, s.handling = wire.Value{}, false
+	if errors.Is(err, errNoBinary) {
+		r, err = Error(json.RawMessage(binaryRefused)), nil
+	}
 	var unknown unhandledError
 	if e, ok := err.(unhandledError); ok {
 		unknown, err = e, nil

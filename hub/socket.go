@@ -111,9 +111,16 @@ func (s *Socket) Push(event string, payload any) error {
 	return s.send(entry{data: data, head: head, op: op})
 }
 
+// errNoBinary is the wire.ErrBinary of a long-poll client that has not asked for base64. A handler
+// that returns it does not crash: its client hears of it.
+var errNoBinary = fmt.Errorf("long polling without binary=base64: %w", wire.ErrBinary)
+
 func (c *Conn) canBinary() error {
-	if c.version == wire.V1 || !c.binary {
+	switch {
+	case c.version == wire.V1:
 		return wire.ErrBinary
+	case !c.binary:
+		return errNoBinary
 	}
 	return nil
 }

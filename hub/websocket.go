@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/gorilla/websocket"
@@ -38,14 +39,20 @@ func (ep *Endpoint) serveWebSocket(w http.ResponseWriter, r *http.Request, m *mo
 		ep.refuse(w, r, m, err)
 		return
 	}
+	if r.ProtoMajor != 1 || r.ProtoMinor < 1 {
+		a.cancel(errProto)
+		http.Error(w, "a WebSocket needs HTTP/1.1", http.StatusBadRequest)
+		return
+	}
 	if err := ep.begin(); err != nil {
 		a.cancel(err)
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
+	deflates := m.opts.compress && offersDeflate(r)
 	up := websocket.Upgrader{
 		CheckOrigin:       func(*http.Request) bool { return true },
-		EnableCompression: m.opts.compress,
+		EnableCompression: deflates,
 		Error: func(w http.ResponseWriter, _ *http.Request, _ int, reason error) {
 			http.Error(w, reason.Error(), http.StatusBadRequest)
 		},
@@ -61,13 +68,15 @@ func (ep *Endpoint) serveWebSocket(w http.ResponseWriter, r *http.Request, m *mo
 		return
 	}
 	c := ep.newConn(m, a)
-	c.deflates = m.opts.compress && offersDeflate(r)
+	c.deflates = deflates
 	t := newStream(c, ws.NetConn(), r.RemoteAddr)
 	c.tr = t
 	// The request's goroutine has a stack and buffers that a connection which is idle for
 	// most of its life does not need.
 	go t.run()
 }
+
+var errProto = errors.New("not HTTP/1.1")
 
 // refuse answers a request that was not let in.
 func (ep *Endpoint) refuse(w http.ResponseWriter, r *http.Request, m *mount, err error) {
@@ -87,15 +96,22 @@ func (ep *Endpoint) refuse(w http.ResponseWriter, r *http.Request, m *mount, err
 	}
 }
 
-// offersDeflate reports whether the client offers permessage-deflate.
+// offersDeflate reports whether the client offers permessage-deflate on terms that we can keep.
+// We compress with the full window, so an offer that asks the server for a smaller one must be
+// declined (RFC 7692 §7.1.2.1).
 func offersDeflate(r *http.Request) bool {
 	for _, line := range r.Header.Values("Sec-Websocket-Extensions") {
-		for ext := range strings.SplitSeq(line, ",") {
-			name, _, _ := strings.Cut(ext, ";")
-			if strings.TrimSpace(name) == "permessage-deflate" {
+		for offer := range strings.SplitSeq(line, ",") {
+			params := strings.Split(offer, ";")
+			if strings.TrimSpace(params[0]) == "permessage-deflate" && !slices.ContainsFunc(params[1:], limitsWindow) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+func limitsWindow(param string) bool {
+	name, _, _ := strings.Cut(param, "=")
+	return strings.TrimSpace(name) == "server_max_window_bits"
 }

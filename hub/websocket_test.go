@@ -1,14 +1,19 @@
 package hub_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"io"
+	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -97,7 +102,10 @@ func TestProtocolErrorsClose(t *testing.T) {
 		{"close without a code", 1000, []frame{{0x88, ""}}},
 		{"close with an invalid code", 1002, []frame{{0x88, closing(1005, "")}}},
 		{"close cut short", 1002, []frame{{0x88, "\x03"}}},
-		{"close reason is not UTF-8", 1007, []frame{{0x88, closing(1000, "\xff")}}},
+		{"close with a code that nobody has defined", 1002, []frame{{0x88, closing(1012, "")}}},
+		{"close with a code out of range", 1000, []frame{{0x88, closing(5000, "")}}},
+		{"binary topic is not UTF-8", 1011, []frame{{0x82, "\x00\x00\x01\x01\x019\xffe"}}},
+		{"close reason is not UTF-8", 1002, []frame{{0x88, closing(1000, "\xff")}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			client := dial(t, ep)
@@ -107,6 +115,11 @@ func TestProtocolErrorsClose(t *testing.T) {
 			client.wantClose(c.code)
 		})
 	}
+	t.Run("version 1 in a binary frame is not UTF-8", func(t *testing.T) {
+		client := dialVersion(t, ep, "1.0.0")
+		client.raw(0x82, true, `{"topic":"room:a","event":"phx_join","payload":{"a":"`+"\xff"+`"},"ref":"1"}`)
+		client.wantClose(1011)
+	})
 	t.Run("not masked", func(t *testing.T) {
 		client := dial(t, ep)
 		client.raw(0x81, false, "[]")
@@ -238,9 +251,38 @@ func TestCompression(t *testing.T) {
 	c.want(`[null,null,"room:a","shout",{"p":"` + text + `"}]`)
 	c.want(`["1","2","room:a","phx_reply",{"response":{},"status":"ok"}]`)
 
+	for offer, accepted := range map[string]bool{
+		"permessage-deflate; server_max_window_bits=10":                     false, // we do not keep to a smaller window
+		"permessage-deflate; server_max_window_bits=10, permessage-deflate": true,
+	} {
+		res := upgrade(t, srv.URL+"/socket/websocket", http.Header{"Sec-Websocket-Extensions": {offer}})
+		if got := res.Header.Get("Sec-Websocket-Extensions") != ""; res.StatusCode != 101 || got != accepted {
+			t.Errorf("%s: got HTTP %d, accepted %v, want %v", offer, res.StatusCode, got, accepted)
+		}
+	}
+
 	bomb := connect()
 	bomb.ws.WriteMessage(websocket.TextMessage, bytes.Repeat([]byte(" "), 10<<20))
 	bomb.wantClose(1009)
+}
+
+// upgrade asks for a WebSocket with the given headers besides the usual ones.
+func upgrade(t *testing.T, url string, header http.Header) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+	}
+	maps.Copy(req.Header, header)
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { res.Body.Close() })
+	return res
 }
 
 func TestHandshakeRefusals(t *testing.T) {
@@ -297,6 +339,41 @@ func TestHandshakeRefusals(t *testing.T) {
 				t.Errorf("got status %d, want %d", w.Code, c.status)
 			}
 		})
+	}
+}
+
+func TestWebSocketNeedsHTTP11(t *testing.T) {
+	srv := httptest.NewServer(newEndpoint(t))
+	t.Cleanup(srv.Close)
+	nc, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(nc, "GET /socket/websocket HTTP/1.0\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != 400 {
+		t.Errorf("got HTTP %d, want 400", res.StatusCode)
+	}
+}
+
+func TestPathsOfTransports(t *testing.T) {
+	var got []string
+	ep := hub.New()
+	r := hub.NewRouter(func(_ context.Context, info *hub.ConnectInfo) (context.Context, error) {
+		got = append(got, info.Transport+" "+info.Params.Get("site")+" "+info.Params.Get("name"))
+		return nil, hub.ErrRefused
+	})
+	ep.Socket("/at/:site", r, hub.WithWebSocketPath("/ws/:name"), hub.WithLongPollPath(""))
+	for _, path := range []string{"/at/here/ws/tom", "/at/here/", "/at/here/websocket", "/at/here/ws", "/at/here/longpoll"} {
+		ep.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+	}
+	if want := []string{"websocket here tom", "longpoll here "}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -149,21 +149,22 @@ func checkClose(op byte, body []byte) error {
 		return protocolError("close code is cut short")
 	}
 	if !utf8.Valid(body[2:]) {
-		return &frameError{code: CloseInvalidPayload, what: "close reason is not UTF-8"}
+		return protocolError("close reason is not UTF-8")
 	}
 	return nil
 }
 
 // closeAnswer returns the code that answers a close frame.
+// Source: bandit lib/bandit/websocket/connection.ex, reply_code.
 func closeAnswer(body []byte) int {
 	if len(body) < 2 {
 		return 1000
 	}
-	switch code := int(binary.BigEndian.Uint16(body)); {
-	case code >= 1000 && code <= 1003, code >= 1007 && code <= 1014, code >= 3000 && code <= 4999:
-		return 1000
+	switch code := binary.BigEndian.Uint16(body); {
+	case code < 1000, code >= 1004 && code <= 1006, code >= 1012 && code < 3000:
+		return CloseProtocolError
 	}
-	return CloseProtocolError
+	return 1000
 }
 
 // unmask applies the masking key (RFC 6455 §5.3).
