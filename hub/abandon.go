@@ -31,7 +31,7 @@ func (c *Conn) replace(t *slot, w *waitingJoin) {
 		t.mu.Unlock()
 		return
 	}
-	fresh := &slot{conn: c, topic: t.topic, route: t.route}
+	fresh := &slot{conn: c, topic: t.topic, route: t.route, parting: t.parting}
 	for len(t.items) > 0 && t.items[0] != w.item {
 		t.shift().free()
 	}

@@ -50,12 +50,14 @@ type Conn struct {
 	place    int          // in the registry
 	last     *slot        // that got the last frame; of receive alone
 
-	mu    sync.Mutex
-	slots []*slot
-	index map[string]*slot // when there are many
-	gone  bool             // no slot may be added
+	mu      sync.Mutex
+	slots   []*slot
+	index   map[string]*slot // when there are many
+	parting int              // how many of slots are
+	gone    bool             // no slot may be added
 
 	forget   func() // ends the subscription to the id
+	warned   atomic.Bool
 	finished atomic.Bool
 	ended    chan struct{} // closed when every channel has ended
 }
@@ -121,9 +123,30 @@ func (c *Conn) Close(code int, reason string) {
 }
 
 func (c *Conn) close(code int, reason string, cause error) {
+	c.warn(cause)
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
 	c.closeLocked(code, reason, cause)
+}
+
+// warn calls OnClosing, once.
+func (c *Conn) warn(cause error) {
+	f := c.mount.router.closing
+	if f == nil {
+		return
+	}
+	var told error
+	for _, err := range [...]error{ErrIdleTimeout, ErrProtocol, ErrTooLarge, ErrDisconnected, ErrDrain} {
+		if errors.Is(cause, err) {
+			told = err
+		}
+	}
+	if told == nil || c.warned.Swap(true) {
+		return
+	}
+	if _, err := protect(func() (struct{}, error) { f(c, told); return struct{}{}, nil }); err != nil {
+		c.ep.logCrash("OnClosing crashed", "", err)
+	}
 }
 
 // finish ends the channels, in a goroutine of its own. It does nothing the second time.
@@ -293,7 +316,8 @@ func (c *Conn) addSlot(m *wire.Message) *slot {
 		c.mu.Unlock()
 		return nil
 	}
-	if len(c.slots) >= c.mount.opts.maxChannels {
+	// Those whose Terminate takes its time are bounded too.
+	if n := c.mount.opts.maxChannels; len(c.slots)-c.parting >= n || len(c.slots) >= 2*n {
 		c.mu.Unlock()
 		c.ep.counters.joinsRefused.Add(1)
 		c.ep.log.Error("too many channels joined", "topic", m.Topic.String(), "max", c.mount.opts.maxChannels)
@@ -346,6 +370,20 @@ func (c *Conn) find(topic string) *slot {
 	return nil
 }
 
+// part says whether a topic is as good as left. Then it counts no more against the limit of
+// channels, so that a client which hears of the end may join another at once.
+func (c *Conn) part(t *slot, parting bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case parting && !t.parting:
+		c.parting++
+	case !parting && t.parting:
+		c.parting--
+	}
+	t.parting = parting
+}
+
 // drop removes a slot whose topic is not joined and whose inbox is empty. It reports false when
 // a message has come meanwhile.
 func (c *Conn) drop(t *slot) bool {
@@ -357,6 +395,9 @@ func (c *Conn) drop(t *slot) bool {
 		return false
 	}
 	t.dead, t.running = true, false
+	if t.parting {
+		c.parting--
+	}
 	for i := range c.slots {
 		if c.slots[i] == t {
 			last := len(c.slots) - 1

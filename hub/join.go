@@ -23,6 +23,7 @@ func (t *slot) join(old *Socket, m *wire.Message, closes []*frame) {
 		closes = old.replaced()
 		t.endQuietly(old, ErrReplaced)
 	}
+	c.part(t, false)
 	s := newSocket(t, m)
 	t.set(s)
 	r, err := protect(func() (Reply, error) {
@@ -45,6 +46,7 @@ func (t *slot) join(old *Socket, m *wire.Message, closes []*frame) {
 			reply = transportReply(c.version, m, "error", joinCrashed)
 		}
 		c.ep.counters.joinsRefused.Add(1)
+		c.part(t, true)
 		s.refused(reply, closes)
 		t.set(nil)
 		return

@@ -19,6 +19,7 @@ type Router struct {
 	connect ConnectFunc
 	id      func(ctx context.Context) string
 	onOpen  func(ctx context.Context, c *Conn) (context.Context, error)
+	closing func(c *Conn, cause error)
 	exact   map[string]*route
 	prefix  []*route // longest first
 }
@@ -43,6 +44,12 @@ func (r *Router) ID(f func(ctx context.Context) string) { r.id = f }
 // read. The context it returns replaces the connection's; nil keeps it. An error closes the
 // connection, with its code if it is a *CloseError, and with 1011 otherwise.
 func (r *Router) OnOpen(f func(ctx context.Context, c *Conn) (context.Context, error)) { r.onOpen = f }
+
+// OnClosing sets a function that is called just before the hub closes a connection of its own
+// accord, so that the client can be told with Conn.Push. The cause is ErrIdleTimeout, ErrProtocol,
+// ErrTooLarge, ErrDisconnected or ErrDrain: what the program closes it need not be told of, and
+// a slow consumer would not read it. It must not block.
+func (r *Router) OnClosing(f func(c *Conn, cause error)) { r.closing = f }
 
 // Policy says what happens to broadcasts of a topic when a client does not keep up.
 type Policy uint8

@@ -18,6 +18,8 @@ type slot struct {
 	topic string
 	route *route
 
+	parting bool // guarded by conn.mu
+
 	mu         sync.Mutex
 	items      []*item
 	fromClient int // of items
@@ -276,6 +278,7 @@ func (t *slot) message(s *Socket, it *item) {
 		// Meant for a channel that has ended: dropped without a reply.
 	case m.Event.Is(wire.EventLeave):
 		t.discard()
+		t.conn.part(t, true)
 		s.reply(m.Ref, OK(nil))
 		s.sendClose()
 		t.terminate(s, ErrLeft)
@@ -323,6 +326,7 @@ func (t *slot) conclude(s *Socket, err error) {
 		return
 	case isStop(err):
 		t.discard()
+		t.conn.part(t, true)
 		s.sendClose()
 		t.terminate(s, ErrStop)
 	default:
@@ -330,6 +334,7 @@ func (t *slot) conclude(s *Socket, err error) {
 		t.conn.ep.logCrash("channel crashed", t.topic, err)
 		s.runTerminate(err)
 		t.discard()
+		t.conn.part(t, true)
 		s.sendError()
 		t.terminate(s, err)
 	}

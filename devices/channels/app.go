@@ -54,6 +54,7 @@ func (a *App) Router() *hub.Router {
 	r := hub.NewRouter(a.connect)
 	r.ID(socketID)
 	r.OnOpen(a.opened)
+	r.OnClosing(closing)
 	r.Channel("sensor:*", func() hub.Channel { return &Device{app: a, kind: devices.KindSensor} })
 	r.Channel("light:*", func() hub.Channel { return &Device{app: a, kind: devices.KindLight} })
 	r.Channel("fleet:*", func() hub.Channel { return &Fleet{app: a} })

@@ -30,10 +30,24 @@ func (l link) End(code devices.Code, reason string, byEpoch int64) {
 	if byEpoch > 0 {
 		msg["by_epoch"] = byEpoch
 	}
+	l.disconnect(msg)
+	l.conn.Close(closeCode(code), string(code))
+}
+
+func (l link) disconnect(msg map[string]any) {
 	for _, t := range l.conn.Topics() {
 		l.conn.Push(t, "disconnect", msg)
 	}
-	l.conn.Close(closeCode(code), string(code))
+}
+
+// closing says disconnect where the engine, and not the session, ends a connection.
+func closing(conn *hub.Conn, cause error) {
+	switch cause {
+	case hub.ErrTooLarge:
+		link{conn}.disconnect(map[string]any{"code": devices.CodeTooLarge, "reason": "a frame is longer than the hub takes"})
+	case hub.ErrDisconnected:
+		link{conn}.disconnect(map[string]any{"code": "kicked", "reason": "the connection was ended from outside"})
+	}
 }
 
 // closeCode is the WebSocket close code that goes with a code.

@@ -326,6 +326,10 @@ func TestADeviceIsToldBeforeItIsClosed(t *testing.T) {
 		"behind a bridge now": {func(h *house) error {
 			return change(h, func(d *devices.Device) { d.Via = "shed" })
 		}, devices.CodeForbidden, 1008, ""},
+		"its socket id is disconnected": {func(h *house) error {
+			h.app.Endpoint.Disconnect("device:lamp")
+			return nil
+		}, "kicked", 1001, "kicked"},
 		"its token ran out": {func(h *house) error {
 			time.Sleep(24*time.Hour + 3*time.Minute)
 			return nil
