@@ -12,7 +12,7 @@ import (
 )
 
 // ConnectInfo is what a ConnectFunc may know of the client. Other headers, cookies among them,
-// are left out on purpose: a foreign page can make a browser send them.
+// are left out on purpose: a foreign page can make a browser send them. See WithSession.
 type ConnectInfo struct {
 	// Params are the query parameters and the variables of the path.
 	Params Params
@@ -29,6 +29,8 @@ type ConnectInfo struct {
 	// XHeaders are the headers whose names begin with X-, TraceContext traceparent and
 	// tracestate, WebSocketHeaders those that begin with Sec-Websocket-, but for the token.
 	XHeaders, TraceContext, WebSocketHeaders http.Header
+	// Session is what WithSession found in the cookie, nil without it.
+	Session map[string]any
 }
 
 // ErrRefused, returned by a ConnectFunc, refuses with an empty 403, past the error handler.
@@ -84,7 +86,7 @@ func (m *mount) admit(info *ConnectInfo) (*admission, error) {
 }
 
 // connectInfo gathers what the ConnectFunc may know.
-func connectInfo(r *http.Request, transport string, vars Params) (*ConnectInfo, error) {
+func (m *mount) connectInfo(r *http.Request, transport string, vars Params) (*ConnectInfo, error) {
 	params, err := ParseParams(r.URL.RawQuery)
 	if err != nil {
 		return nil, err
@@ -113,6 +115,13 @@ func connectInfo(r *http.Request, transport string, vars Params) (*ConnectInfo, 
 		info.AuthToken, info.HasAuthToken = v[0], true
 	} else if v := r.Header.Get("Authorization"); len(v) > 7 && strings.EqualFold(v[:7], "Bearer ") {
 		info.AuthToken, info.HasAuthToken = strings.TrimSpace(v[7:]), true
+	}
+	if m.opts.session != nil {
+		if cookie, err := r.Cookie(m.opts.cookie); err == nil {
+			if info.Session, err = m.opts.session(cookie.Value, params.Get("_csrf_token")); err != nil {
+				info.Session = nil
+			}
+		}
 	}
 	return info, nil
 }

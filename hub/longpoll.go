@@ -34,7 +34,7 @@ func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mou
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Cache-Control", "no-store")
-	info, err := connectInfo(r, "longpoll", vars)
+	info, err := m.connectInfo(r, "longpoll", vars)
 	if err != nil {
 		http.Error(w, "Bad Request", http.StatusBadRequest)
 		return

@@ -29,6 +29,8 @@ type options struct {
 	authToken     bool
 	subprotocols  []string
 	origin        func(r *http.Request) bool
+	cookie        string
+	session       func(cookie, csrf string) (map[string]any, error)
 	onError       ErrorHandler
 	pollRefusal   func(err error) any
 }
@@ -152,6 +154,16 @@ func WithPollRefusal(body func(err error) any) SocketOption {
 // Without it every origin is let in.
 func WithCheckOrigin(check func(r *http.Request) bool) SocketOption {
 	return func(o *options) { o.origin = check }
+}
+
+// WithSession gives the ConnectFunc the session of a cookie. It is nil when there is no such cookie,
+// and when open, which gets its value and the parameter _csrf_token, returns an error: a foreign
+// page can make a browser send the cookie, but does not know the token. With a Plug program's sessions,
+//
+//	sessions, err := token.NewSessions(secretKeyBase, signingSalt, encryptionSalt)
+//	ep.Socket("/socket", r, hub.WithSession("_my_app_key", sessions.Open))
+func WithSession(cookie string, open func(cookie, csrf string) (map[string]any, error)) SocketOption {
+	return func(o *options) { o.cookie, o.session = cookie, open }
 }
 
 // mount is one socket of an Endpoint: a path, its router, its options. A connection keeps the one

@@ -16,7 +16,7 @@ func (ep *Endpoint) serveWebSocket(w http.ResponseWriter, r *http.Request, m *mo
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	info, err := connectInfo(r, "websocket", vars)
+	info, err := m.connectInfo(r, "websocket", vars)
 	if err != nil {
 		http.Error(w, "Bad Request", http.StatusBadRequest)
 		return

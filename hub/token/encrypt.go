@@ -24,6 +24,10 @@ func (s *Signer) Encrypt(data any, opts ...SignOption) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return s.encrypt(payload)
+}
+
+func (s *Signer) encrypt(payload []byte) (string, error) {
 	box, err := chacha20poly1305.NewX(s.key)
 	if err != nil {
 		return "", fmt.Errorf("token: encrypt: %w", err)
@@ -43,6 +47,15 @@ func (s *Signer) Decrypt(tok string, opts ...VerifyOption) (any, error) {
 	if tok == "" {
 		return nil, ErrMissing
 	}
+	payload, err := s.decrypt(tok, nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.open(payload, opts)
+}
+
+// decrypt returns what a token holds, or ErrInvalid. The wrap is what plug_crypto calls sign_secret.
+func (s *Signer) decrypt(tok string, wrap []byte) ([]byte, error) {
 	if len(tok) > maxToken {
 		return nil, ErrInvalid
 	}
@@ -56,14 +69,14 @@ func (s *Signer) Decrypt(tok string, opts ...VerifyOption) (any, error) {
 	case chachaPrefix:
 		payload, err = s.openChaCha(body)
 	case gcmPrefix:
-		payload, err = s.openGCM(body)
+		payload, err = s.openGCM(body, wrap)
 	default:
 		return nil, ErrInvalid
 	}
 	if err != nil {
 		return nil, ErrInvalid
 	}
-	return s.open(payload, opts)
+	return payload, nil
 }
 
 func (s *Signer) openChaCha(body string) ([]byte, error) {
@@ -85,8 +98,8 @@ func (s *Signer) openChaCha(body string) ([]byte, error) {
 }
 
 // openGCM reads <wrapped key>.<iv>.<ciphertext>.<tag>: the content key is itself under AES-GCM with the Signer's key
-// (RFC 7518 §4.7), additional data empty.
-func (s *Signer) openGCM(body string) ([]byte, error) {
+// (RFC 7518 §4.7), with wrap as additional data.
+func (s *Signer) openGCM(body string, wrap []byte) ([]byte, error) {
 	var parts [4][]byte
 	fields := strings.SplitN(body, ".", 4)
 	if len(fields) != 4 {
@@ -105,7 +118,7 @@ func (s *Signer) openGCM(body string) ([]byte, error) {
 		return nil, ErrInvalid
 	}
 	at := len(wrapped) - ivLen
-	content, err := gcmOpen(s.key[:min(len(s.key), 32)], wrapped[at:], wrapped[:at], nil)
+	content, err := gcmOpen(s.key[:min(len(s.key), 32)], wrapped[at:], wrapped[:at], wrap)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@
 //	tok, err := signer.Sign(map[string]any{"id": 42})
 //	data, err := signer.Verify(tok)
 //
+// Sessions does the same for the session cookies of Plug.
+//
 // Data travels in Erlang's external term format; see Marshal and Unmarshal for what becomes what.
 //
 // Sources: plug_crypto 2.1 lib/plug/crypto.ex, message_verifier.ex, message_encryptor.ex, key_generator.ex.
@@ -134,8 +136,12 @@ func (s *Signer) Sign(data any, opts ...SignOption) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return s.sign(payload), nil
+}
+
+func (s *Signer) sign(payload []byte) string {
 	plain := macs[0].prefix + "." + base64.RawURLEncoding.EncodeToString(payload)
-	return plain + "." + base64.RawURLEncoding.EncodeToString(mac(macs[0].new, s.key, plain)), nil
+	return plain + "." + base64.RawURLEncoding.EncodeToString(mac(macs[0].new, s.key, plain))
 }
 
 func (s *Signer) payload(data any, opts []SignOption) ([]byte, error) {
@@ -188,6 +194,15 @@ func (s *Signer) Verify(tok string, opts ...VerifyOption) (any, error) {
 	if tok == "" {
 		return nil, ErrMissing
 	}
+	payload, err := s.authentic(tok)
+	if err != nil {
+		return nil, err
+	}
+	return s.open(payload, opts)
+}
+
+// authentic returns what a signed token holds, or ErrInvalid.
+func (s *Signer) authentic(tok string) ([]byte, error) {
 	if len(tok) > maxToken {
 		return nil, ErrInvalid
 	}
@@ -208,7 +223,7 @@ func (s *Signer) Verify(tok string, opts ...VerifyOption) (any, error) {
 		if err != nil {
 			return nil, ErrInvalid
 		}
-		return s.open(payload, opts)
+		return payload, nil
 	}
 	return nil, ErrInvalid
 }
