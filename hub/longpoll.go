@@ -8,6 +8,7 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -81,15 +82,24 @@ type messages struct {
 
 func answer(w http.ResponseWriter, code int) { answerJSON(w, status{code}) }
 
+// answerTime is how long a client may take to read an answer.
+const answerTime = 10 * time.Second
+
 func answerJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	s := newScratch()
 	defer s.free()
 	text, err := s.payloadJSON(v)
 	if err != nil { // of a WithPollRefusal
 		text = []byte(`{"status":403}`)
 	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	// A transport without deadlines has no client that could hold it up.
+	rc := http.NewResponseController(w)
+	rc.SetWriteDeadline(time.Now().Add(answerTime))
 	w.Write(text) // to a client that may have gone
+	rc.Flush()
+	rc.SetWriteDeadline(time.Time{})
 }
 
 // openSession makes a session and tells its token. 410 is how a client hears that it is new.
@@ -110,7 +120,11 @@ func (ep *Endpoint) openSession(w http.ResponseWriter, r *http.Request, m *mount
 		answerJSON(w, m.opts.pollRefusal(err))
 		return
 	}
-	if err := ep.begin(); err != nil {
+	err = ep.sessions.makeRoom(m.opts.maxSessions)
+	if err == nil {
+		err = ep.begin()
+	}
+	if err != nil {
 		a.cancel(err)
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
@@ -186,19 +200,24 @@ func (s *session) collect() []string {
 
 // post hands the frames of a body to the connection, one after the other.
 func (s *session) post(w http.ResponseWriter, r *http.Request) {
-	limit := s.c.mount.opts.bodyBytes
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	o := &s.c.mount.opts
+	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Now().Add(o.idle))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, o.bodyBytes))
 	if err != nil {
+		// The deadline stands: the server would read on, to be able to use the connection again.
+		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
+	rc.SetReadDeadline(time.Time{})
 	if err := s.c.ep.begin(); err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	p := &posting{s: s, body: body, ndjson: isNDJSON(r), done: make(chan int, 1), abandoned: make(chan struct{})}
 	go p.run()
-	timer := time.NewTimer(s.c.mount.opts.window)
+	timer := time.NewTimer(o.window)
 	defer timer.Stop()
 	select {
 	case code := <-p.done:

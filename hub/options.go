@@ -19,6 +19,7 @@ type options struct {
 	bodyBytes     int64
 	idle          time.Duration
 	window        time.Duration
+	maxSessions   int
 	maxChannels   int
 	tooMany       string
 	inbox         int
@@ -43,6 +44,7 @@ func defaults() options {
 		bodyBytes:     8_000_000,
 		idle:          60 * time.Second,
 		window:        10 * time.Second,
+		maxSessions:   1 << 16,
 		maxChannels:   100,
 		tooMany:       `{"reason":"too many channels joined"}`,
 		inbox:         64,
@@ -95,6 +97,11 @@ func WithIdleTimeout(d time.Duration) SocketOption { return func(o *options) { o
 // WithPollWindow sets how long a poll waits for messages. A session without a poll for one and
 // a half windows ends, within three. The default is 10 s.
 func WithPollWindow(d time.Duration) SocketOption { return func(o *options) { o.window = d } }
+
+// WithMaxSessions limits the long-poll sessions of the endpoint. A client that would open another
+// takes the place of one which is not polled; where all are, it gets HTTP 503. The default
+// is 65536.
+func WithMaxSessions(n int) SocketOption { return func(o *options) { o.maxSessions = n } }
 
 // WithMaxChannels limits the channels of one connection; a join beyond it is refused. The
 // default is 100.

@@ -3,6 +3,7 @@ package hub
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"sync"
 	"time"
 )
@@ -140,8 +141,8 @@ func (s *session) due(now time.Time) time.Time {
 		return now.Add(s.expiry())
 	}
 	if !closing {
-		s.c.ep.counters.idleTimeouts.Add(1)
-		s.c.close(CloseProtocolError, "", ErrIdleTimeout)
+		s.abandon()
+		return time.Time{}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,6 +163,55 @@ func (l *sessions) add(s *session) {
 		l.m = make(map[string]*session)
 	}
 	l.m[s.token] = s
+}
+
+var errSessions = errors.New("too many long-poll sessions, all of them polled")
+
+// makeRoom sees to it that there are fewer than max sessions. Of a few that it looks at, it ends
+// the one which has not been polled for longest; one that a poll waits for is in use. A client
+// that opens sessions and forgets them thus costs itself, and those who do likewise.
+func (l *sessions) makeRoom(max int) error {
+	const looks = 16
+	l.mu.Lock()
+	if len(l.m) < max {
+		l.mu.Unlock()
+		return nil
+	}
+	some := make([]*session, 0, looks)
+	for _, s := range l.m { // in random order
+		if some = append(some, s); len(some) == looks {
+			break
+		}
+	}
+	l.mu.Unlock()
+	var oldest *session
+	var since time.Time
+	for _, s := range some {
+		if at, parked := s.polled(); !parked && (oldest == nil || at.Before(since)) {
+			oldest, since = s, at
+		}
+	}
+	if oldest == nil {
+		return errSessions
+	}
+	oldest.abandon()
+	return nil
+}
+
+// polled returns when the last poll came, and whether it still waits.
+func (s *session) polled() (at time.Time, parked bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastPoll, s.waiter != nil
+}
+
+// abandon ends a session that is not polled.
+func (s *session) abandon() {
+	s.c.ep.counters.idleTimeouts.Add(1)
+	s.c.close(CloseProtocolError, "", ErrIdleTimeout)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.release()
 }
 
 func (l *sessions) remove(s *session) {
