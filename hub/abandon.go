@@ -1,29 +1,41 @@
 package hub
 
-import "time"
+import (
+	"time"
 
-// patience is how long a callback may keep a new join of its topic, or the end of its
-// connection, waiting. Then its channel is abandoned: it is over for everybody else, and
+	"devicehub/hub/wire"
+)
+
+// patience is how long a callback may keep a new join or the leave of its topic, or the end of
+// its connection, waiting. Then its channel is abandoned: it is over for everybody else, and
 // whatever it still sends is dropped. Phoenix kills the process after as long.
 // Source: phoenix lib/phoenix/socket.ex, shutdown_duplicate_channel.
 const patience = 5 * time.Second
 
-// waitingJoin is a join that came while a callback ran.
-type waitingJoin struct {
+// waiting is a join or a leave that came while a callback ran.
+type waiting struct {
 	item  *item
 	timer *time.Timer
 }
 
+// endsChannel reports whether a message ends the channel that is there. The caller holds mu.
+func (t *slot) endsChannel(m *wire.Message) bool {
+	if m.Event.Is(wire.EventLeave) {
+		return t.cur != nil && (m.JoinRef.IsNull() || m.JoinRef.Equal(t.cur.joinRef))
+	}
+	return m.Event.Is(wire.EventJoin)
+}
+
 // expect begins to lose patience with the callback that runs. The caller holds mu.
-func (t *slot) expect(join *item) {
-	w := &waitingJoin{item: join}
+func (t *slot) expect(it *item) {
+	w := &waiting{item: it}
 	t.waits = w
 	w.timer = time.AfterFunc(patience, func() { t.conn.replace(t, w) })
 }
 
-// replace puts a fresh slot in the place of one whose callback still runs. The join that waits,
-// and what follows it, go there; what came before it was meant for the old channel.
-func (c *Conn) replace(t *slot, w *waitingJoin) {
+// replace puts a fresh slot in the place of one whose callback still runs. The join or leave
+// that waits, and what follows it, go there; what came before it was meant for the old channel.
+func (c *Conn) replace(t *slot, w *waiting) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t.mu.Lock()
@@ -43,10 +55,16 @@ func (c *Conn) replace(t *slot, w *waitingJoin) {
 	t.mu.Unlock()
 
 	if old != nil {
+		var closes []*frame
 		if old.joined() {
-			w.item.info = old.replaced()
+			closes = old.replaced()
 		}
 		old.abandon()
+		if w.item.msg.Event.Is(wire.EventLeave) {
+			c.left(fresh, old, closes)
+		} else {
+			w.item.info = closes
+		}
 	}
 	for i := range c.slots {
 		if c.slots[i] == t {
@@ -59,6 +77,19 @@ func (c *Conn) replace(t *slot, w *waitingJoin) {
 	fresh.mu.Lock()
 	defer fresh.mu.Unlock()
 	fresh.wake()
+}
+
+// left answers the leave of an abandoned channel, which is the first item of the fresh slot. What
+// follows it, up to a join, was meant for that channel, too.
+func (c *Conn) left(fresh *slot, old *Socket, closes []*frame) {
+	m := &fresh.items[0].msg
+	c.reply(old.jr, m.Ref, old.topic(), "ok", emptyPayload)
+	for _, f := range closes {
+		c.send(f.entry())
+	}
+	for len(fresh.items) > 0 && !fresh.items[0].msg.Event.Is(wire.EventJoin) {
+		fresh.shift().free()
+	}
 }
 
 // await waits until the runners of a connection that has ended are done with what was in their

@@ -90,6 +90,35 @@ func TestJoinAgainDoesNotWaitForAStuckJoin(t *testing.T) {
 	})
 }
 
+func TestLeaveDoesNotWaitForAStuckHandler(t *testing.T) {
+	var letGo chan struct{}
+	var reasons []error
+	inBubble(t, stuck(&letGo, &reasons), func(t *testing.T, ep *hub.Endpoint) {
+		letGo = make(chan struct{})
+		c := hubtest.Connect(t, ep, "/socket", nil)
+		room := c.Join("t:a", nil)
+		hangs := room.Push("hang", nil)
+		synctest.Wait()
+		c.Send(`["0","stale","t:a","phx_leave",{}]`)
+		began := time.Now()
+		room.Leave() // the reply, then phx_close
+		lost := room.Push("before the channel is over", nil)
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("the leave was answered after %v, want 5s", took)
+		}
+		lost.WantReply("error", map[string]string{"reason": "unmatched topic"})
+		if n := ep.Stats(); n.Abandoned != 1 || n.Channels != 0 {
+			t.Errorf("got %d abandoned, %d channels, want 1 and none", n.Abandoned, n.Channels)
+		}
+		again := c.Join("t:a", nil)
+		close(letGo)
+		synctest.Wait()
+		hangs.WantNoReply()
+		again.Push("echo", nil).WantReply("ok", map[string]any{})
+		c.WantQuiet()
+	})
+}
+
 func TestStuckHandlerDoesNotKeepItsConnectionUp(t *testing.T) {
 	var letGo chan struct{}
 	var reasons []error

@@ -28,8 +28,8 @@
 // its HandleIn gets the messages that follow. It needs no locks: its callbacks run one
 // at a time, in the order of what they are for. It costs no goroutine while nothing happens. It
 // shares nothing with other channels, so that a slow one, or one that panics, harms its
-// own topic alone. One whose callback does not return is abandoned when a new join of its topic,
-// or the end of its connection, has waited for five seconds: it is over, and what it still sends
+// own topic alone. One whose callback does not return is abandoned when a new join or the leave of
+// its topic, or the end of its connection, has waited for five seconds: it is over, and what it still sends
 // is dropped.
 //
 // The rule to remember: the [Reply] is for the client, the error is for the operator. A refused

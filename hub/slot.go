@@ -27,7 +27,7 @@ type slot struct {
 	dead       bool          // removed from the connection
 	ending     error         // the connection has gone; set once
 	cur        *Socket       // written by the runner, with mu
-	waits      *waitingJoin  // for the callback that runs
+	waits      *waiting      // for the callback that runs
 	room       chan struct{} // the reader waits for room in the inbox
 	over       chan struct{} // teardown waits for the end of the runner
 }
@@ -88,7 +88,7 @@ func (t *slot) put(it *item) (taken, dead bool) {
 		return false, false
 	}
 	t.fromClient++
-	if t.running && t.waits == nil && it.msg.Event.Is(wire.EventJoin) {
+	if t.running && t.waits == nil && t.endsChannel(&it.msg) {
 		t.expect(it)
 	}
 	t.start(it)
