@@ -301,9 +301,12 @@ func (s *socket) later(got string, rest []line) bool {
 func free(a, b string) bool {
 	intercepted := func(s string) bool {
 		e := frameEvent(s)
-		return (e == "shout_intercepted" || e == "filtered") && frameJoinRef(s) != "null"
+		return e == "shout_intercepted" || e == "filtered"
 	}
-	broadcast := func(s string) bool { return frameJoinRef(s) == "null" && frameEvent(s) != "phx_reply" }
+	broadcast := func(s string) bool { // version 1 has no join_ref
+		jr := frameJoinRef(s)
+		return (jr == "null" || jr == "") && !strings.HasPrefix(frameEvent(s), "phx_")
+	}
 	reply := func(s string) bool { return frameEvent(s) == "phx_reply" }
 	return intercepted(a) && (reply(b) || broadcast(b)) || intercepted(b) && (reply(a) || broadcast(a))
 }
