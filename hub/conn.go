@@ -240,21 +240,24 @@ func (c *Conn) decode(m *wire.Message, data []byte, binary bool) error {
 
 // yield lets the topic that got the last frame handle it before the next, if it is quick about
 // it, so that frames sent in one go are on the whole answered in their order. The transport
-// calls it between frames that arrived together.
-func (c *Conn) yield() {
+// calls it between frames that arrived together. One that can wait says for how long.
+func (c *Conn) yield(wait time.Duration) {
 	t := c.last
 	c.last = nil
 	if t == nil {
 		return
 	}
 	for range 20 {
-		t.mu.Lock()
-		busy := t.running
-		t.mu.Unlock()
-		if !busy {
+		if !t.busy() {
 			return
 		}
 		runtime.Gosched()
+	}
+	if wait == 0 {
+		return
+	}
+	for deadline := time.Now().Add(wait); t.busy() && time.Now().Before(deadline); {
+		time.Sleep(wait / 20)
 	}
 }
 

@@ -331,10 +331,7 @@ func (c *Conn) settled() bool {
 	slots := append([]*slot(nil), c.slots...)
 	c.mu.Unlock()
 	for _, t := range slots {
-		t.mu.Lock()
-		busy := t.running
-		t.mu.Unlock()
-		if busy {
+		if t.busy() {
 			return false
 		}
 	}

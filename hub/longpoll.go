@@ -30,6 +30,10 @@ const (
 // maxLines is how many lines of one POST are handled; the rest are ignored.
 const maxLines = 100
 
+// lineTime is how long a line of a POST waits for the one before it to be handled, so that they
+// are answered in their order unless a handler takes its time.
+const lineTime = 10 * time.Millisecond
+
 // serveLongPoll serves one request. Source: phoenix lib/phoenix/transports/long_poll.ex.
 func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mount, vars Params) {
 	h := w.Header()
@@ -282,7 +286,7 @@ func (p *posting) dispatch() int {
 		if code := p.frame(data, binary); code != pollOK {
 			return code
 		}
-		p.s.c.yield()
+		p.s.c.yield(lineTime)
 	}
 	return pollOK
 }

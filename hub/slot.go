@@ -65,6 +65,13 @@ func (t *slot) current() *Socket {
 	return t.cur
 }
 
+// busy reports whether something is being handled.
+func (t *slot) busy() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running
+}
+
 // put appends a message of the client, and waits while the inbox is full. It reports whether
 // the item was taken, and whether the slot was removed and another is needed.
 func (t *slot) put(it *item) (taken, dead bool) {

@@ -161,7 +161,7 @@ func (t *stream) handle() (done bool, cause error) {
 		case f.op == opText || f.op == opBinary:
 			t.c.receive(f.body, f.op == opBinary)
 			if t.r < t.w {
-				t.c.yield()
+				t.c.yield(0)
 			}
 		}
 	}
