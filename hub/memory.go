@@ -35,8 +35,7 @@ func (ep *Endpoint) Dial(path string, info *ConnectInfo, receive func(PipeFrame)
 	var vars Params
 	for _, at := range ep.mounts {
 		candidate := at.Load()
-		want := append(segments(path), "websocket")
-		if transport, v := candidate.match(want); transport != "" {
+		if v, ok := matchSegments(candidate.path, []string{}, segments(path)); ok {
 			m, vars = candidate, v
 			break
 		}

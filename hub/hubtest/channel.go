@@ -78,6 +78,20 @@ func (ch *Channel) WantError() {
 	ch.Want(wire.EventError, map[string]string{"reason": "channel_crash"})
 }
 
+// WantNo fails the test if this event is among those on the topic that the test has not wanted
+// yet. Others may be.
+func (ch *Channel) WantNo(event string) {
+	ch.c.t.Helper()
+	synctest.Wait()
+	ch.c.mu.Lock()
+	defer ch.c.mu.Unlock()
+	for _, f := range ch.c.frames {
+		if ch.mine(f) && f.event == event {
+			ch.c.t.Errorf("got %s, want no %s", f, event)
+		}
+	}
+}
+
 // WantQuiet fails the test if an event came on the topic that the test has not wanted.
 func (ch *Channel) WantQuiet() {
 	ch.c.t.Helper()
@@ -278,6 +292,19 @@ func (l *Listener) check(m *pubsub.Message, event string, payload any) {
 	}
 	if err := match(payload, got); err != nil {
 		l.t.Fatalf("%s: broadcast %s: %v", l.topic, event, err)
+	}
+}
+
+// WantNo fails the test if this event is among the broadcasts that the test has not wanted yet.
+func (l *Listener) WantNo(event string) {
+	l.t.Helper()
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.got {
+		if m.Event == event {
+			l.t.Errorf("%s: got broadcast %s, want none", l.topic, event)
+		}
 	}
 }
 

@@ -83,8 +83,14 @@ func TestReadingReachesViewers(t *testing.T) {
 		reading := map[string]any{"celsius": 21.5, "at": 1}
 		stay.Push("reading", reading).WantReply("ok", map[string]int{"seq": 1})
 		device.WantQuiet() // BroadcastFrom: no echo
+		stay.WantNo("reading")
 		watch.Want("reading", reading)
+		listener.WantNo("presence_diff")
 		listener.Want("reading", reading)
+		ep.BroadcastFrom(listener, "sensor:t-1", "news", map[string]int{"n": 1})
+		listener.WantNo("news")
+		watch.Want("news", map[string]int{"n": 1})
+		stay.Want("news", nil)
 		if got := stay.Socket().Channel().(*sensor).readings; got != 1 {
 			t.Errorf("got %d readings, want 1", got)
 		}
