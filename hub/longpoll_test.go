@@ -96,6 +96,20 @@ func TestLongPoll(t *testing.T) {
 	}, hub.WithBodyBytes(2000), hub.WithFrameBytes(1000))
 }
 
+func TestLongPollSessionsOutliveAChange(t *testing.T) {
+	polling(t, func(t *testing.T, ep *hub.Endpoint) {
+		p := open(t, ep, "")
+		ep.Change("/socket", hub.WithMaxChannels(7))
+		if got := p.post(joinA); got != 200 {
+			t.Errorf("got status %d, want 200", got)
+		}
+		synctest.Wait()
+		if got := p.do("GET", "", ""); got.Status != 200 || len(got.Messages) != 1 {
+			t.Errorf("got %+v, want the answer", got)
+		}
+	})
+}
+
 func TestLongPollWakesAParkedPoll(t *testing.T) {
 	polling(t, func(t *testing.T, ep *hub.Endpoint) {
 		p := open(t, ep, "")

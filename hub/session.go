@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -227,7 +228,7 @@ func (l *sessions) find(m *mount, token string) *session {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.m[token]; s != nil && s.c.mount == m {
+	if s := l.m[token]; s != nil && slices.Equal(s.c.mount.path, m.path) { // m may have been changed
 		return s
 	}
 	return nil
