@@ -17,10 +17,11 @@
 // # Connecting
 //
 // The [ConnectFunc] sees a [ConnectInfo]: the parameters, the auth token, a few headers, and the
-// session of a cookie where [WithSession] says how to read it. What it puts into the context that it returns reaches every channel of the connection, and so do
-// the cancellation of that context and its cause when the connection ends. An error refuses the
-// client. A Router may also name connections ([Router.ID]), so that [Endpoint.Disconnect] can
-// end them, and look at them once they stand ([Router.OnOpen]).
+// session of a cookie where [WithSession] says how to read it. What it puts into the context that
+// it returns reaches every channel of the connection, and so do the cancellation of that context
+// and its cause when the connection ends. An error refuses the client. A Router may also name
+// connections ([Router.ID]), so that [Endpoint.Disconnect] can end them, and look at them once
+// they stand ([Router.OnOpen]).
 //
 // # Channels
 //
@@ -29,8 +30,8 @@
 // at a time, in the order of what they are for. It costs no goroutine while nothing happens. It
 // shares nothing with other channels, so that a slow one, or one that panics, harms its
 // own topic alone. One whose callback does not return is abandoned when a new join or the leave of
-// its topic, or the end of its connection, has waited for five seconds: it is over, and what it still sends
-// is dropped.
+// its topic, or the end of its connection, has waited for five seconds: it is over, and what it
+// still sends is dropped.
 //
 // The rule to remember: the [Reply] is for the client, the error is for the operator. A refused
 // message is a Reply, and nobody is paged. A bug is an error: it is logged, the client hears

@@ -182,8 +182,8 @@ type mount struct {
 }
 
 // Socket mounts the router at path: the WebSocket at path/websocket and long polling at
-// path/longpoll, unless options say otherwise. A segment of the path that begins with a colon is a variable, and becomes a
-// connect parameter. It must not be called while the endpoint serves.
+// path/longpoll, unless options say otherwise. A segment of the path that begins with a colon is a
+// variable, and becomes a connect parameter. It must not be called while the endpoint serves.
 func (ep *Endpoint) Socket(path string, r *Router, opts ...SocketOption) {
 	m := &mount{path: segments(path), router: r, opts: defaults()}
 	for _, o := range opts {
