@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -215,6 +216,20 @@ func segments(path string) []string {
 	return append([]string{}, strings.FieldsFunc(path, func(r rune) bool { return r == '/' })...)
 }
 
+// requestSegments splits the path of a request. A slash that is escaped does not split.
+func requestSegments(u *url.URL) []string {
+	if u.RawPath == "" {
+		return segments(u.Path)
+	}
+	path := segments(u.RawPath)
+	for i, s := range path {
+		if plain, err := url.PathUnescape(s); err == nil {
+			path[i] = plain
+		}
+	}
+	return path
+}
+
 // match returns the transport that a path names, and the variables in it.
 func (m *mount) match(path []string) (transport string, vars Params) {
 	if vars, ok := matchSegments(m.path, m.opts.websocket, path); ok {
@@ -253,7 +268,7 @@ func matchSegments(mount, sub, path []string) (vars Params, ok bool) {
 
 // ServeHTTP serves the sockets, and hands other requests to the fallback.
 func (ep *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := segments(r.URL.Path)
+	path := requestSegments(r.URL)
 	for _, at := range ep.mounts {
 		m := at.Load()
 		switch transport, vars := m.match(path); transport {

@@ -369,10 +369,10 @@ func TestPathsOfTransports(t *testing.T) {
 		return nil, hub.ErrRefused
 	})
 	ep.Socket("/at/:site", r, hub.WithWebSocketPath("/ws/:name"), hub.WithLongPollPath(""))
-	for _, path := range []string{"/at/here/ws/tom", "/at/here/", "/at/here/websocket", "/at/here/ws", "/at/here/longpoll"} {
+	for _, path := range []string{"/at/here/ws/tom", "/at/a%2Fb/ws/%C3%A9", "/at/here/", "/at/here/websocket", "/at/here/ws", "/at/here/longpoll"} {
 		ep.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
 	}
-	if want := []string{"websocket here tom", "longpoll here "}; !slices.Equal(got, want) {
+	if want := []string{"websocket here tom", "websocket a/b é", "longpoll here "}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
