@@ -200,6 +200,7 @@ type NewDevice struct {
 	Name            string            `json:"name,omitempty"`
 	Labels          map[string]string `json:"labels,omitempty"`
 	Area            string            `json:"area,omitempty"`
+	Via             string            `json:"via,omitempty"`
 	Light           *LightDecl        `json:"light,omitempty"`
 	ExpectedSeconds int               `json:"expected_interval_s,omitempty"`
 }
@@ -247,13 +248,38 @@ func (a *API) Revoke(ctx context.Context, id string) error {
 	return a.patient(ctx, 10*time.Second, http.MethodDelete, "/devices/"+id+"/tokens", nil, nil, nil)
 }
 
-// Issue returns a new token of a device.
+// Issue returns a new token of a device, IssueBridge one that is good on messages through a bridge alone.
 func (a *API) Issue(ctx context.Context, id string) (string, error) {
+	return a.issue(ctx, id, map[string]string{"mode": "issue"})
+}
+
+func (a *API) IssueBridge(ctx context.Context, id, bridge string) (string, error) {
+	return a.issue(ctx, id, map[string]string{"mode": "issue", "bridge": bridge})
+}
+
+func (a *API) issue(ctx context.Context, id string, body map[string]string) (string, error) {
 	var out struct {
 		Token string `json:"token"`
 	}
-	err := a.patient(ctx, 10*time.Second, http.MethodPost, "/devices/"+id+"/tokens", nil, map[string]string{"mode": "issue"}, &out)
+	err := a.patient(ctx, 10*time.Second, http.MethodPost, "/devices/"+id+"/tokens", nil, body, &out)
 	return out.Token, err
+}
+
+// Bridge is what the hub says of one of its bridges.
+type Bridge struct {
+	Name      string `json:"name"`
+	Connected bool   `json:"connected"`
+	Received  int64  `json:"received"`
+	Waiting   int    `json:"waiting"` // messages not yet decided
+}
+
+// Bridges lists the hub's bridges.
+func (a *API) Bridges(ctx context.Context) ([]Bridge, error) {
+	var out struct {
+		Bridges []Bridge `json:"bridges"`
+	}
+	err := a.call(ctx, http.MethodGet, "/bridges", nil, nil, &out)
+	return out.Bridges, err
 }
 
 // Row is a device as the list shows it, as far as the judge looks.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -135,6 +136,11 @@ func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*un
 		s.killHub(after, p)
 	case profile.StoreOutage:
 		s.storeOutage(ctx, p)
+	case profile.BrokerOutage:
+		if err := killFor(after, s.cfg.Broker, max(p.For, time.Second)); err != nil {
+			s.judge.unable("broker outage: %v", err)
+		}
+		s.note("broker outage over")
 	}
 }
 
@@ -167,14 +173,17 @@ func (s *Sim) revoke(ctx, after context.Context, p profile.FaultPart, units []*u
 
 func (s *Sim) killHub(after context.Context, p profile.FaultPart) {
 	s.HubAway(true)
-	if err := s.cfg.Server.Kill(); err != nil {
+	if err := killFor(after, s.cfg.Server, p.For); err != nil {
 		s.judge.unable("kill the hub: %v", err)
 	}
-	sleep(after, p.For)
-	if err := s.cfg.Server.Start(after); err != nil {
-		s.judge.unable("start the hub again: %v", err)
-	}
 	s.HubAway(false)
+}
+
+// killFor kills a server and starts it again after a while.
+func killFor(ctx context.Context, server Server, d time.Duration) error {
+	err := server.Kill()
+	sleep(ctx, d)
+	return errors.Join(err, server.Start(ctx))
 }
 
 // storeOutage takes the hub's disk away for a while. It is given back whatever happens.

@@ -66,6 +66,9 @@ func (s *Sim) newUnit(g *profile.Group, n, i, count int) *unit {
 	for k, v := range g.Labels {
 		u.decl.Labels[k] = v
 	}
+	if g.Via != nil {
+		u.decl.Via = g.Via.Bridge
+	}
 	if len(g.Area) > 0 {
 		u.decl.Area = g.Area[i%len(g.Area)]
 	}

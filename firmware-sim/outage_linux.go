@@ -12,7 +12,7 @@ import (
 func (p *Process) StoreOutage(on bool) error {
 	pid := p.Pid()
 	if pid == 0 {
-		return errors.New("the hub does not run")
+		return errors.New("the " + p.what + " does not run")
 	}
 	var limit unix.Rlimit
 	if err := unix.Prlimit(pid, unix.RLIMIT_FSIZE, nil, &limit); err != nil {

@@ -12,6 +12,9 @@ import (
 // The long-poll session of a device that vanished ends 1.5 windows of 10 s after its last poll (2-domain §6).
 const longPollGrace = 20 * time.Second
 
+// A device behind a bridge is seen with its next message, once the bridge is back, and missed after 10 s without the bridge.
+const bridgeGrace = 30 * time.Second
+
 // checkPresence compares, again and again, who the hub says is there with who is.
 func (s *Sim) checkPresence(ctx context.Context) {
 	after := 5 * time.Second
@@ -58,6 +61,9 @@ func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Durati
 	}
 	if !up && u.config.Transport == device.LongPoll {
 		after += longPollGrace
+	}
+	if u.group.Via != nil {
+		after += bridgeGrace
 	}
 	if asked.Sub(since) < after || !s.faults.quietSince(asked.Add(-after)) {
 		return

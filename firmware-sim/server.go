@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os/exec"
@@ -12,9 +13,11 @@ import (
 	"time"
 )
 
-// Process is a Server: a hub that runs as a process of its own, and is ready when GET /readyz says so.
+// Process is a Server that runs as a process of its own: a hub, which is ready when GET /readyz says so, or a broker, which
+// is when it listens.
 type Process struct {
-	hub    *url.URL
+	what   string
+	ready  func(ctx context.Context) bool
 	argv   []string
 	env    []string
 	output io.Writer
@@ -26,22 +29,45 @@ type Process struct {
 
 // NewProcess returns a hub that is started with argv, listens at hub, and writes to output. It is not started.
 func NewProcess(hub *url.URL, argv, env []string, output io.Writer) (*Process, error) {
+	u := *hub
+	u.Path += "/readyz"
+	return newProcess("hub", func(ctx context.Context) bool { return answersOK(ctx, u.String()) }, argv, env, output)
+}
+
+// NewBroker returns a broker that is started with argv and listens at broker. It is not started.
+func NewBroker(broker *url.URL, argv []string, output io.Writer) (*Process, error) {
+	return newProcess("broker", func(ctx context.Context) bool {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", broker.Host)
+		return err == nil && conn.Close() == nil
+	}, argv, nil, output)
+}
+
+func newProcess(what string, ready func(context.Context) bool, argv, env []string, output io.Writer) (*Process, error) {
 	if len(argv) == 0 {
-		return nil, errors.New("no command that starts the hub")
+		return nil, errors.New("no command that starts the " + what)
 	}
-	return &Process{hub: hub, argv: argv, env: env, output: output}, nil
+	return &Process{what: what, ready: ready, argv: argv, env: env, output: output}, nil
+}
+
+func answersOK(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
 
 // readyWithin is how long a hub may take to replay its logs.
 const readyWithin = 2 * time.Minute
 
-// Start starts the process and returns when the hub is ready, or has ended instead.
+// Start starts the process and returns when it is ready, or has ended instead.
 func (p *Process) Start(ctx context.Context) error {
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Env = append(cmd.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the hub: %w", err)
+		return fmt.Errorf("start the %s: %w", p.what, err)
 	}
 	end := make(chan struct{})
 	go func() {
@@ -51,30 +77,21 @@ func (p *Process) Start(ctx context.Context) error {
 	p.mu.Lock()
 	p.cmd, p.end = cmd, end
 	p.mu.Unlock()
-	return p.ready(ctx, end)
+	return p.await(ctx, end)
 }
 
-func (p *Process) ready(ctx context.Context, end <-chan struct{}) error {
+func (p *Process) await(ctx context.Context, end <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
-	u := *p.hub
-	u.Path += "/readyz"
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-		if err != nil {
-			return err
-		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
+		if p.ready(ctx) {
+			return nil
 		}
 		select {
 		case <-end:
-			return errors.New("the hub ended before it was ready")
+			return errors.New("the " + p.what + " ended before it was ready")
 		case <-ctx.Done():
-			return fmt.Errorf("the hub is not ready: %w", context.Cause(ctx))
+			return fmt.Errorf("the %s is not ready: %w", p.what, context.Cause(ctx))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,10 @@ type Config struct {
 	Profile *profile.Profile
 	Hub     *url.URL // http://host:port
 	MQTT    *url.URL // mqtt://host:port; nil: the hub's host, port 1883
+
+	// Bridge is the broker to which devices speak that the profile puts behind a bridge. Its user, if it has one, is theirs:
+	// their own tokens are not shown to it.
+	Bridge *url.URL
 
 	// Sources are local addresses from which devices connect, in turn. nil: as the system has it; to a hub on loopback from
 	// as many of its addresses as the fleet needs ports.
@@ -53,14 +58,14 @@ type Config struct {
 	Shard, Shards int
 	Run           string
 
-	// Server, if not nil, runs the hub, for faults that kill it.
-	Server Server
+	// Server, if not nil, runs the hub, and Broker the broker of Bridge, for faults that kill them.
+	Server, Broker Server
 	// Progress, if not nil, is called once a second while the fleet plays.
 	Progress func(Snapshot)
 	Log      *slog.Logger
 }
 
-// Server is a hub that the simulator may kill.
+// Server is a hub or a broker that the simulator may kill.
 type Server interface {
 	// Kill ends it as kill -9 does.
 	Kill() error
@@ -116,6 +121,9 @@ func New(cfg Config) (*Sim, error) {
 	if cfg.MQTT == nil {
 		cfg.MQTT = &url.URL{Scheme: "mqtt", Host: net.JoinHostPort(cfg.Hub.Hostname(), "1883")}
 	}
+	if cfg.Bridge == nil && slices.ContainsFunc(cfg.Profile.Fleet, func(g profile.Group) bool { return g.Via != nil }) {
+		return nil, errors.New("sim: devices of the profile stand behind a bridge: its broker's URL is required (--bridge)")
+	}
 	if cfg.Run == "" {
 		cfg.Run = NewRun()
 	}
@@ -130,15 +138,26 @@ func New(cfg Config) (*Sim, error) {
 	if err := s.plan(); err != nil {
 		return nil, err
 	}
-	for _, f := range cfg.Profile.Faults {
+	if err := cfg.CanBreak(cfg.Profile.Faults); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// CanBreak reports which of the faults needs a process that the simulator does not run.
+func (c *Config) CanBreak(faults []profile.Fault) error {
+	_, outage := c.Server.(Outage)
+	for _, f := range faults {
 		for _, p := range f.Kinds {
-			_, outage := cfg.Server.(Outage)
-			if p.Kind == profile.KillHub && cfg.Server == nil || p.Kind == profile.StoreOutage && !outage {
-				return nil, fmt.Errorf("sim: line %d: %s needs a hub that the simulator itself runs (--start-hub)", f.Line, p.Kind)
+			switch {
+			case p.Kind == profile.KillHub && c.Server == nil, p.Kind == profile.StoreOutage && !outage:
+				return fmt.Errorf("sim: line %d: %s needs a hub that the simulator itself runs (--start-hub)", f.Line, p.Kind)
+			case p.Kind == profile.BrokerOutage && c.Broker == nil:
+				return fmt.Errorf("sim: line %d: %s needs a broker that the simulator itself runs (--start-broker)", f.Line, p.Kind)
 			}
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // NewRun returns the name of a run: six random characters, so that two runs never share an id.
@@ -260,6 +279,7 @@ func (s *Sim) play(ctx, after context.Context) {
 	people.Go(func() { s.checkPresence(load) })
 	people.Wait()
 	s.settle(after)
+	s.awaitDelivery(after)
 	endObserver()
 	observing.Wait()
 	switchOff()
@@ -341,6 +361,9 @@ func (s *Sim) register(ctx context.Context) error {
 	if err := s.api.Login(ctx); err != nil {
 		return err
 	}
+	if err := s.awaitBridges(ctx); err != nil {
+		return err
+	}
 	const chunk = 200
 	for from := 0; from < len(s.units); from += chunk {
 		units := s.units[from:min(from+chunk, len(s.units))]
@@ -353,7 +376,7 @@ func (s *Sim) register(ctx context.Context) error {
 			return fmt.Errorf("register devices: %w", err)
 		}
 		for _, u := range units {
-			if err := s.build(u, tokens[u.id]); err != nil {
+			if err := s.build(ctx, u, tokens[u.id]); err != nil {
 				return err
 			}
 		}
@@ -387,10 +410,18 @@ func (s *Sim) unregister(ctx context.Context) {
 }
 
 // build makes the simulated device of a unit.
-func (s *Sim) build(u *unit, token string) error {
+func (s *Sim) build(ctx context.Context, u *unit, token string) (err error) {
 	cfg := u.config
 	cfg.Token = token
 	cfg.Hub, cfg.MQTT = s.cfg.Hub, s.cfg.MQTT
+	if via := u.group.Via; via != nil {
+		cfg.MQTT, cfg.Bridged = s.cfg.Bridge, true
+		if via.Token {
+			if cfg.Carry, err = s.api.IssueBridge(ctx, u.id, via.Bridge); err != nil {
+				return err
+			}
+		}
+	}
 	cfg.HTTP, cfg.WriteBuffers = s.http, &s.buffers
 	cfg.Log = s.cfg.Log
 	if len(s.sources) > 0 {

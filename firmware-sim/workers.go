@@ -146,14 +146,15 @@ func (s Snapshot) Add(o Snapshot) Snapshot {
 	return s
 }
 
-// SplitFaults takes the faults of the hub's process out of a profile: with several workers they are the parent's.
+// SplitFaults takes the faults of the hub's and the broker's process out of a profile: with several workers they are the
+// parent's.
 func SplitFaults(p *profile.Profile) (hub []profile.Fault) {
 	var fleet []profile.Fault
 	for _, f := range p.Faults {
 		h, d := f, f
 		h.Kinds, d.Kinds = nil, nil
 		for _, k := range f.Kinds {
-			if k.Kind == profile.KillHub || k.Kind == profile.StoreOutage {
+			if k.Kind == profile.KillHub || k.Kind == profile.StoreOutage || k.Kind == profile.BrokerOutage {
 				h.Kinds = append(h.Kinds, k)
 			} else {
 				d.Kinds = append(d.Kinds, k)
@@ -170,8 +171,9 @@ func SplitFaults(p *profile.Profile) (hub []profile.Fault) {
 	return hub
 }
 
-// BreakHub makes faults of the hub's process happen, counted from began; away hears when the hub goes and comes back.
-func BreakHub(ctx context.Context, server Server, faults []profile.Fault, began time.Time, away func(bool)) error {
+// BreakHub makes faults of the hub's and the broker's process happen, counted from began; away hears when the hub goes and
+// comes back.
+func BreakHub(ctx context.Context, server, broker Server, faults []profile.Fault, began time.Time, away func(bool)) error {
 	var errs []error
 	for _, f := range faults {
 		sleep(ctx, time.Until(began.Add(f.At)))
@@ -179,12 +181,14 @@ func BreakHub(ctx context.Context, server Server, faults []profile.Fault, began 
 			break
 		}
 		for _, p := range f.Kinds {
-			if p.Kind == profile.KillHub {
+			switch p.Kind {
+			case profile.KillHub:
 				away(true)
-				errs = append(errs, server.Kill())
-				sleep(ctx, p.For)
-				errs = append(errs, server.Start(context.WithoutCancel(ctx)))
+				errs = append(errs, killFor(context.WithoutCancel(ctx), server, p.For))
 				away(false)
+				continue
+			case profile.BrokerOutage:
+				errs = append(errs, killFor(context.WithoutCancel(ctx), broker, max(p.For, time.Second)))
 				continue
 			}
 			if o, ok := server.(Outage); ok {

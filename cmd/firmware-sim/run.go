@@ -23,6 +23,7 @@ import (
 type runFlags struct {
 	hub, mqtt, username, token, report string
 	startHub, metrics, worker          string
+	bridge, startBroker                string
 	workers                            int
 	sources                            []string
 	passwordStdin                      bool
@@ -54,6 +55,8 @@ func newRun() *cobra.Command {
 	fs.Uint64Var(&f.seed, "seed", 0, "instead of the profile's seed")
 	fs.StringVar(&f.report, "report", "", "write report.json and report.html into this folder")
 	fs.StringVar(&f.startHub, "start-hub", "", "a command line that starts the hub, for faults that kill it; its output goes to standard error with --debug")
+	fs.StringVar(&f.bridge, "bridge", "", "the broker's URL for devices that the profile puts behind a bridge (via)")
+	fs.StringVar(&f.startBroker, "start-broker", "", "a command line that starts that broker, for faults that kill it")
 	fs.IntVar(&f.workers, "workers", 1, "play the fleet in so many processes, with one report")
 	fs.StringSliceVar(&f.sources, "sources", nil, "local addresses to connect from, in turn (default: as many of 127.0.0.0/8 as the fleet needs, for a hub there)")
 	fs.StringVar(&f.worker, "worker", "", "for the program's own use")
@@ -91,11 +94,25 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	}
 	show := newProgress(cmd.ErrOrStderr())
 	cfg.Progress = show.update
-	if f.startHub != "" {
-		output := io.Discard
-		if f.debug {
-			output = cmd.ErrOrStderr()
+	output := io.Discard
+	if f.debug {
+		output = cmd.ErrOrStderr()
+	}
+	if f.startBroker != "" {
+		if cfg.Bridge == nil {
+			return usageError{errors.New("--start-broker needs --bridge, where it listens")}
 		}
+		broker, err := sim.NewBroker(cfg.Bridge, strings.Fields(f.startBroker), output)
+		if err != nil {
+			return usageError{err}
+		}
+		if err := broker.Start(cmd.Context()); err != nil {
+			return err
+		}
+		defer broker.Stop()
+		cfg.Broker = broker
+	}
+	if f.startHub != "" {
 		hub, err := sim.NewProcess(cfg.Hub, strings.Fields(f.startHub), nil, output)
 		if err != nil {
 			return usageError{err}
@@ -180,6 +197,11 @@ func (f *runFlags) base(cmd *cobra.Command, p *profile.Profile) (sim.Config, err
 	}
 	if f.mqtt != "" {
 		if cfg.MQTT, err = parseURL("--mqtt", f.mqtt, "mqtt", "mqtts", "tcp", "ssl"); err != nil {
+			return cfg, err
+		}
+	}
+	if f.bridge != "" {
+		if cfg.Bridge, err = parseURL("--bridge", f.bridge, "mqtt", "mqtts", "tcp", "ssl"); err != nil {
 			return cfg, err
 		}
 	}

@@ -35,7 +35,7 @@ type workers struct {
 }
 
 // run starts n processes and returns their common report.
-func (w *workers) run(ctx context.Context, n int, server sim.Server, hubFaults []profile.Fault) (*sim.Report, error) {
+func (w *workers) run(ctx context.Context, n int, server, broker sim.Server, hubFaults []profile.Fault) (*sim.Report, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (w *workers) run(ctx context.Context, n int, server sim.Server, hubFaults [
 	faults, cancel := context.WithCancel(ctx)
 	var breaking sync.WaitGroup
 	if len(hubFaults) > 0 {
-		breaking.Go(func() { errs[n] = sim.BreakHub(faults, server, hubFaults, time.Now(), w.away) })
+		breaking.Go(func() { errs[n] = sim.BreakHub(faults, server, broker, hubFaults, time.Now(), w.away) })
 	}
 	wg.Wait()
 	cancel()
@@ -135,15 +135,15 @@ func (w *workers) away(gone bool) {
 // inWorkers plays the fleet in several processes. The hub's own faults are this one's.
 func (f *runFlags) inWorkers(cmd *cobra.Command, path string, p *profile.Profile, cfg sim.Config, show *progress) (*sim.Report, error) {
 	hubFaults := sim.SplitFaults(p)
-	if len(hubFaults) > 0 && cfg.Server == nil {
-		return nil, usageError{fmt.Errorf("line %d: %v needs a hub that the simulator itself runs (--start-hub)", hubFaults[0].Line, hubFaults[0].Kinds[0])}
+	if err := cfg.CanBreak(hubFaults); err != nil {
+		return nil, usageError{err}
 	}
 	secret := cfg.Password
 	if cfg.Username == "" {
 		secret = cfg.Token
 	}
 	w := &workers{profile: p, args: f.workerArgs(path, p.Seed), secret: secret, stderr: cmd.ErrOrStderr(), show: show}
-	return w.run(cmd.Context(), f.workers, cfg.Server, hubFaults)
+	return w.run(cmd.Context(), f.workers, cfg.Server, cfg.Broker, hubFaults)
 }
 
 // workerArgs are the flags of this command line that workers need, in the form that they read.
@@ -153,6 +153,9 @@ func (f *runFlags) workerArgs(path string, seed uint64) []string {
 		fmt.Sprintf("--keep-devices=%v", f.keep), fmt.Sprintf("--no-judge=%v", f.noJudge), fmt.Sprintf("--debug=%v", f.debug)}
 	if f.mqtt != "" {
 		args = append(args, "--mqtt", f.mqtt)
+	}
+	if f.bridge != "" {
+		args = append(args, "--bridge", f.bridge)
 	}
 	if len(f.sources) > 0 {
 		args = append(args, "--sources", strings.Join(f.sources, ","))

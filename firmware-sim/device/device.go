@@ -40,8 +40,13 @@ type Config struct {
 	Firmware  string
 
 	Hub  *url.URL // http or https, for channels
-	MQTT *url.URL // mqtt or mqtts
+	MQTT *url.URL // mqtt or mqtts; a user in it signs in in place of the device
 	Root string   // of the MQTT topics, hub/v1 by default
+
+	// Bridged says that MQTT is a broker that is not the hub's, which is not shown the token. Carry, if not empty, is a
+	// token for the hub behind it that goes in every JSON message.
+	Bridged bool
+	Carry   string
 
 	// Store is how many readings the device can hold that the hub has not acknowledged, 2000 by default. What is measured
 	// beyond is not recorded (and gets no number).

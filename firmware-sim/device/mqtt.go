@@ -1,6 +1,7 @@
 package device
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -264,6 +265,10 @@ func (m *mqtt) publish(topic string, payload []byte, then func(error)) {
 	if m.d.cfg.Hooks.Frame != nil {
 		m.d.cfg.Hooks.Frame(true, topic, payload)
 	}
+	if n := len(payload); m.d.cfg.Carry != "" && n > 2 && payload[0] == '{' {
+		carried := append(bytes.Clone(payload[:n-1]), `,"token":`...)
+		payload = append(append(carried, jsonString(m.d.cfg.Carry)...), '}')
+	}
 	m.workers.Go(func() {
 		err := session.publish(m.prefix+topic, payload)
 		if then != nil {
@@ -351,6 +356,18 @@ func (m *mqtt) stall(d time.Duration) {
 	if m.conn != nil {
 		m.conn.stalls.Store(time.Now().Add(d).UnixNano())
 	}
+}
+
+// signIn is who the device is to the broker.
+func (m *mqtt) signIn() (user, password string) {
+	if u := m.d.cfg.MQTT.User; u != nil {
+		password, _ := u.Password()
+		return u.Username(), password
+	}
+	if m.d.cfg.Bridged {
+		return "", ""
+	}
+	return m.d.cfg.ID, m.d.getToken()
 }
 
 // will is what the hub hears when the connection is lost: which boot it was of.

@@ -21,8 +21,9 @@ type session3 struct {
 func openMQTT3(ctx context.Context, m *mqtt, conn net.Conn) (session, error) {
 	s := &session3{m: m, ended: make(chan error, 1)}
 	will, payload := m.will()
+	user, password := m.signIn()
 	s.client = paho.NewClient(paho.NewClientOptions().AddBroker(m.d.cfg.MQTT.String()).
-		SetClientID(m.d.cfg.ID).SetUsername(m.d.cfg.ID).SetPassword(m.d.getToken()).
+		SetClientID(m.d.cfg.ID).SetUsername(user).SetPassword(password).
 		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
 		SetKeepAlive(mqttKeepAlive).SetConnectTimeout(10*time.Second).SetWriteTimeout(10*time.Second).
 		SetOrderMatters(true).SetBinaryWill(will, payload, 1, false).

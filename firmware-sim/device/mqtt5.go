@@ -39,11 +39,12 @@ func openMQTT5(ctx context.Context, m *mqtt, conn net.Conn) (session, error) {
 		},
 	})
 	will, payload := m.will()
+	user, password := m.signIn()
 	var receiveMaximum uint16 = receiveMaximum5
 	ctx, cancel := context.WithTimeout(ctx, mqttTimeout)
 	defer cancel()
 	ack, err := s.client.Connect(ctx, &paho.Connect{
-		ClientID: m.d.cfg.ID, Username: m.d.cfg.ID, UsernameFlag: true, Password: []byte(m.d.getToken()), PasswordFlag: true,
+		ClientID: m.d.cfg.ID, Username: user, UsernameFlag: user != "", Password: []byte(password), PasswordFlag: password != "",
 		CleanStart: true, KeepAlive: uint16(mqttKeepAlive.Seconds()),
 		WillMessage: &paho.WillMessage{Topic: will, Payload: payload, QoS: 1},
 		Properties:  &paho.ConnectProperties{ReceiveMaximum: &receiveMaximum},

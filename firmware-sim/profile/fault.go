@@ -12,18 +12,19 @@ type FaultKind string
 
 // The faults.
 const (
-	Drop        FaultKind = "drop"         // a part of the fleet breaks its connections and stays away
-	Flap        FaultKind = "flap"         // a part breaks and comes back, again and again
-	HalfOpen    FaultKind = "half_open"    // a part goes silent without closing
-	Duplicate   FaultKind = "duplicate"    // a part of the pushes is sent twice
-	Reorder     FaultKind = "reorder"      // a part of the pushes overtakes the one before
-	Skew        FaultKind = "skew"         // clocks jump
-	SlowReader  FaultKind = "slow_reader"  // a part does not read for a while
-	Malformed   FaultKind = "malformed"    // a part sends frames that are none
-	Revoke      FaultKind = "revoke"       // the tokens of a part are revoked
-	Reboot      FaultKind = "reboot"       // a part loses its power for a moment
-	KillHub     FaultKind = "kill_hub"     // kill -9 and start again; needs a hub that the simulator runs
-	StoreOutage FaultKind = "store_outage" // the hub's disk is full; needs such a hub
+	Drop         FaultKind = "drop"          // a part of the fleet breaks its connections and stays away
+	Flap         FaultKind = "flap"          // a part breaks and comes back, again and again
+	HalfOpen     FaultKind = "half_open"     // a part goes silent without closing
+	Duplicate    FaultKind = "duplicate"     // a part of the pushes is sent twice
+	Reorder      FaultKind = "reorder"       // a part of the pushes overtakes the one before
+	Skew         FaultKind = "skew"          // clocks jump
+	SlowReader   FaultKind = "slow_reader"   // a part does not read for a while
+	Malformed    FaultKind = "malformed"     // a part sends frames that are none
+	Revoke       FaultKind = "revoke"        // the tokens of a part are revoked
+	Reboot       FaultKind = "reboot"        // a part loses its power for a moment
+	KillHub      FaultKind = "kill_hub"      // kill -9 and start again; needs a hub that the simulator runs
+	StoreOutage  FaultKind = "store_outage"  // the hub's disk is full; needs such a hub
+	BrokerOutage FaultKind = "broker_outage" // the broker behind which devices stand is killed; needs one that the simulator runs
 )
 
 // A Fault is one or more kinds at one moment.
@@ -115,6 +116,7 @@ func parseFault(n *yaml.Node) (Fault, error) {
 	})
 	share(StoreOutage, nil)
 	share(KillHub, nil)
+	share(BrokerOutage, nil)
 	part(Duplicate)
 	part(Reorder)
 	if err := object(n, known); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -37,6 +38,7 @@ type Group struct {
 	Sensor     bool
 	Light      bool
 	Transport  []Share
+	Via        *Via     // nil: straight to the hub
 	Area       []string // devices take turns
 	Labels     map[string]string
 	Metrics    []Metric
@@ -45,6 +47,12 @@ type Group struct {
 	Clock      Clock
 	Behaviour  Behaviour
 	Misbehave  Misbehaviour
+}
+
+// Via puts devices behind a bridge: they speak MQTT to its broker.
+type Via struct {
+	Bridge string // its name in the hub's configuration
+	Token  bool   // trust: token, so that every message carries a bridge token
 }
 
 // A Share is a part of a group that takes one transport: websocket, longpoll, mqtt (3.1.1) or mqtt5.
@@ -197,6 +205,7 @@ func (p *Profile) addGroup(n *yaml.Node) error {
 			return err
 		},
 		"transport": func(n *yaml.Node) (err error) { g.Transport, err = parseTransport(n); return },
+		"via":       func(n *yaml.Node) (err error) { g.Via, err = parseVia(n); return },
 		"area":      func(n *yaml.Node) (err error) { g.Area, err = texts(n); return },
 		"labels": func(n *yaml.Node) error {
 			g.Labels = map[string]string{}
@@ -250,12 +259,39 @@ func (p *Profile) addGroup(n *yaml.Node) error {
 	}
 	if len(g.Transport) == 0 {
 		g.Transport = []Share{{"websocket", 1}}
+		if g.Via != nil {
+			g.Transport[0].Transport = "mqtt"
+		}
+	}
+	if g.Via != nil && slices.ContainsFunc(g.Transport, func(s Share) bool { return !strings.HasPrefix(s.Transport, "mqtt") }) {
+		return at(n, "via: devices behind a bridge speak mqtt or mqtt5")
 	}
 	if g.BatchEvery == 0 && g.BatchMax > 1 {
 		g.BatchEvery = 30 * time.Second
 	}
 	p.Fleet = append(p.Fleet, g)
 	return nil
+}
+
+// parseVia reads the name of a bridge, or {bridge: NAME, trust: token|topic}.
+func parseVia(n *yaml.Node) (*Via, error) {
+	v := new(Via)
+	if n.Kind == yaml.ScalarNode {
+		return v, text(n, &v.Bridge)
+	}
+	err := object(n, keys{
+		"bridge": func(n *yaml.Node) error { return text(n, &v.Bridge) },
+		"trust": func(n *yaml.Node) error {
+			if v.Token = n.Value == "token"; !v.Token && n.Value != "topic" {
+				return at(n, "trust: %q is neither token nor topic", n.Value)
+			}
+			return nil
+		},
+	})
+	if err == nil && v.Bridge == "" {
+		err = at(n, "via: the name of a bridge is missing")
+	}
+	return v, err
 }
 
 func parseTransport(n *yaml.Node) ([]Share, error) {

@@ -87,13 +87,13 @@ func freePort(t testing.TB) string {
 }
 
 // newHub starts a hub on an empty data folder; more are lines for its
-// configuration file.
+// configuration file, which ends within mqtt.
 func newHub(t testing.TB, more ...string) *hub {
 	t.Helper()
 	h := &hub{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freePort(t), mqtt: freePort(t), log: new(logBuffer)}
 	h.conf = filepath.Join(t.TempDir(), "devicehub.yaml")
-	conf := fmt.Sprintf("data_dir: %s\nhttp:\n  listen: %s\nmqtt:\n  embedded:\n    listen: %s\nauth:\n  initial_admin_password: %q\n%s\n",
-		h.dir, h.http, h.mqtt, adminPassword, strings.Join(more, "\n"))
+	conf := fmt.Sprintf("data_dir: %s\nhttp:\n  listen: %s\nauth:\n  initial_admin_password: %q\nmqtt:\n  embedded:\n    listen: %s\n%s\n",
+		h.dir, h.http, adminPassword, h.mqtt, strings.Join(more, "\n"))
 	if err := os.WriteFile(h.conf, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
