@@ -38,7 +38,7 @@ type conn struct {
 	heard   time.Time     // when the last packet was complete; the reader's
 	paused  atomic.Bool   // the reader reads no more
 	drained func()        // all is written, asked for with whenEmpty
-	onEnd   func()        // wakes a reader that waits for something else; must not block
+	in      inflight      // publishes that wait for their decision
 
 	mu     sync.Mutex
 	ended  bool
@@ -62,6 +62,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, over: make(chan struct{}), limits: s.limits.Load()}
 	c.rd = packet.NewReader(packet.NewSource(nc), connectMax)
 	c.out.init(c.limits.OutboundBytes)
+	c.in.changed = sync.NewCond(&c.in.mu)
 	_, c.eager = nc.(*wsConn)
 	return c
 }
@@ -76,9 +77,7 @@ func (c *conn) end(e ending) {
 	}
 	c.ended, c.ending = true, e
 	close(c.over)
-	if c.onEnd != nil {
-		c.onEnd()
-	}
+	c.in.wake()
 	if c.greet && !e.quiet {
 		c.farewell(e)
 	}
@@ -171,7 +170,7 @@ var (
 	errPaused = errors.New("not to be read from")
 )
 
-// pause makes the reader call the peer's paused instead of reading on.
+// pause makes the reader send the client away instead of reading on.
 func (c *conn) pause() {
 	c.paused.Store(true)
 	c.deadline(time.Now())
@@ -255,9 +254,6 @@ type peer interface {
 	// handle takes one packet, which is valid during the call only. An error
 	// ends the connection.
 	handle(pk *packet.Packet) error
-	// paused is called by the reader after pause, instead of reading; it ends the
-	// connection.
-	paused()
 	// gone is called once, by the reader, when the connection has ended.
 	gone()
 }
@@ -272,7 +268,7 @@ func (c *conn) run(p peer) {
 	for !c.isOver() {
 		head, body, err := c.next()
 		if errors.Is(err, errPaused) {
-			p.paused()
+			c.sendAway()
 			return
 		}
 		if err == nil {

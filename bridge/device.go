@@ -25,7 +25,9 @@ type device struct {
 	errors  budget                 // told on sys/down
 	asks    budget                 // SUBSCRIBE, UNSUBSCRIBE and PINGREQ
 
-	in inflight
+	// Guarded by in.mu.
+	deciding map[uint16]struct{} // QoS 2 publishes that wait for their decision
+	refusals int                 // in a row
 
 	mu    sync.Mutex
 	open  bool // the CONNACK is out
@@ -53,11 +55,7 @@ type subscription struct {
 
 // enterDevice lets a device in.
 func (c *conn) enterDevice(ctx context.Context, id devices.ID, password string, pk *packet.Packet) (peer, error) {
-	d := &device{conn: c, id: id, errors: budget{max: 10}, asks: budget{max: 100}}
-	d.in.init()
-	c.mu.Lock()
-	c.onEnd = d.in.wake
-	c.mu.Unlock()
+	d := &device{conn: c, id: id, errors: budget{max: 10}, asks: budget{max: 100}, deciding: map[uint16]struct{}{}}
 	if err := c.srv.judgeWill(id, pk); err != nil {
 		return nil, err
 	}

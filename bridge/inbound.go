@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"errors"
-	"net"
 	"strings"
 	"sync"
 	"time"
@@ -10,32 +9,6 @@ import (
 	"devicehub/bridge/packet"
 	"devicehub/devices"
 )
-
-const stallMax = 10 * time.Second // how long a device of 3.1.1 is left unread before it has to come again
-
-// inflight counts the publishes that wait for their decision.
-type inflight struct {
-	mu       sync.Mutex
-	changed  *sync.Cond
-	n        int
-	acks     int                 // of them, of QoS 1 and 2
-	deciding map[uint16]struct{} // QoS 2
-	stall    time.Duration       // a retryable refusal over MQTT 3.1.1: read no more
-	cause    devices.Code
-	refusals int // in a row
-}
-
-func (f *inflight) init() {
-	f.changed = sync.NewCond(&f.mu)
-	f.deciding = map[uint16]struct{}{}
-}
-
-// wake lets a reader that waits for a place see that the connection is over.
-func (f *inflight) wake() {
-	f.mu.Lock()
-	f.changed.Broadcast()
-	f.mu.Unlock()
-}
 
 // publish takes what the device says. It does not wait for the decision: the
 // acknowledgement follows it, from another goroutine, so one connection has as
@@ -126,36 +99,6 @@ func (d *device) dispatch(on, metric string, payload []byte, contentType string,
 	}
 }
 
-// admit takes a place among the publishes that wait for their decision. Without
-// one the client is not read from until there is; but a client of MQTT 5 was
-// told how many of QoS 1 and 2 there may be.
-func (d *device) admit(qos byte) error {
-	f := &d.in
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if qos > 0 && f.acks >= d.srv.cfg.InFlight && d.version == packet.V5 {
-		return &packet.Error{Code: packet.ReceiveMaxExceeded, What: "more in flight than Receive Maximum"} // [MQTT-3.3.4-7]
-	}
-	if f.n >= d.srv.cfg.InFlight {
-		f.mu.Unlock()
-		d.settle()
-		f.mu.Lock()
-		for f.n >= d.srv.cfg.InFlight && !d.isOver() {
-			f.changed.Wait()
-		}
-		d.working()
-		d.heard = time.Now()
-		if d.isOver() {
-			return net.ErrClosed
-		}
-	}
-	f.n++
-	if qos > 0 {
-		f.acks++
-	}
-	return nil
-}
-
 // seen reports whether a QoS 2 publish is one that is known already, and
 // answers it if it has been decided [MQTT-4.3.3-2]. Those that the client never
 // releases are bounded.
@@ -170,13 +113,13 @@ func (d *device) seen(id uint16) (bool, error) {
 	}
 	d.in.mu.Lock()
 	defer d.in.mu.Unlock()
-	if _, deciding := d.in.deciding[id]; deciding {
+	if _, deciding := d.deciding[id]; deciding {
 		return true, nil // PUBREC comes with the decision
 	}
-	if n+len(d.in.deciding) >= d.srv.cfg.InFlight {
+	if n+len(d.deciding) >= d.srv.cfg.InFlight {
 		return false, &packet.Error{Code: packet.ReceiveMaxExceeded, What: "too many QoS 2 publishes not released"} // [MQTT-3.3.4-7]
 	}
-	d.in.deciding[id] = struct{}{}
+	d.deciding[id] = struct{}{}
 	return false, nil
 }
 
@@ -213,27 +156,16 @@ func (d *device) decided(qos byte, id uint16, topic, event string, answer any, e
 	if e != nil && (d.version != packet.V5 || qos == 0) && d.errors.take(time.Now()) {
 		d.complain(e, topic)
 	}
-	f := &d.in
-	f.mu.Lock()
-	f.n--
-	f.changed.Signal()
-	if qos > 0 {
-		f.acks--
-		delete(f.deciding, id)
-	}
+	d.in.mu.Lock()
+	delete(d.deciding, id)
 	if e != nil && (e.Code == devices.CodeRateLimited || event == "") { // what no session judged has no rate of its own
-		f.refusals++
+		d.refusals++
 	} else {
-		f.refusals = 0
+		d.refusals = 0
 	}
-	if retry && qos > 0 && d.version != packet.V5 && f.stall == 0 {
-		f.stall, f.cause = min(max(e.RetryAfter, time.Second), stallMax), e.Code
-	}
-	stalled, tooMany := f.stall > 0, f.refusals == maxRefusals
-	f.mu.Unlock()
-	if stalled {
-		d.pause()
-	}
+	tooMany := d.refusals == maxRefusals
+	d.in.mu.Unlock()
+	d.leave(qos, e, stallMax)
 	if tooMany {
 		d.end(ending{reason: "rate_limited", code: packet.RateTooHigh, text: "rate_limited: too many events"})
 	}
@@ -295,26 +227,6 @@ func (d *device) complain(e *devices.Error, topic string) {
 		say["topic"] = topic
 	}
 	d.Tell("error", say)
-}
-
-// paused is what the reader does in the place of reading, once a device of 3.1.1
-// was refused for now: it waits, and then sends the device away, so that it
-// comes back and sends again.
-func (d *device) paused() {
-	d.in.mu.Lock()
-	stall, cause := d.in.stall, d.in.cause
-	d.in.mu.Unlock()
-	t := time.NewTimer(stall)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-d.over:
-	}
-	reason := "kicked"
-	if cause == devices.CodeRateLimited {
-		reason = "rate_limited"
-	}
-	d.end(ending{reason: reason})
 }
 
 // maxRefusals is how many publishes in a row may be over the device's rate or

@@ -2,9 +2,11 @@ package bridge
 
 import (
 	"context"
+	"time"
 
 	"devicehub/bridge/adapter"
 	"devicehub/bridge/broker"
+	"devicehub/devices"
 )
 
 // LocalName is the via of devices that adapters meet on the hub's own broker.
@@ -20,8 +22,11 @@ func (s *Server) NewAdapters(h adapter.Hub, list []adapter.Config) (*adapter.Set
 // RunAdapters runs the adapters until ctx is done.
 func (s *Server) RunAdapters(ctx context.Context, set *adapter.Set) {
 	for _, f := range set.Filters() {
-		cancel := s.broker.Subscribe(f, func(m broker.Message) {
-			set.Take(adapter.Message{Topic: m.Topic, Payload: m.Payload, Retained: m.Retain && m.Stored}, func() {})
+		cancel := s.broker.Subscribe(f, func(m broker.Message, from broker.Sender) {
+			if !set.Take(adapter.Message{Topic: m.Topic, Payload: m.Payload, Retained: m.Retain && m.Stored}, from) {
+				s.stats.dropped.Add(1)
+				from.Decided(devices.Refuse(devices.CodeOverloaded, "too many messages wait for the adapters").After(time.Second))
+			}
 		})
 		defer cancel()
 	}

@@ -87,6 +87,101 @@ func TestAdaptersOnTheHubsOwnBroker(t *testing.T) {
 	}
 }
 
+// What an account says to an adapter is acknowledged when the readings are in the
+// store (2-domain §2): not before, and with the code of the refusal.
+func TestAdaptersAcknowledgeWhenDurable(t *testing.T) {
+	t.Parallel()
+	ack := map[byte]byte{1: packet.Puback, 2: packet.Pubrec}
+	versions(t, func(t *testing.T, v byte) {
+		h := adaptertest.New(t, nil, &devices.Device{ID: "climate", Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: LocalName, Labels: map[string]string{"tasmota": "c"}})
+		srv, addr := start(t, nil, WithDoor(newDoor()), WithAccounts(fakeAccounts{"all": {Filters: []string{"tele/#"}}}))
+		set, err := srv.NewAdapters(h.Hub, []adapter.Config{{Kind: "tasmota"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); srv.RunAdapters(ctx, set) }()
+		defer func() { cancel(); <-done }()
+		h.Want(t, "up embedded")
+		sensor := func(v string) string { return `{"DS18B20":{"Temperature":` + v + `},"TempUnit":"C"}` }
+
+		for qos := byte(1); qos <= 2; qos++ {
+			c := dial(t, addr, v)
+			c.service("c", connect{clean: true})
+			h.Refuse(devices.Refuse(devices.CodePlatformUnavailable, "disk").After(20 * time.Millisecond))
+			c.publish("tele/c/SENSOR", sensor("20.5"), qos, 7)
+			c.publish("tele/other/SENSOR", sensor("1"), qos, 8) // nobody's: there is nothing to wait for
+			if b := c.wantType(ack[qos]); b[1] != 8 {
+				t.Fatalf("QoS %d: acknowledged %x before it was stored", qos, b)
+			}
+			if qos == 2 { // the same again is the same, and has no answer either
+				c.send(packet.Publish<<4|2<<1|8, c.publishBody("tele/c/SENSOR", sensor("20.5"), 2, 7))
+			}
+			c.wantQuiet(100 * time.Millisecond)
+			h.Refuse(nil)
+			for range qos {
+				if b := c.wantType(ack[qos]); b[1] != 7 || len(b) > 2 {
+					t.Errorf("QoS %d: got %x", qos, b)
+				}
+			}
+			if got := h.Values("climate"); got != `{"temperature":"20.5 °C"}` {
+				t.Errorf("got %s", got)
+			}
+			c.leave()
+		}
+
+		// A store that stays away: the account hears that it has to send again.
+		h.Refuse(devices.Refuse(devices.CodePlatformUnavailable, "disk").After(20 * time.Millisecond))
+		c := dial(t, addr, v)
+		c.service("c", connect{clean: true})
+		begun := time.Now()
+		c.publish("tele/c/SENSOR", sensor("21"), 1, 9)
+		if v == packet.V5 {
+			_ = c.nc.SetReadDeadline(time.Now().Add(12 * time.Second))
+			h, b, err := c.readErr(12 * time.Second)
+			if err != nil || h>>4 != packet.Puback || len(b) < 3 || b[2] != packet.ImplementationError {
+				t.Errorf("got %02x %x, %v", h, b, err)
+			}
+			return
+		}
+		c.wantClosed()
+		if d := time.Since(begun); d > stallMax+time.Second {
+			t.Errorf("sent away after %v", d)
+		}
+	})
+}
+
+// A final refusal is an answer: the store has judged.
+func TestAdaptersRefuseForGood(t *testing.T) {
+	h := adaptertest.New(t, nil, &devices.Device{ID: "climate", Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: LocalName, Labels: map[string]string{"tasmota": "c"}})
+	srv, addr := start(t, nil, WithDoor(newDoor()), WithAccounts(fakeAccounts{"all": {Filters: []string{"tele/#", "hub/v1/+/ha/#"}}}))
+	set, err := srv.NewAdapters(h.Hub, []adapter.Config{{Kind: "tasmota"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); srv.RunAdapters(ctx, set) }()
+	defer func() { cancel(); <-done }()
+	h.Want(t, "up embedded")
+	c := dial(t, addr, packet.V5)
+	c.service("c", connect{clean: true})
+	h.Refuse(devices.Refuse(devices.CodeRange, "too hot"))
+	for qos, typ := range map[byte]byte{1: packet.Puback, 2: packet.Pubrec} {
+		c.publish("tele/c/SENSOR", `{"DS18B20":{"Temperature":1e9},"TempUnit":"C"}`, qos, 1)
+		if b := c.wantType(typ); len(b) < 3 || b[2] != packet.PayloadInvalid {
+			t.Errorf("QoS %d: got %x", qos, b)
+		}
+	}
+	// A retained command is refused as a will too.
+	w := dial(t, addr, packet.V5)
+	w.send(packet.Connect<<4, w.connectBody(connect{id: "w", user: "service:all", password: "pw", clean: true, will: "hub/v1/lamp/ha/light/set", willPayload: `{"state":"ON"}`, willRetain: true}))
+	if b := w.wantType(packet.Connack); b[1] != packet.RetainNotSupported {
+		t.Errorf("CONNACK %x", b)
+	}
+}
+
 // wantAck reads up to a PUBACK.
 func (c *raw) wantAck() []byte {
 	c.t.Helper()

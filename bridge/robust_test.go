@@ -72,7 +72,7 @@ func TestNothingAcknowledged(t *testing.T) {
 func TestOnlineWord(t *testing.T) {
 	srv, _ := start(t, nil, WithDoor(newDoor()))
 	var got []string
-	defer srv.Broker().Subscribe("hub/v1/d/online", func(m broker.Message) { got = append(got, string(m.Payload)) })()
+	defer srv.Broker().Subscribe("hub/v1/d/online", func(m broker.Message, from broker.Sender) { from.Decided(nil); got = append(got, string(m.Payload)) })()
 	srv.SetOnline("d", true)
 	srv.SetOnline("d", true)
 	srv.SetOnline("d", false)

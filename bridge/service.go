@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"crypto/rand"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ type service struct {
 	account Account
 	sess    *broker.Session
 	aliases map[uint16]string // the reader's
-	unrel   int               // QoS 2 publishes not yet released; the reader's
+	open    map[uint16]bool   // QoS 2 publishes taken and not released; guarded by in.mu
 	clean   bool              // the client's DISCONNECT voids the will
 	expiry  *time.Duration    // its last word on the session
 }
@@ -96,6 +97,10 @@ func (s *service) will(pk *packet.Packet) (*broker.Message, error) {
 	if !s.mayPublish(pk.Connect.WillTopic) {
 		return nil, devices.Refuse(devices.CodeForbidden, "the will's topic is not among the account's")
 	}
+	if pk.Connect.WillRetain && s.srv.topics.isSet(pk.Connect.WillTopic) {
+		s.retainedSet()
+		return nil, devices.Refuse(devices.CodeRetainedCommand, "a command is not retained")
+	}
 	return broker.Will(pk, time.Now()), nil
 }
 
@@ -129,11 +134,10 @@ func (s *service) handle(pk *packet.Packet) error {
 		return s.publish(pk)
 	case packet.Pubrel:
 		code := byte(packet.Success)
-		if s.sess.Release(pk.PacketID) {
-			s.unrel--
-		} else {
+		if !s.sess.Release(pk.PacketID) {
 			code = packet.PacketIDNotFound
 		}
+		s.released(pk.PacketID)
 		s.put(func(b []byte) []byte { return packet.AppendAck(b, packet.Pubcomp, pk.PacketID, s.version, code) })
 	case packet.Puback, packet.Pubrec, packet.Pubcomp:
 		s.sess.Acked(t, pk.PacketID, pk.ReasonCode)
@@ -161,46 +165,99 @@ func (s *service) publish(pk *packet.Packet) error {
 	if err := s.resolveAlias(pk); err != nil {
 		return err
 	}
-	qos, id := pk.FixedHeader.Qos, pk.PacketID
-	var code byte
-	switch {
-	case pk.TopicName == "":
+	if pk.TopicName == "" {
 		return &packet.Error{Code: packet.ProtocolError, What: "no topic and no alias"}
+	}
+	qos := pk.FixedHeader.Qos
+	if err := s.admit(qos); err != nil {
+		return err
+	}
+	p := &publication{s: s, qos: qos, id: pk.PacketID, at: s.heard}
+	switch {
 	case !s.mayPublish(pk.TopicName):
 		s.srv.stats.foreign.Add(1)
-		code = packet.NotAuthorized
+		p.Decided(devices.Refuse(devices.CodeForbidden, "this topic is not among the account's"))
 	case pk.FixedHeader.Retain && s.srv.topics.isSet(pk.TopicName):
-		s.srv.stats.retained.Add(1)
-		s.srv.record("service:"+s.account.Name, "mqtt.retained", devices.CodeRetainedCommand)
-		code = packet.NotAuthorized
+		s.retainedSet()
+		p.Decided(devices.Refuse(devices.CodeRetainedCommand, "a command is not retained"))
 	default:
-		if qos == 2 {
-			limit := s.srv.cfg.InFlight
-			if s.version != packet.V5 { // which was told no limit
-				limit = 4096
-			}
-			if s.unrel >= limit {
-				return &packet.Error{Code: packet.ReceiveMaxExceeded, What: "more in flight than Receive Maximum"}
-			}
-			s.unrel++
-		}
-		var again bool
-		code, again = s.sess.Publish(pk)
-		if qos == 2 && (again || code >= packet.Unspecified) {
-			s.unrel--
-		}
-	}
-	if s.version != packet.V5 || code == packet.NoMatchingSubscribers { // which is a server's to say or not
-		code = packet.Success
-	}
-	if qos > 0 {
-		typ := byte(packet.Puback)
-		if qos == 2 {
-			typ = packet.Pubrec
-		}
-		s.put(func(b []byte) []byte { return packet.AppendAck(b, typ, id, s.version, code) })
+		s.sess.Publish(pk, p)
 	}
 	return nil
+}
+
+// publication is one publish of an account until its fate is decided: it is
+// acknowledged after that (2-domain §2, §11).
+type publication struct {
+	s   *service
+	qos byte
+	id  uint16
+	at  time.Time
+}
+
+// adapterPatience is how long an adapter tries to hand on what the hub cannot
+// take now, before the account is told to send it again.
+const adapterPatience = 5 * time.Second
+
+// Again is the broker's. What nobody would send again is kept; so is what only
+// came too fast, which holds the account up and nothing else.
+func (p *publication) Again(err error) bool {
+	return p.qos == 0 || !p.s.isOver() && (refusal(err).Code == devices.CodeRateLimited || time.Since(p.at) < adapterPatience)
+}
+
+// Decided is the broker's.
+func (p *publication) Decided(err error) {
+	s, code := p.s, byte(packet.Success)
+	var e *devices.Error
+	switch {
+	case errors.Is(err, broker.ErrFull):
+		code = packet.QuotaExceeded
+	case err != nil:
+		e = refusal(err)
+		code = ackCode(e.Code)
+	}
+	retry := e != nil && e.Retryable()
+	if retry {
+		s.srv.stats.retryable.Add(1)
+	}
+	if p.qos == 2 && code < packet.Unspecified {
+		s.hold(p.id)
+	}
+	s.leave(p.qos, e, stallMax-time.Since(p.at))
+	switch {
+	case p.qos == 0, retry && s.version != packet.V5:
+		return
+	case s.version != packet.V5:
+		code = packet.Success
+	}
+	typ := byte(packet.Puback)
+	if p.qos == 2 {
+		typ = packet.Pubrec
+	}
+	s.put(func(b []byte) []byte { return packet.AppendAck(b, typ, p.id, s.version, code) })
+}
+
+// hold counts a QoS 2 publish against the client's quota until it is released.
+func (s *service) hold(id uint16) {
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	if s.open == nil {
+		s.open = map[uint16]bool{}
+	}
+	s.open[id] = true
+	s.in.held = len(s.open)
+}
+
+func (s *service) released(id uint16) {
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	delete(s.open, id)
+	s.in.held = len(s.open)
+}
+
+func (s *service) retainedSet() {
+	s.srv.stats.retained.Add(1)
+	s.srv.record("service:"+s.account.Name, "mqtt.retained", devices.CodeRetainedCommand)
 }
 
 // resolveAlias puts the topic behind a topic alias in its place, before the
@@ -252,8 +309,6 @@ func (s *service) disconnect(pk *packet.Packet) error {
 	s.end(ending{reason: "client_close", quiet: true, clean: pk.ReasonCode != packet.DisconnectWithWill})
 	return nil
 }
-
-func (s *service) paused() {}
 
 // gone detaches the connection from its session.
 func (s *service) gone() {

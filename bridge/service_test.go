@@ -539,7 +539,7 @@ func TestBrokerExpiry(t *testing.T) {
 		return s, l, present
 	}
 	var wills []string
-	defer b.Subscribe("will", func(m broker.Message) { wills = append(wills, string(m.Payload)) })()
+	defer b.Subscribe("will", func(m broker.Message, from broker.Sender) { wills = append(wills, string(m.Payload)) })()
 	s, l, _ := connect(true, 10*time.Second, "late")
 	s.Detach(l, false, nil)
 	b.Expire(now.Add(4 * time.Second))

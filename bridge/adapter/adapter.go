@@ -70,7 +70,6 @@ type Lanes struct {
 	lanes map[string]*lane
 	n     int
 	over  bool
-	idle  *sync.Cond
 }
 
 type lane struct {
@@ -79,16 +78,24 @@ type lane struct {
 }
 
 type job struct {
-	a    Adapter
-	m    Message
-	done func()
+	a   Adapter
+	m   Message
+	out Outcome
+}
+
+// Outcome hears what becomes of a message. Its methods may be called from any
+// goroutine.
+type Outcome interface {
+	// Again reports whether the message is to be handled again after err, which
+	// may pass.
+	Again(err error) bool
+	// Decided is called once: nil, or why the message is refused.
+	Decided(err error)
 }
 
 // NewLanes holds at most max messages.
 func NewLanes(max int) *Lanes {
-	l := &Lanes{max: max, lanes: map[string]*lane{}}
-	l.idle = sync.NewCond(&l.mu)
-	return l
+	return &Lanes{max: max, lanes: map[string]*lane{}}
 }
 
 // Len is the number of messages that wait or are under way.
@@ -98,9 +105,9 @@ func (l *Lanes) Len() int {
 	return l.n
 }
 
-// Put hands m to the adapter in its turn; done is called when it is decided for
-// good. false means that there is no room: the message is not taken.
-func (l *Lanes) Put(a Adapter, m Message, done func()) bool {
+// Put hands m to the adapter in its turn. false means that there is no room: the
+// message is not taken, and nothing is told to out.
+func (l *Lanes) Put(a Adapter, m Message, out Outcome) bool {
 	key := a.Lane(m.Topic)
 	l.mu.Lock()
 	if l.over || l.n >= l.max {
@@ -113,7 +120,7 @@ func (l *Lanes) Put(a Adapter, m Message, done func()) bool {
 		ln = &lane{}
 		l.lanes[key] = ln
 	}
-	ln.waiting = append(ln.waiting, job{a, m, done})
+	ln.waiting = append(ln.waiting, job{a, m, out})
 	first := len(ln.waiting) == 1
 	l.mu.Unlock()
 	if first {
@@ -158,14 +165,15 @@ func (l *Lanes) run(key string, ln *lane) {
 // finish takes the outcome of the lane's first message. It reports whether the
 // next is to be handled now.
 func (l *Lanes) finish(key string, ln *lane, j job, err error) (next bool) {
+	wait, again := retry(err)
+	again = again && j.out.Again(err)
 	l.mu.Lock()
-	if l.over {
+	if l.over { // too late to tell: it comes again
 		l.n--
-		l.idle.Broadcast()
 		l.mu.Unlock()
 		return false
 	}
-	if wait, again := retry(err); again {
+	if again {
 		ln.timer = time.AfterFunc(wait, func() { l.run(key, ln) })
 		l.mu.Unlock()
 		return false
@@ -177,7 +185,7 @@ func (l *Lanes) finish(key string, ln *lane, j job, err error) (next bool) {
 		delete(l.lanes, key)
 	}
 	l.mu.Unlock()
-	j.done()
+	j.out.Decided(err)
 	return next
 }
 

@@ -84,11 +84,17 @@ func newSet(t *testing.T, h *adaptertest.Hub, trust bool, kinds ...string) (*ada
 	return s, b
 }
 
+// decided is called when a message is, and wants what may be taken later to be.
+type decided func(error)
+
+func (decided) Again(error) bool    { return true }
+func (d decided) Decided(err error) { d(err) }
+
 // say gives the adapters a message and waits until it is decided.
 func say(t *testing.T, s *adapter.Set, topic, payload string, retained ...bool) {
 	t.Helper()
 	done := make(chan struct{})
-	if !s.Take(adapter.Message{Topic: topic, Payload: []byte(payload), Retained: len(retained) > 0}, func() { close(done) }) {
+	if !s.Take(adapter.Message{Topic: topic, Payload: []byte(payload), Retained: len(retained) > 0}, decided(func(error) { close(done) })) {
 		t.Fatal("no room")
 	}
 	select {
@@ -182,11 +188,11 @@ func TestRetryKeepsOrder(t *testing.T) {
 	for i := range 5 {
 		for _, id := range []string{"k-1", "k-2"} {
 			name := fmt.Sprint(id, "/", i)
-			s.Take(adapter.Message{Topic: "hub/v1/" + id + "/r", Payload: fmt.Appendf(nil, `{"m":"temperature","v":%d}`, i)}, func() {
+			s.Take(adapter.Message{Topic: "hub/v1/" + id + "/r", Payload: fmt.Appendf(nil, `{"m":"temperature","v":%d}`, i)}, decided(func(error) {
 				mu.Lock()
 				acked = append(acked, name)
 				mu.Unlock()
-			})
+			}))
 		}
 	}
 	time.Sleep(50 * time.Millisecond)
@@ -504,7 +510,7 @@ func FuzzHandle(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Take(adapter.Message{Topic: topic, Payload: payload, Retained: retained}, func() {})
+		s.Take(adapter.Message{Topic: topic, Payload: payload, Retained: retained}, decided(func(error) {}))
 		_ = s.Discovered()
 	})
 }

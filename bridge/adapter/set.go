@@ -52,21 +52,21 @@ func (s *Set) Filters() (all []string) {
 	return all
 }
 
-// Take hands a message to the adapters that want it. done is called when it is
-// decided for good. false means that there is no room for it now.
-func (s *Set) Take(m Message, done func()) bool {
+// Take hands a message to the adapter that wants it. false means that there is no
+// room for it now, and nothing is told to out.
+func (s *Set) Take(m Message, out Outcome) bool {
 	if !m.Retained && s.guard.own(m.Topic, m.Payload) {
-		done()
+		out.Decided(nil)
 		return true
 	}
 	for _, a := range s.adapters {
 		for _, f := range a.Filters() {
 			if match(f, m.Topic) {
-				return s.lanes.Put(a, m, done)
+				return s.lanes.Put(a, m, out)
 			}
 		}
 	}
-	done()
+	out.Decided(nil)
 	return true
 }
 

@@ -8,6 +8,7 @@
 package broker
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -93,7 +94,7 @@ type key struct{ owner, id string }
 type subscribers struct {
 	own    map[*Session]*subscription
 	shared map[string]*group
-	inline map[uint64]func(Message)
+	inline map[uint64]Handler
 }
 
 func (s *subscribers) empty() bool { return len(s.own)+len(s.shared)+len(s.inline) == 0 }
@@ -128,25 +129,80 @@ func (b *Broker) Stats() Stats {
 	return s
 }
 
-// Publish routes a message of the hub itself.
-func (b *Broker) Publish(m Message) { b.publish(nil, &m) }
+// Handler takes the messages of an inline subscription. It must not block, and is
+// called without any lock, by the publisher's goroutine. What becomes of the
+// message it tells from.
+type Handler func(m Message, from Sender)
 
-// publish routes a message. full reports that it could not be retained.
-func (b *Broker) publish(from *Session, m *Message) (matched, full bool) {
+// Sender is who published a message, and waits until its fate is decided. Its
+// methods may be called from any goroutine.
+type Sender interface {
+	// Again reports whether the message is to be tried again after err, which
+	// may pass. A subscriber that is told no decides with err.
+	Again(err error) bool
+	// Decided is called once by each subscriber: nil, or why it refuses.
+	Decided(err error)
+}
+
+// ErrFull is the fate of a message that there was no room to retain.
+var ErrFull = errors.New("no room for another retained message")
+
+// nobody waits for nothing: what may be taken later is.
+type nobody struct{}
+
+func (nobody) Again(error) bool { return true }
+func (nobody) Decided(error)    {}
+
+// Publish routes a message of the hub itself.
+func (b *Broker) Publish(m Message) { b.publish(nil, &m, nobody{}) }
+
+// publish routes a message. The sender hears its fate once, when the last inline
+// subscriber has decided; that may be before publish returns.
+func (b *Broker) publish(from *Session, m *Message, sender Sender) {
 	if m.lasts > 0 {
 		m.Expires = time.Now().Add(m.lasts)
 	}
 	b.mu.Lock()
 	b.stats.Published++
-	if m.Retain {
-		full = !b.retain(m)
+	var err error
+	if m.Retain && !b.retain(m) {
+		err = ErrFull
 	}
-	matched, calls := b.route(from, m)
+	handlers := b.route(from, m)
 	b.mu.Unlock()
-	for _, f := range calls {
-		f(*m)
+	switch {
+	case len(handlers) == 0:
+		sender.Decided(err)
+		return
+	case len(handlers) > 1 || err != nil:
+		sender = &jury{Sender: sender, open: len(handlers), err: err}
 	}
-	return matched, full
+	for _, h := range handlers {
+		h(*m, sender)
+	}
+}
+
+// jury is several subscribers with one sender: the first refusal is the fate of
+// the message.
+type jury struct {
+	Sender
+
+	mu   sync.Mutex
+	open int
+	err  error
+}
+
+func (j *jury) Decided(err error) {
+	j.mu.Lock()
+	if j.err == nil {
+		j.err = err
+	}
+	j.open--
+	last, fate := j.open == 0, j.err
+	j.mu.Unlock()
+	if last {
+		j.Sender.Decided(fate)
+	}
 }
 
 // retain keeps the message for those who subscribe later, or forgets what is
@@ -179,12 +235,11 @@ func (b *Broker) retain(m *Message) bool {
 
 // route queues the message at every session that subscribes, once each, and
 // returns the hub's own subscribers, which are called without the lock.
-func (b *Broker) route(from *Session, m *Message) (matched bool, calls []func(Message)) {
+func (b *Broker) route(from *Session, m *Message) (inline []Handler) {
 	var hits map[*Session]*hit
 	b.subs.match(m.Topic, func(s *subscribers) {
-		matched = true
-		for _, f := range s.inline {
-			calls = append(calls, f)
+		for _, h := range s.inline {
+			inline = append(inline, h)
 		}
 		for sess, sub := range s.own {
 			if sub.noLocal && sess == from {
@@ -204,7 +259,7 @@ func (b *Broker) route(from *Session, m *Message) (matched bool, calls []func(Me
 	for sess, h := range hits {
 		sess.deliver(m, h, false)
 	}
-	return matched, calls
+	return inline
 }
 
 // hit is what the subscriptions of one session that select one message ask for
@@ -242,25 +297,24 @@ func (g *group) next() *Session {
 	return g.members[g.turn]
 }
 
-// Subscribe calls f with every message that the filter selects, beginning with
-// what is retained, until cancel is called. f must not block and is called
-// without any lock, by the publisher's goroutine.
-func (b *Broker) Subscribe(filter string, f func(Message)) (cancel func()) {
+// Subscribe calls h with every message that the filter selects, beginning with
+// what is retained, until cancel is called.
+func (b *Broker) Subscribe(filter string, h Handler) (cancel func()) {
 	b.mu.Lock()
 	b.inline++
 	id := b.inline
 	n := b.node(filter)
 	if n.inline == nil {
-		n.inline = map[uint64]func(Message){}
+		n.inline = map[uint64]Handler{}
 	}
-	n.inline[id] = f
+	n.inline[id] = h
 	var kept []*Message
 	b.retained.each(filter, func(m *Message) { kept = append(kept, m) })
 	b.mu.Unlock()
 	for _, m := range kept {
 		old := *m
 		old.Stored = true
-		f(old)
+		h(old, nobody{})
 	}
 	return func() {
 		b.mu.Lock()
@@ -298,7 +352,7 @@ func (b *Broker) Expire(now time.Time) {
 	}
 	b.mu.Unlock()
 	for _, w := range wills {
-		b.publish(nil, w)
+		b.publish(nil, w, nobody{})
 	}
 }
 

@@ -50,7 +50,7 @@ type Session struct {
 	queued   int // bytes
 	inflight []*delivery
 	lastID   uint16
-	received map[uint16]struct{} // QoS 2 publishes not yet released
+	received map[uint16]*receipt // QoS 2 publishes not yet released
 	will     *Message
 	willAt   time.Time
 	until    time.Time
@@ -98,7 +98,7 @@ func (b *Broker) Connect(c Client) (s *Session, present, ok bool) {
 	case old == nil && len(b.sessions) >= b.opts.MaxSessions:
 		ok = false
 	case old == nil:
-		s, ok = &Session{b: b, key: k, subs: map[string]*subscription{}, received: map[uint16]struct{}{}}, true
+		s, ok = &Session{b: b, key: k, subs: map[string]*subscription{}, received: map[uint16]*receipt{}}, true
 		b.sessions[k] = s
 	default:
 		s, present, ok = old, true, true
@@ -119,7 +119,7 @@ func (b *Broker) Connect(c Client) (s *Session, present, ok bool) {
 	}
 	b.mu.Unlock()
 	for _, w := range wills {
-		b.publish(nil, w)
+		b.publish(nil, w, nobody{})
 	}
 	return s, present, ok
 }
@@ -175,34 +175,66 @@ func (s *Session) Detach(link Link, clean bool, expiry *time.Duration) {
 	}
 	b.mu.Unlock()
 	if will != nil {
-		b.publish(nil, will)
+		b.publish(nil, will, nobody{})
 	}
 }
 
-// Publish routes what the client publishes. The code is for the
-// acknowledgement; again means a QoS 2 publish that was routed before.
-func (s *Session) Publish(pk *packet.Packet) (code byte, again bool) {
-	b := s.b
-	if pk.FixedHeader.Qos == 2 {
-		b.mu.Lock()
-		_, again = s.received[pk.PacketID]
-		s.received[pk.PacketID] = struct{}{}
-		b.mu.Unlock()
-		if again { // [MQTT-4.3.3-10]
-			return packet.Success, true
-		}
+// Publish routes what the client publishes, and tells sender what became of it. A
+// QoS 2 publish that came before is routed no second time: its fate is told to
+// this sender too [MQTT-4.3.3-10].
+func (s *Session) Publish(pk *packet.Packet, sender Sender) {
+	if pk.FixedHeader.Qos < 2 {
+		s.b.publish(s, message(pk, time.Now()), sender)
+		return
 	}
-	matched, full := b.publish(s, message(pk, time.Now()))
-	switch {
-	case full:
-		if pk.FixedHeader.Qos == 2 {
-			s.Release(pk.PacketID)
+	s.b.mu.Lock()
+	r := s.received[pk.PacketID]
+	if r != nil {
+		decided := r.decided
+		if !decided {
+			r.senders = append(r.senders, sender)
 		}
-		return packet.QuotaExceeded, false
-	case !matched:
-		return packet.NoMatchingSubscribers, false
+		s.b.mu.Unlock()
+		if decided {
+			sender.Decided(nil)
+		}
+		return
 	}
-	return packet.Success, false
+	r = &receipt{s: s, id: pk.PacketID, senders: []Sender{sender}}
+	s.received[pk.PacketID] = r
+	s.b.mu.Unlock()
+	s.b.publish(s, message(pk, time.Now()), r)
+}
+
+// receipt is a QoS 2 publish that the client has not released.
+type receipt struct {
+	s       *Session
+	id      uint16
+	decided bool
+	senders []Sender // those that wait for it, the latest last
+}
+
+func (r *receipt) Again(err error) bool {
+	r.s.b.mu.Lock()
+	latest := r.senders[len(r.senders)-1]
+	r.s.b.mu.Unlock()
+	return latest.Again(err)
+}
+
+// Decided ends the exchange of a publish that was refused: that is its last word
+// (MQTT 5 §4.3.3).
+func (r *receipt) Decided(err error) {
+	r.s.b.mu.Lock()
+	r.decided = true
+	if err != nil && r.s.received[r.id] == r {
+		delete(r.s.received, r.id)
+	}
+	senders := r.senders
+	r.senders = nil
+	r.s.b.mu.Unlock()
+	for _, s := range senders {
+		s.Decided(err)
+	}
 }
 
 // Release takes a PUBREL: known reports whether there was such a publish.

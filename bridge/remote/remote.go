@@ -46,6 +46,7 @@ type Bridge struct {
 
 	up                          atomic.Bool
 	received, published, unsent atomic.Int64
+	dropped                     atomic.Int64
 	overrun                     atomic.Bool // messages were left with the broker for want of room
 
 	mu    sync.Mutex
@@ -239,11 +240,21 @@ func (b *Bridge) options(lost func(error)) *mqtt.ClientOptions {
 // receive hands a message on. It is acknowledged when it is decided.
 func (b *Bridge) receive(m mqtt.Message) {
 	b.received.Add(1)
-	taken := b.set.Take(adapter.Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained()}, m.Ack)
-	if !taken && m.Qos() > 0 {
+	taken := b.set.Take(adapter.Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained()}, receipt{m})
+	switch {
+	case taken:
+	case m.Qos() > 0:
 		b.overrun.Store(true)
+	default:
+		b.dropped.Add(1)
 	}
 }
+
+// receipt acknowledges a message when it is decided. Until then it is kept.
+type receipt struct{ mqtt.Message }
+
+func (r receipt) Again(error) bool { return true }
+func (r receipt) Decided(error)    { r.Ack() }
 
 func (b *Bridge) subscribe(ctx context.Context, c mqtt.Client) error {
 	filters := map[string]byte{}
@@ -333,6 +344,7 @@ type Status struct {
 	Published int64    `json:"published"`
 	Unsent    int64    `json:"unsent"`  // messages of the hub that the broker was not there for
 	Waiting   int      `json:"waiting"` // messages not yet decided
+	Dropped   int64    `json:"dropped"` // messages at QoS 0 that there was no room for
 	Looped    int64    `json:"looped"`  // the hub's own that came back
 	Accepted  int64    `json:"accepted"`
 	Refused   int64    `json:"refused"`
@@ -347,7 +359,7 @@ func (b *Bridge) Status() Status {
 	defer b.mu.Unlock()
 	st := Status{
 		Name: b.cfg.Name, URL: b.cfg.URL, Connected: b.up.Load(), Since: b.since.UnixMilli(), Error: b.err,
-		Received: b.received.Load(), Published: b.published.Load(), Unsent: b.unsent.Load(), Waiting: b.set.Waiting(), Looped: b.set.Looped(),
+		Received: b.received.Load(), Published: b.published.Load(), Unsent: b.unsent.Load(), Waiting: b.set.Waiting(), Dropped: b.dropped.Load(), Looped: b.set.Looped(),
 		Accepted: s.Accepted, Refused: s.Refused, Foreign: s.Foreign, Retained: s.Retained, Adapters: []string{},
 	}
 	for _, a := range b.cfg.Adapters {
