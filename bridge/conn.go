@@ -33,12 +33,16 @@ type conn struct {
 	out     outbox
 	writers sync.WaitGroup
 	version byte
-	eager   bool          // the read deadline must not fire in vain
-	patient time.Duration // one and a half times the keep-alive
-	heard   time.Time     // when the last packet was complete; the reader's
-	paused  atomic.Bool   // the reader reads no more
-	drained func()        // all is written, asked for with whenEmpty
-	in      inflight      // publishes that wait for their decision
+	// What the client's CONNECT says of packets to it.
+	maxPacket uint32        // bytes; 0 is no bound
+	terse     bool          // no reason strings on acknowledgements
+	maxIn     int           // bytes of a packet from it, once it is let in
+	eager     bool          // the read deadline must not fire in vain
+	patient   time.Duration // one and a half times the keep-alive
+	heard     time.Time     // when the last packet was complete; the reader's
+	paused    atomic.Bool   // the reader reads no more
+	drained   func()        // all is written, asked for with whenEmpty
+	in        inflight      // publishes that wait for their decision
 
 	mu     sync.Mutex
 	ended  bool
@@ -62,6 +66,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, over: make(chan struct{}), limits: s.limits.Load()}
 	c.rd = packet.NewReader(packet.NewSource(nc), connectMax)
 	c.out.init(c.limits.OutboundBytes)
+	c.maxIn = c.limits.MaxPacket
 	c.in.changed = sync.NewCond(&c.in.mu)
 	_, c.eager = nc.(*wsConn)
 	return c
@@ -98,9 +103,7 @@ func (c *conn) farewell(e ending) {
 		pk := packet.Packet{ProtocolVersion: c.version, ReasonCode: e.code}
 		pk.FixedHeader.Type = packet.Disconnect
 		pk.Properties.ReasonString = e.text
-		if out, err := packet.Append(b, &pk); err == nil {
-			b = out
-		}
+		b = c.encode(b, &pk)
 	}
 	if start, _ := c.out.commit(b); start {
 		c.writers.Go(c.flush)
@@ -244,7 +247,7 @@ func (c *conn) serve(ctx context.Context) {
 	c.deadline(c.heard.Add(c.patient))
 	if p := c.greeted(ctx); p != nil {
 		defer p.gone()
-		c.rd.SetMax(c.limits.MaxPacket)
+		c.rd.SetMax(c.maxIn)
 		c.run(p)
 	}
 }

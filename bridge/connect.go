@@ -39,6 +39,10 @@ func (c *conn) connect(ctx context.Context) peer {
 		return nil
 	}
 	c.version = pk.ProtocolVersion
+	if c.version == packet.V5 {
+		c.maxPacket = pk.Properties.MaximumPacketSize
+		c.terse = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0
+	}
 	if code, text := c.acceptable(pk); code != packet.Success {
 		c.refuse(code, text)
 		return nil
@@ -173,7 +177,7 @@ func (c *conn) refuse(code byte, text string) {
 	if c.version != packet.V5 {
 		pk.ReasonCode = connackReturn(code)
 	}
-	c.put(func(b []byte) []byte { return appendPacket(b, &pk) })
+	c.put(func(b []byte) []byte { return c.encode(b, &pk) })
 	c.end(ending{reason: "protocol_error"})
 }
 
@@ -193,7 +197,7 @@ func (c *conn) welcome(pk *packet.Packet, present bool, extra func(*packet.Prope
 		if granted != asked || c.srv.cfg.AlwaysServerKeepAlive {
 			p.ServerKeepAlive, p.ServerKeepAliveFlag = uint16(granted/time.Second), true // §3.2.2.3.14
 		}
-		p.MaximumPacketSize = uint32(c.limits.MaxPacket)
+		p.MaximumPacketSize = uint32(c.maxIn)
 		p.ReceiveMaximum = uint16(c.srv.cfg.InFlight)
 		p.TopicAliasMaximum = maxAliases
 		extra(p)
@@ -222,7 +226,7 @@ func (c *conn) first(pk *packet.Packet) {
 	if !ok {
 		return
 	}
-	if start, _ := c.out.commit(appendPacket(b, pk)); start {
+	if start, _ := c.out.commit(c.encode(b, pk)); start {
 		c.writers.Go(c.flush)
 	}
 }
@@ -241,6 +245,21 @@ func (c *conn) keepAlive(pk *packet.Packet) time.Duration {
 func (c *conn) patience(d time.Duration) {
 	c.patient, c.heard = d, time.Now()
 	c.deadline(c.heard.Add(d))
+}
+
+// encode appends a packet, without its reason string where the client wants none
+// [MQTT-3.1.2-29] or takes no packet of that size [MQTT-3.2.2-19] [MQTT-3.14.2-3].
+func (c *conn) encode(b []byte, pk *packet.Packet) []byte {
+	reason := &pk.Properties.ReasonString
+	if t := pk.FixedHeader.Type; c.terse && t != packet.Connack && t != packet.Disconnect {
+		*reason = ""
+	}
+	out := appendPacket(b, pk)
+	if *reason != "" && c.maxPacket > 0 && len(out)-len(b) > int(c.maxPacket) {
+		*reason = ""
+		out = appendPacket(b, pk)
+	}
+	return out
 }
 
 func appendPacket(b []byte, pk *packet.Packet) []byte {

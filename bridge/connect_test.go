@@ -185,7 +185,7 @@ func TestEnds(t *testing.T) {
 		code byte
 	}{
 		"second CONNECT [MQTT-3.1.0-2]": {0x10, dial(t, addr, packet.V5).connectBody(connect{id: "x"}), packet.ProtocolError},
-		"QoS 3":                         {0x36, str(nil, "hub/v1/x/r"), packet.ProtocolError},
+		"QoS 3 [MQTT-3.3.1-4]":          {0x36, str(nil, "hub/v1/x/r"), packet.Malformed},
 		"wildcard in a topic":           {0x30, append(str(nil, "hub/v1/+/r"), 0), packet.Malformed},
 		"packet id 0":                   {0x32, append(str(nil, "hub/v1/x/r"), 0, 0, 0), packet.ProtocolError},
 		"SUBSCRIBE without flags":       {0x80, []byte{0, 1, 0}, packet.Malformed},

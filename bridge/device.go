@@ -64,8 +64,6 @@ func (c *conn) enterDevice(ctx context.Context, id devices.ID, password string, 
 		if rm := int(pk.Properties.ReceiveMaximum); rm > 0 {
 			d.limit = min(d.limit, rm)
 		}
-		d.maxPacket = pk.Properties.MaximumPacketSize
-		d.terse = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0
 	}
 	patient := c.keepAlive(pk)
 	sess, err := c.srv.door.Enter(ctx, Arrival{
@@ -315,7 +313,10 @@ func (d *device) End(code devices.Code, reason string, byEpoch int64) {
 		d.mu.Lock()
 		if d.open && d.state.down.on {
 			// QoS 0: the connection will not be there for the acknowledgement.
-			e.last = packet.AppendPublish(nil, d.srv.topics.of(d.id, onDown), body, 0, false, false, 0, d.version)
+			last := packet.AppendPublish(nil, d.srv.topics.of(d.id, onDown), body, 0, false, false, 0, d.version)
+			if d.maxPacket == 0 || len(last) <= int(d.maxPacket) { // [MQTT-3.1.2-24]
+				e.last = last
+			}
 		}
 		d.mu.Unlock()
 	}

@@ -70,7 +70,7 @@ type Accounts interface {
 type Account struct {
 	Name    string
 	Filters []string // topics that it may use
-	Except  []string // filters that it may not subscribe to all the same
+	Except  []string // what it may not subscribe to all the same
 	// Check, if set, is asked from time to time whether the account still is
 	// what it was.
 	Check func() error

@@ -199,9 +199,7 @@ func (d *device) acknowledge(typ byte, id uint16, code byte, text string) {
 	pk := packet.Packet{ProtocolVersion: d.version, PacketID: id, ReasonCode: code}
 	pk.FixedHeader.Type = typ
 	pk.Properties.ReasonString = text
-	pk.Mods.DisallowProblemInfo = d.terse
-	pk.Mods.MaxSize = d.maxPacket
-	d.put(func(b []byte) []byte { return appendPacket(b, &pk) })
+	d.put(func(b []byte) []byte { return d.encode(b, &pk) })
 }
 
 // answer sends on sys/down what some events are answered with.

@@ -17,12 +17,10 @@ const (
 // At most one command is unacknowledged, and no more messages than the client's
 // Receive Maximum. Nothing in it outlives the connection.
 type downlink struct {
-	limit     int // messages unacknowledged at once
-	maxPacket uint32
-	terse     bool // the client wants no reason strings
-	queue     []message
-	unacked   []sentMessage
-	lastID    uint16
+	limit   int // messages unacknowledged at once
+	queue   []message
+	unacked []sentMessage
+	lastID  uint16
 }
 
 // message is one publish to the device.

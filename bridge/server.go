@@ -27,6 +27,7 @@ type Config struct {
 
 	Root                  string        // of the topics, without a slash at either end
 	MaxPacket             int           // bytes, fixed header included
+	ServicePacket         int           // the same for service accounts, if it is more
 	InFlight              int           // publishes of one client that wait for their decision; Receive Maximum
 	Window                int           // messages to one device that are unacknowledged, commands at most one of them
 	OutboundBytes         int           // not yet written, per connection
@@ -41,7 +42,7 @@ type Config struct {
 // Default is the Config of the documentation, listening nowhere.
 func Default() Config {
 	return Config{
-		Root: "hub/v1", MaxPacket: 64 << 10, InFlight: 512, Window: 16, OutboundBytes: 256 << 10, OutboundAge: 10 * time.Second,
+		Root: "hub/v1", MaxPacket: 64 << 10, ServicePacket: 4 << 20, InFlight: 512, Window: 16, OutboundBytes: 256 << 10, OutboundAge: 10 * time.Second,
 		MaxKeepAlive: 300 * time.Second, MaxConnections: 100_000,
 		Sessions: broker.DefaultOptions(),
 	}

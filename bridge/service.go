@@ -57,6 +57,7 @@ func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, err
 		return nil, devices.Refuse(devices.CodeOverloaded, "no room for another session")
 	}
 	s.sess = sess
+	c.maxIn = max(c.maxIn, c.srv.cfg.ServicePacket)
 	c.patience(c.keepAlive(pk))
 	welcome := c.welcome(pk, present, func(p *packet.Properties) {
 		p.AssignedClientID = assigned
@@ -113,7 +114,7 @@ func (s *service) maySee(topic string) bool {
 // account's to see.
 func (s *service) maySubscribe(filter string) bool {
 	return slices.ContainsFunc(s.account.Filters, func(f string) bool { return broker.Covers(f, filter) }) &&
-		!slices.Contains(s.account.Except, filter)
+		!slices.ContainsFunc(s.account.Except, func(f string) bool { return broker.Covers(f, filter) })
 }
 
 func (s *service) mayPublish(topic string) bool {
@@ -323,7 +324,6 @@ func (s *service) gone() {
 
 // Write is the broker's.
 func (s *service) Write(pk *packet.Packet) bool {
-	pk.Mods.DisallowProblemInfo = false
 	return s.put(func(b []byte) []byte { return appendPacket(b, pk) })
 }
 

@@ -42,7 +42,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // answered by Upgrade
 	}
-	ws.SetReadLimit(int64(max(s.limits.Load().MaxPacket, connectMax)) * 4) // one message may carry several packets
+	ws.SetReadLimit(int64(max(s.limits.Load().MaxPacket, s.cfg.ServicePacket, connectMax)) * 4) // one message may carry several packets
 	c, ok := s.admit(&wsConn{Conn: ws})
 	if !ok {
 		s.stats.throttled.Add(1)

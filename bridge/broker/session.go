@@ -28,7 +28,6 @@ type Client struct {
 	ReceiveMax int           // 0: no bound of the client's
 	MaxPacket  uint32        // 0: no bound
 	AliasMax   uint16
-	NoReasons  bool                    // no reason strings wanted
 	May        func(topic string) bool // what it may receive and, as a will, publish
 	MaySee     func(filter string) bool
 	Will       *Message
@@ -516,13 +515,6 @@ func size(pk *packet.Packet) int {
 		return 1 << 30
 	}
 	return len(b)
-}
-
-// SetExpiry changes how long the session is kept after its connection.
-func (s *Session) SetExpiry(d time.Duration) {
-	s.b.mu.Lock()
-	defer s.b.mu.Unlock()
-	s.Expiry = min(d, s.b.opts.MaxExpiry)
 }
 
 // Granted is how long the session is kept after its connection.

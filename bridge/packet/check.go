@@ -117,8 +117,10 @@ func check(head byte, body []byte, v5 bool) error {
 		return c.codeAndProperties(t, v5)
 	case Subscribe, Unsubscribe:
 		return checkSubscribe(&c, t, v5)
+	case Pingreq:
+		return c.end("PINGREQ")
 	}
-	return c.end("packet")
+	return nil
 }
 
 func checkSubscribe(c *cursor, t byte, v5 bool) error {
@@ -219,6 +221,7 @@ func (c *cursor) varint() int {
 		b := c.byte()
 		n |= int(b&0x7F) << (7 * i)
 		if b&0x80 == 0 {
+			c.bad = c.bad || i > 0 && b == 0 // not the shortest form [MQTT-1.5.5-1]
 			return n
 		}
 	}
@@ -337,6 +340,9 @@ func (c *cursor) properties(t byte) error {
 		if zero && p.not0 {
 			return &Error{p.code, "property must not be 0"}
 		}
+	}
+	if seen&(1<<packets.PropAuthenticationData) != 0 && seen&(1<<packets.PropAuthenticationMethod) == 0 {
+		return violation("authentication data without a method") // MQTT 5 §3.1.2.11.10
 	}
 	return nil
 }

@@ -124,6 +124,9 @@ func Decode(pk *Packet, head byte, body []byte, version byte) (err error) {
 		}
 	}()
 	*pk = Packet{ProtocolVersion: version}
+	if Type(head) == Publish && head>>1&3 == 3 {
+		return malformed("QoS 3") // [MQTT-3.3.1-4]
+	}
 	if err := pk.FixedHeader.Decode(head); err != nil {
 		return err
 	}
