@@ -36,6 +36,8 @@ type Hub struct {
 	Latest func(id devices.ID) map[string]readings.Latest
 	Status func(id devices.ID) devices.Status
 	Root   string // of the native topics and Home Assistant's
+	// Version is the hub's own, URL where people find it; both may be empty.
+	Version, URL string
 	// EventsPerS and Burst bound the messages of one device.
 	EventsPerS float64
 	Burst      int
@@ -101,6 +103,7 @@ type member struct {
 	epoch  int64
 	linked bool
 	rate   *rate.Limiter
+	errors *rate.Limiter // told to the device
 	can    liveness.Availability
 	send   func(*devices.Device, commands.Envelope) bool
 }
@@ -181,7 +184,7 @@ func (b *Behind) token(id devices.ID, payload []byte) ([]byte, error) {
 func (b *Behind) member(id devices.ID) *member {
 	m := b.members[id]
 	if m == nil {
-		m = &member{rate: rate.NewLimiter(rate.Limit(b.EventsPerS), b.Burst)}
+		m = &member{rate: rate.NewLimiter(rate.Limit(b.EventsPerS), b.Burst), errors: rate.NewLimiter(10, 10)}
 		if b.EventsPerS <= 0 {
 			m.rate = rate.NewLimiter(rate.Inf, 0)
 		}
@@ -255,6 +258,14 @@ func (b *Behind) allow(id devices.ID) error {
 	return nil
 }
 
+// mayComplain takes one from the errors that a device is told.
+func (b *Behind) mayComplain(id devices.ID) bool {
+	b.mu.Lock()
+	l := b.member(id).errors
+	b.mu.Unlock()
+	return l.Allow()
+}
+
 // push hands a batch of readings on.
 func (b *Behind) push(dev *devices.Device, batch readings.Batch, done func(error)) {
 	if err := b.allow(dev.ID); err != nil {
@@ -269,7 +280,7 @@ func (b *Behind) push(dev *devices.Device, batch readings.Batch, done func(error
 	boot := m.boot
 	b.mu.Unlock()
 	b.Readings.Submit(readings.Source{Device: dev, Boot: boot, Transport: b.transport()}, batch, func(_ readings.Result, err error) {
-		if err == nil {
+		if _, again := retry(err); !again { // what is refused for good is a sign of life too
 			b.heard(dev.ID)
 		}
 		done(err)

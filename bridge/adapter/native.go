@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // native is the hub's own topics on a foreign broker: <root>/<id>/r, r/<metric>,
-// senml, state, ack and lwt to the hub, cmd from it.
+// senml, state, ack and lwt to the hub, cmd and the errors of sys/down from it.
 type native struct {
 	*Behind
 }
@@ -60,8 +61,9 @@ func (n *native) Handle(m Message, done func(error)) {
 		done(err)
 		return
 	}
-	if m.Retained && last != "lwt" {
-		done(devices.Refuse(devices.CodeInvalid, "a device's messages are not retained"))
+	if m.Retained { // of any age, a will as well
+		n.retainedCommand("device:" + name)
+		done(devices.Refuse(devices.CodeRetainedCommand, "a device's publish is not retained"))
 		return
 	}
 	n.speaks(id, liveness.WillOnly, n.command)
@@ -72,7 +74,26 @@ func (n *native) Handle(m Message, done func(error)) {
 			return
 		}
 	}
-	n.event(dev, last, payload, done)
+	n.event(dev, last, payload, n.explained(dev.ID, m.Topic, done))
+}
+
+// explained tells the device of a refusal, as 3.1.1 hears it from the hub's own
+// listener (2-domain §8).
+func (n *native) explained(id devices.ID, topic string, done func(error)) func(error) {
+	return func(err error) {
+		var e *devices.Error
+		if errors.As(err, &e) && !e.Retryable() && n.mayComplain(id) {
+			say, _ := json.Marshal(struct { // plain values
+				E       string         `json:"e"`
+				Code    devices.Code   `json:"code"`
+				Reason  string         `json:"reason"`
+				Details map[string]any `json:"details,omitempty"`
+				Topic   string         `json:"topic"`
+			}{"error", e.Code, e.Reason, e.Details, topic})
+			n.bus.Publish(n.Root+"/"+string(id)+"/sys/down", say, 0, false)
+		}
+		done(err)
+	}
 }
 
 func (n *native) event(dev *devices.Device, last string, payload []byte, done func(error)) {

@@ -195,6 +195,19 @@ func (g *guard) own(topic string, payload []byte) bool {
 	return false
 }
 
+// unsent takes back what published said of the latest message.
+func (g *guard) unsent(topic string, payload []byte) {
+	k := g.hash(topic, payload)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for n := 1; n <= len(g.ring); n++ {
+		if i := (g.next - n + len(g.ring)) % len(g.ring); g.ring[i] == k {
+			g.drop(i)
+			return
+		}
+	}
+}
+
 func (g *guard) count() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -208,6 +221,10 @@ type guarded struct {
 }
 
 func (b guarded) Publish(topic string, payload []byte, qos byte, retain bool) bool {
-	b.g.published(topic, payload)
-	return b.Bus.Publish(topic, payload, qos, retain)
+	b.g.published(topic, payload) // before: it may come back at once
+	if !b.Bus.Publish(topic, payload, qos, retain) {
+		b.g.unsent(topic, payload)
+		return false
+	}
+	return true
 }
