@@ -257,6 +257,7 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 		{Name: "mode", Type: devices.TypeString},
 	}
 	h := adaptertest.New(t, nil, lamp)
+	h.Version, h.URL = "0.3.0", "https://hub.local"
 	h.SetState("kitchen-lamp", lights.Fields{"on": true, "brightness": 128.0, "mode": "rgb", "rgb": []any{255.0, 120.0, 0.0}, "effect": "none"})
 	s, b := newSet(t, h, true, "ha_out")
 	golden(t, "ha_discovery.txt", pretty(t, b.wantSent(t, "homeassistant/device/hub_kitchen-lamp/config ")))
@@ -293,6 +294,93 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 	s.Publish(devices.Event{Device: "kitchen-lamp", Name: "device_changed"})
 	if got, want := b.wantSent(t, "homeassistant/device/hub_kitchen-lamp/config "), "homeassistant/device/hub_kitchen-lamp/config  qos=1 retain=true"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What is no longer so is taken back: a component by its platform alone, a device
+// that was deleted while the broker was away, and what the broker keeps of both
+// (4-conventions §1).
+func TestHomeAssistantForgets(t *testing.T) {
+	plug := sensor("plug", "direct")
+	plug.Metrics = []devices.Metric{{Name: "power", Type: devices.TypeFloat, Class: "power", Unit: "W"}, {Name: "extra", Type: devices.TypeFloat, Class: "power", Unit: "°C"}}
+	h := adaptertest.New(t, nil, plug)
+	s, b := newSet(t, h, true, "ha_out")
+	const config = "homeassistant/device/hub_plug/config "
+	first := b.wantSent(t, config)
+	if !strings.Contains(first, `"dev_cla":"power"`) || strings.Count(first, "dev_cla") != 1 || !strings.Contains(first, `"unit_of_meas":"°C"`) {
+		t.Errorf("a unit that the class does not have would throw all away: %s", first)
+	}
+	b.take()
+	if _, err := h.Registry.Update(t.Context(), "plug", func(d *devices.Device) error {
+		d.Metrics = []devices.Metric{{Name: "extra", Type: devices.TypeBool}}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.Publish(devices.Event{Device: "plug", Name: "device_changed"})
+	b.wantSent(t, "hub/v1/plug/ha/power  ")
+	var sent []string
+	h.WantThat(t, "two messages", func() bool {
+		for _, m := range b.take() {
+			if strings.HasPrefix(m, config) {
+				sent = append(sent, m)
+			}
+		}
+		return len(sent) == 2
+	})
+	if !strings.Contains(sent[0], `"power":{"p":"sensor"}`) || !strings.Contains(sent[0], `"extra":{"p":"sensor"}`) ||
+		strings.Contains(sent[1], "power") || !strings.Contains(sent[1], `"p":"binary_sensor"`) {
+		t.Errorf("got %q", sent)
+	}
+	// An earlier run of the hub left these; one is another hub's.
+	left := func(id, root string) {
+		say(t, s, "homeassistant/device/hub_"+id+"/config", `{"dev":{},"o":{"name":"devicehub"},"cmps":{"old":{"p":"sensor"}},"availability":[{"topic":"`+root+`/_hub/online"}]}`, true)
+	}
+	left("theirs", "hub/v2")
+	left("plug", "hub/v1")
+	h.WantThat(t, "the old component taken away", func() bool {
+		return slices.ContainsFunc(b.take(), func(m string) bool { return strings.HasPrefix(m, config) && strings.Contains(m, `"old":{"p":"sensor"}`) })
+	})
+	left("gone", "hub/v1")
+	for _, topic := range []string{"homeassistant/device/hub_gone/config", "hub/v1/gone/online", "hub/v1/gone/ha/old"} {
+		if m := b.wantSent(t, topic+" "); m != topic+"  qos=1 retain=true" {
+			t.Errorf("got %s", m)
+		}
+	}
+	for _, m := range b.take() {
+		if strings.Contains(m, "theirs") {
+			t.Errorf("another hub's device is touched: %s", m)
+		}
+	}
+	// More events than the queue holds: all is said anew.
+	b.take()
+	for range 20_000 {
+		s.Publish(devices.Event{Device: "plug", Name: "status"})
+	}
+	b.wantSent(t, config)
+}
+
+// A command is decided when it is in the command log, and never kept for later.
+func TestHomeAssistantCommandsAreDecided(t *testing.T) {
+	h := adaptertest.New(t, nil, light("lamp", "direct", devices.Light{Modes: []devices.LightMode{devices.ModeBrightness}}))
+	s, _ := newSet(t, h, true, "ha_out")
+	give := func(payload string) error {
+		t.Helper()
+		got := make(chan error, 1)
+		if !s.Take(adapter.Message{Topic: "hub/v1/lamp/ha/light/set", Payload: []byte(payload)}, decided(func(err error) { got <- err })) {
+			t.Fatal("no room")
+		}
+		return <-got
+	}
+	if err := give(`{"state":"ON"}`); err != nil {
+		t.Error(err)
+	}
+	if err := give(`{"state":"DIM"}`); devices.CodeOf(err) != devices.CodeInvalid {
+		t.Errorf("got %v", err)
+	}
+	h.RefuseCommands(devices.Refuse(devices.CodePlatformUnavailable, "disk"))
+	if err := give(`{"state":"OFF"}`); devices.CodeOf(err) != devices.CodeExpired {
+		t.Errorf("got %v", err)
 	}
 }
 

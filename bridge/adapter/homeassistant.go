@@ -3,16 +3,16 @@ package adapter
 import (
 	"context"
 	"encoding/json"
-	"math"
+	"hash/maphash"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"devicehub/devices"
 	"devicehub/devices/commands"
-	"devicehub/devices/lights"
 	"devicehub/devices/readings"
 )
 
@@ -23,18 +23,28 @@ type homeAssistant struct {
 	*Behind
 	prefix string
 	work   chan work
+	missed atomic.Bool // there was more to do than the queue held
 
-	mu        sync.Mutex
-	announced map[devices.ID]string // the discovery message that stands on the broker
-	online    map[devices.ID]string
+	seed  maphash.Seed
+	shown map[devices.ID]*shown // Run's
 }
 
-// work is one thing to do for a device: an event to tell, a command to give, or,
-// with neither, to say everything anew. Without a device it is for all.
+// shown is what stands on the broker of a device.
+type shown struct {
+	dev    *devices.Device   // the record that was announced; nil: announce it
+	sum    uint64            // of the message; 0: say it in any case
+	parts  map[string]string // the components there, by platform
+	online string
+}
+
+// work is one thing to do: an event to tell, a command to give, a discovery
+// message that was found, or, with none of them, to say everything anew.
 type work struct {
 	id    devices.ID
 	event *devices.Event
 	set   []byte
+	found []byte
+	done  func(error) // of set
 }
 
 const (
@@ -47,33 +57,29 @@ func newHomeAssistant(base string, b *Behind) *homeAssistant {
 	if base == "" {
 		base = haPrefix
 	}
-	return &homeAssistant{Behind: b, prefix: base, work: make(chan work, haQueue), announced: map[devices.ID]string{}, online: map[devices.ID]string{}}
+	return &homeAssistant{Behind: b, prefix: base, work: make(chan work, haQueue), seed: maphash.MakeSeed(), shown: map[devices.ID]*shown{}}
 }
 
+// Filters are Home Assistant's birth, its commands, and the discovery messages
+// that are there: of the hub's own, some may tell of what is no more.
 func (h *homeAssistant) Filters() []string {
-	return []string{h.prefix + "/status", h.Root + "/+/ha/+/set"}
+	return []string{h.prefix + "/status", h.Root + "/+/ha/+/set", h.prefix + "/device/+/config"}
 }
 
 func (h *homeAssistant) Lane(topic string) string { return topic }
 
 // Up says everything anew.
-func (h *homeAssistant) Up() {
-	h.mu.Lock()
-	clear(h.announced)
-	clear(h.online)
-	h.mu.Unlock()
-	h.later(work{})
-}
+func (h *homeAssistant) Up() { h.later(work{}) }
 
-// later leaves work to Run. When there is too much, the rest is made up for by
-// saying everything anew.
-func (h *homeAssistant) later(w work) {
+// later leaves work to Run. false means that there is too much of it. Events that
+// were lost are made up for by saying everything anew.
+func (h *homeAssistant) later(w work) bool {
 	select {
 	case h.work <- w:
+		return true
 	default:
-		h.mu.Lock()
-		clear(h.announced)
-		h.mu.Unlock()
+		h.missed.Store(true)
+		return false
 	}
 }
 
@@ -85,24 +91,49 @@ func (h *homeAssistant) Publish(e devices.Event) {
 	}
 }
 
-// Handle takes Home Assistant's birth and its commands.
+// Handle takes Home Assistant's birth and its commands. A command is decided when
+// it is in the command log, or refused.
 func (h *homeAssistant) Handle(m Message, done func(error)) {
-	defer done(nil)
-	if m.Topic == h.prefix+"/status" {
+	switch name, config := h.configured(m.Topic); {
+	case config:
+		if m.Retained && len(m.Payload) > 0 {
+			h.later(work{id: name, found: m.Payload})
+		}
+	case m.Topic == h.prefix+"/status":
 		if string(m.Payload) == "online" && !m.Retained {
 			// Not all at once with everyone else on the broker (4-conventions §1).
 			time.AfterFunc(rand.N(5*time.Second), h.Up)
 		}
-		return
+	default:
+		name, last, _ := strings.Cut(strings.TrimPrefix(m.Topic, h.Root+"/"), "/")
+		id, err := devices.ParseID(name)
+		switch {
+		case m.Retained && len(m.Payload) > 0:
+			h.retainedCommand("device:" + name)
+		case err == nil && last == "ha/light/set" && !m.Retained:
+			if !h.later(work{id: id, set: m.Payload, done: done}) {
+				done(notKept)
+			}
+			return
+		}
 	}
-	name, _, _ := strings.Cut(strings.TrimPrefix(m.Topic, h.Root+"/"), "/")
-	if m.Retained {
-		h.retainedCommand("device:" + name)
-		return
+	done(nil)
+}
+
+// notKept is the fate of a command that the hub cannot take now. Who switched a
+// light does not want that done minutes later.
+var notKept = devices.Refuse(devices.CodeExpired, "the hub cannot take the command now, and keeps none for later")
+
+// configured is the device of one of the hub's own discovery topics.
+func (h *homeAssistant) configured(topic string) (devices.ID, bool) {
+	name, ok := strings.CutPrefix(topic, h.prefix+"/device/")
+	if !ok {
+		return "", false
 	}
-	if id, err := devices.ParseID(name); err == nil && strings.HasSuffix(m.Topic, "/ha/light/set") {
-		h.later(work{id: id, set: m.Payload})
-	}
+	name, _ = strings.CutSuffix(name, "/config")
+	name, _ = strings.CutPrefix(name, "hub_")
+	id, _ := devices.ParseID(name)
+	return id, true
 }
 
 // Run does the work until ctx is done.
@@ -114,17 +145,63 @@ func (h *homeAssistant) Run(ctx context.Context) {
 		case w := <-h.work:
 			switch {
 			case w.set != nil:
-				h.set(ctx, w.id, w.set)
+				w.done(h.set(ctx, w.id, w.set))
+			case w.found != nil:
+				h.found(w.id, w.found)
 			case w.event != nil:
 				h.tell(w.event)
 			default:
-				for dev := range h.Registry.All() {
-					h.announce(dev, nil)
-					h.states(dev)
-				}
+				h.sayAll()
 			}
 		}
+		if len(h.work) == 0 && h.missed.Swap(false) {
+			h.sayAll()
+		}
 	}
+}
+
+// sayAll says everything anew, to a broker or a Home Assistant that may know
+// nothing of it, or something that is no longer so.
+func (h *homeAssistant) sayAll() {
+	for id, s := range h.shown {
+		s.dev, s.sum, s.online = nil, 0, ""
+		if _, ok := h.Registry.Get(id); !ok {
+			h.forget(id)
+		}
+	}
+	for dev := range h.Registry.All() {
+		h.announce(dev, nil)
+		h.states(dev)
+	}
+}
+
+// found takes a discovery message that stood on the broker before: of a device
+// that is no more, or with components that it has no more.
+func (h *homeAssistant) found(id devices.ID, payload []byte) {
+	var d haDevice
+	if id == "" || json.Unmarshal(payload, &d) != nil || len(d.Availability) == 0 || d.Availability[0].Topic != h.Root+"/_hub/online" {
+		return // somebody else's
+	}
+	s := h.of(id)
+	for name, platform := range d.platforms() {
+		if s.parts[name] == "" {
+			s.parts[name], s.dev, s.sum = platform, nil, 0
+		}
+	}
+	if dev, ok := h.Registry.Get(id); ok {
+		h.announce(dev, nil)
+	} else {
+		h.forget(id)
+	}
+}
+
+func (h *homeAssistant) of(id devices.ID) *shown {
+	s := h.shown[id]
+	if s == nil {
+		s = &shown{parts: map[string]string{}}
+		h.shown[id] = s
+	}
+	return s
 }
 
 // tell brings one event to the broker.
@@ -143,7 +220,9 @@ func (h *homeAssistant) tell(e *devices.Event) {
 		})
 		h.announce(dev, names)
 		p.All(func(metric, _ string, v readings.Value, t int64, _ readings.Quality) bool {
-			h.value(dev.ID, metric, v, t)
+			if isPart(dev, metric) {
+				h.value(dev.ID, metric, v, t)
+			}
 			return true
 		})
 		return
@@ -164,39 +243,89 @@ func (h *homeAssistant) topic(id devices.ID, last string) string {
 	return h.Root + "/" + string(id) + "/" + last
 }
 
-func (h *homeAssistant) config(id devices.ID) string {
-	return h.prefix + "/device/hub_" + string(id) + "/config"
-}
-
 // announce publishes the discovery message if it says something new: metrics are
 // those about to be told, beside the declared and known ones.
 func (h *homeAssistant) announce(dev *devices.Device, metrics []string) {
-	body, err := json.Marshal(h.discovery(dev, metrics))
-	if err != nil {
-		return // plain values
-	}
-	h.mu.Lock()
-	same := h.announced[dev.ID] == string(body)
-	h.mu.Unlock()
-	if same || !h.bus.Publish(h.config(dev.ID), body, 1, true) {
+	s := h.of(dev.ID)
+	if s.dev == dev && !slices.ContainsFunc(metrics, func(m string) bool { return s.parts[m] == "" && isPart(dev, m) }) {
 		return
 	}
-	h.mu.Lock()
-	h.announced[dev.ID] = string(body)
-	h.mu.Unlock()
+	d := h.discovery(dev, metrics)
+	now := d.platforms()
+	if gone := h.gone(s, now); len(gone) > 0 {
+		with := d
+		with.Parts = maps.Clone(d.Parts)
+		for name := range gone { // first without them, by their platform alone (4-conventions §1)
+			with.Parts[name] = map[string]any{"p": gone[name]}
+		}
+		if !h.config(dev.ID, with) {
+			return
+		}
+		for name := range gone {
+			h.bus.Publish(h.topic(dev.ID, "ha/"+name), nil, 1, true)
+		}
+	}
+	if h.config(dev.ID, d) {
+		s.dev, s.parts = dev, now
+	}
 }
 
-// forget removes a deleted device from Home Assistant.
-func (h *homeAssistant) forget(id devices.ID) {
-	h.mu.Lock()
-	_, was := h.announced[id]
-	delete(h.announced, id)
-	delete(h.online, id)
-	h.mu.Unlock()
-	if was {
-		h.bus.Publish(h.config(id), nil, 1, true)
-		h.bus.Publish(h.topic(id, "online"), nil, 1, true)
+// isPart reports whether a metric is shown as a component of the device.
+func isPart(dev *devices.Device, metric string) bool {
+	_, ok := dev.Declared(metric)
+	return ok && metric != "light" // which is the light's name
+}
+
+// gone are the components that are shown and are no more, or are of another
+// platform now.
+func (h *homeAssistant) gone(s *shown, now map[string]string) map[string]string {
+	gone := map[string]string{}
+	for name, platform := range s.parts {
+		if now[name] != platform {
+			gone[name] = platform
+		}
 	}
+	return gone
+}
+
+func (h *homeAssistant) configTopic(id devices.ID) string {
+	return h.prefix + "/device/hub_" + string(id) + "/config"
+}
+
+// config publishes a discovery message, unless it stands there.
+func (h *homeAssistant) config(id devices.ID, d haDevice) bool {
+	body, err := json.Marshal(d)
+	if err != nil {
+		return false // plain values
+	}
+	s, sum := h.of(id), maphash.Bytes(h.seed, body)
+	if s.sum == sum {
+		return true
+	}
+	if !h.bus.Publish(h.configTopic(id), body, 1, true) {
+		return false
+	}
+	s.sum = sum
+	return true
+}
+
+// forget removes a deleted device from Home Assistant, and what the broker keeps
+// of it. What cannot be said now is said when the broker is back.
+func (h *homeAssistant) forget(id devices.ID) {
+	s := h.shown[id]
+	if s == nil {
+		return
+	}
+	topics := []string{h.configTopic(id), h.topic(id, "online")}
+	for name := range s.parts {
+		topics = append(topics, h.topic(id, "ha/"+name))
+	}
+	for _, t := range topics {
+		if !h.bus.Publish(t, nil, 1, true) {
+			return
+		}
+	}
+	delete(h.shown, id)
 }
 
 // states publishes all that is known of a device.
@@ -215,12 +344,8 @@ func (h *homeAssistant) available(id devices.ID) {
 	if s := h.Status(id).State; s == devices.Offline || s == devices.NeverSeen {
 		word = "offline"
 	}
-	h.mu.Lock()
-	same := h.online[id] == word
-	h.online[id] = word
-	h.mu.Unlock()
-	if !same {
-		h.bus.Publish(h.topic(id, "online"), []byte(word), 1, true)
+	if s := h.of(id); s.online != word && h.bus.Publish(h.topic(id, "online"), []byte(word), 1, true) {
+		s.online = word
 	}
 }
 
@@ -253,7 +378,7 @@ func (h *homeAssistant) light(dev *devices.Device) {
 }
 
 // set gives a command that Home Assistant sent.
-func (h *homeAssistant) set(ctx context.Context, id devices.ID, payload []byte) {
+func (h *homeAssistant) set(ctx context.Context, id devices.ID, payload []byte) error {
 	params, err := haCommand(payload)
 	if err == nil {
 		var b []byte
@@ -266,213 +391,15 @@ func (h *homeAssistant) set(ctx context.Context, id devices.ID, payload []byte) 
 	}
 	if err == nil {
 		h.accepted.Add(1)
-		return
+		return nil
 	}
 	h.refused.Add(1)
 	h.Log.Info("command from Home Assistant refused", "bridge", h.bus.Name(), "device", string(id), "err", err)
 	if dev, ok := h.Registry.Get(id); ok {
 		h.light(dev) // what it shows is not so
 	}
-}
-
-// discovery is the device's discovery message (4-conventions §1).
-func (h *homeAssistant) discovery(dev *devices.Device, metrics []string) map[string]any {
-	id := string(dev.ID)
-	about := map[string]any{"ids": []string{"hub_" + id}, "name": dev.Title()}
-	for key, v := range map[string]string{"mf": dev.Manufacturer, "mdl": dev.Model, "sw": dev.Firmware, "hw": dev.Hardware, "suggested_area": dev.Area} {
-		if v != "" {
-			about[key] = v
-		}
+	if _, again := retry(err); again {
+		return notKept
 	}
-	parts := map[string]any{}
-	for _, m := range h.metrics(dev, metrics) {
-		parts[m.Name] = h.sensor(dev, m)
-	}
-	if dev.Light != nil {
-		parts["light"] = h.lightPart(dev)
-	}
-	return map[string]any{
-		"dev": about, "o": map[string]any{"name": "devicehub"}, "cmps": parts, "availability_mode": "all",
-		"availability": []any{map[string]any{"topic": h.Root + "/_hub/online"}, map[string]any{"topic": h.topic(dev.ID, "online")}},
-	}
-}
-
-// metrics are the declared ones, those with a value, and more.
-func (h *homeAssistant) metrics(dev *devices.Device, more []string) []devices.Metric {
-	names := slices.Clone(more)
-	for _, m := range dev.Metrics {
-		names = append(names, m.Name)
-	}
-	for name := range h.Latest(dev.ID) {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	var list []devices.Metric
-	for _, name := range slices.Compact(names) {
-		if m, ok := dev.Declared(name); ok && name != "light" {
-			list = append(list, m)
-		}
-	}
-	return list
-}
-
-func (h *homeAssistant) sensor(dev *devices.Device, m devices.Metric) map[string]any {
-	p := map[string]any{"p": "sensor", "unique_id": "hub_" + string(dev.ID) + "_" + m.Name, "name": title(m.Name),
-		"stat_t": h.topic(dev.ID, "ha/"+m.Name), "val_tpl": "{{ value_json.v }}"}
-	if m.Class != "" && m.Class != "enum" { // which wants a list of options
-		p["dev_cla"] = m.Class
-	}
-	switch m.Type {
-	case devices.TypeBool:
-		p["p"], p["val_tpl"] = "binary_sensor", "{{ 'ON' if value_json.v else 'OFF' }}"
-	case devices.TypeFloat:
-		if m.Unit != "" {
-			p["unit_of_meas"] = m.Unit
-		}
-		if p["stat_cla"] = m.StateClass; m.StateClass == "" {
-			p["stat_cla"] = devices.Measurement
-		}
-		if m.Precision > 0 && m.Precision <= 1 {
-			p["sug_dsp_prc"] = int(math.Round(-math.Log10(m.Precision)))
-		}
-	}
-	interval := m.ExpectedIntervalS
-	if interval == 0 && m.Type == devices.TypeFloat {
-		interval = dev.ExpectedIntervalS
-	}
-	if interval > 0 && !dev.Sleepy {
-		p["exp_aft"] = int(math.Ceil(3 * interval))
-	}
-	return p
-}
-
-func (h *homeAssistant) lightPart(dev *devices.Device) map[string]any {
-	l := dev.Light
-	p := map[string]any{"p": "light", "schema": "json", "unique_id": "hub_" + string(dev.ID) + "_light", "name": nil,
-		"stat_t": h.topic(dev.ID, "ha/light"), "cmd_t": h.topic(dev.ID, "ha/light/set"),
-		"supported_color_modes": l.Modes, "brightness": l.Dimmable(), "transition": true, "flash": false, "optimistic": false, "retain": false, "qos": 1}
-	if l.Dimmable() {
-		p["brightness_scale"] = lights.MaxBrightness
-	}
-	if l.Has(devices.ModeColorTemp) {
-		p["color_temp_kelvin"] = true
-		p["min_kelvin"], p["max_kelvin"] = l.Kelvin()
-	}
-	if len(l.Effects) > 0 {
-		p["effect"], p["effect_list"] = true, append([]string{lights.NoEffect}, without(l.Effects, lights.NoEffect)...)
-	}
-	return p
-}
-
-func without(list []string, s string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(x string) bool { return x == s })
-}
-
-// title is a metric's name for people: "wind_speed" is "Wind speed".
-func title(name string) string {
-	s := strings.ReplaceAll(name, "_", " ")
-	return strings.ToUpper(s[:1]) + s[1:]
-}
-
-// haState is a light's state in the JSON schema of Home Assistant.
-func haState(l *devices.Light, f lights.Fields) map[string]any {
-	s := map[string]any{"state": nil}
-	if on, ok := f[lights.On].(bool); ok {
-		s["state"] = map[bool]string{true: "ON", false: "OFF"}[on]
-	}
-	if b, ok := f[lights.Brightness].(float64); ok && b > 0 { // 0 would be ignored
-		s["brightness"] = b
-	}
-	if m, ok := f[lights.Mode].(string); ok && l.Has(devices.LightMode(m)) {
-		s["color_mode"] = m
-	} else if len(l.Modes) > 0 {
-		s["color_mode"] = l.Modes[0]
-	}
-	nums := func(field string) []any { v, _ := f[field].([]any); return v }
-	switch c := nums(lights.RGB); {
-	case len(c) == 3:
-		s["color"] = map[string]any{"r": c[0], "g": c[1], "b": c[2]}
-	case len(c) == 4:
-		s["color"] = map[string]any{"r": c[0], "g": c[1], "b": c[2], "w": c[3]}
-	case len(c) == 5:
-		s["color"] = map[string]any{"r": c[0], "g": c[1], "b": c[2], "c": c[3], "w": c[4]}
-	}
-	if c := nums(lights.HS); len(c) == 2 {
-		s["color"] = map[string]any{"h": c[0], "s": c[1]}
-	}
-	if c := nums(lights.XY); len(c) == 2 {
-		s["color"] = map[string]any{"x": c[0], "y": c[1]}
-	}
-	if k, ok := f[lights.Kelvin].(float64); ok {
-		s["color_temp"] = k
-	}
-	if w, ok := f[lights.White].(float64); ok {
-		s["white"] = w
-	}
-	if e, ok := f[lights.Effect].(string); ok && len(l.Effects) > 0 {
-		s["effect"] = e
-	}
-	return s
-}
-
-// haCommand is a command in the JSON schema of Home Assistant as the parameters
-// of a set. color_temp is in Kelvin: the discovery message says so.
-func haCommand(payload []byte) (map[string]any, error) {
-	var c struct {
-		State      string             `json:"state"`
-		Brightness *int               `json:"brightness"`
-		Color      map[string]float64 `json:"color"`
-		ColorTemp  *int               `json:"color_temp"`
-		White      *int               `json:"white"`
-		Effect     string             `json:"effect"`
-		Transition *float64           `json:"transition"`
-	}
-	if err := json.Unmarshal(payload, &c); err != nil {
-		return nil, devices.Invalid("payload", "a JSON light command")
-	}
-	p := map[string]any{}
-	switch c.State {
-	case "ON":
-		p["on"] = true
-	case "OFF":
-		p["on"] = false
-	case "":
-	default:
-		return nil, devices.Invalid("state", "ON or OFF")
-	}
-	if c.Brightness != nil {
-		p["brightness"] = *c.Brightness
-	}
-	pick := func(keys ...string) (list []float64, ok bool) {
-		for _, k := range keys {
-			v, has := c.Color[k]
-			if !has {
-				return nil, false
-			}
-			list = append(list, v)
-		}
-		return list, true
-	}
-	for _, x := range []struct {
-		field string
-		keys  []string
-	}{{"xy", []string{"x", "y"}}, {"hs", []string{"h", "s"}}, {"rgb", []string{"r", "g", "b", "c", "w"}}, {"rgb", []string{"r", "g", "b", "w"}}, {"rgb", []string{"r", "g", "b"}}} {
-		if v, ok := pick(x.keys...); ok {
-			p[x.field] = v
-			break
-		}
-	}
-	if c.ColorTemp != nil {
-		p["kelvin"] = *c.ColorTemp
-	}
-	if c.White != nil {
-		p["white"] = *c.White
-	}
-	if c.Effect != "" {
-		p["effect"] = c.Effect
-	}
-	if c.Transition != nil && *c.Transition >= 0 {
-		p["transition_ms"] = int64(math.Round(*c.Transition * 1000))
-	}
-	return p, nil
+	return err
 }

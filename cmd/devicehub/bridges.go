@@ -78,7 +78,7 @@ func (a *assembly) adapterHub(name, root string) adapter.Hub {
 			f := a.shadows.State(id)
 			return f, f != nil
 		},
-		Latest: a.readings.Latest, Status: a.liveness.Status, Root: root,
+		Latest: a.readings.Latest, Status: a.liveness.Status, Root: root, Version: versionString(), URL: a.Config.HTTP.PublicURL,
 		EventsPerS: float64(a.Config.Limits.DeviceEventsPerS), Burst: a.Config.Limits.DeviceBurst, Audit: a.audit, Log: a.Log,
 	}
 }

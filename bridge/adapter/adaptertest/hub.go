@@ -27,14 +27,16 @@ type Hub struct {
 	adapter.Hub
 	Ingest *readings.Ingest
 
-	mu      sync.Mutex
-	log     []string
-	links   map[devices.ID]func(commands.Envelope) bool
-	states  map[devices.ID]lights.Fields
-	refuse  error
-	epoch   int64
-	current map[devices.ID]liveness.Conn
-	changed chan struct{}
+	mu     sync.Mutex
+	log    []string
+	links  map[devices.ID]func(commands.Envelope) bool
+	states map[devices.ID]lights.Fields
+	refuse error
+	// noCommands is why commands are refused.
+	noCommands error
+	epoch      int64
+	current    map[devices.ID]liveness.Conn
+	changed    chan struct{}
 }
 
 // New returns a hub with devices. feed, if not nil, is told of readings.
@@ -74,6 +76,13 @@ func (h *Hub) SetState(id devices.ID, f lights.Fields) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.states[id] = f
+}
+
+// RefuseCommands makes commands fail with err until it is nil again.
+func (h *Hub) RefuseCommands(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.noCommands = err
 }
 
 func (h *Hub) note(format string, a ...any) {
@@ -134,8 +143,13 @@ func (h *Hub) Send(id devices.ID, op string, params map[string]any) bool {
 }
 
 func (h *Hub) issue(_ context.Context, a devices.Actor, _ devices.Origin, id devices.ID, r commands.Request) (commands.Receipt, error) {
-	h.note("issue %s %s %s %s", a, id, r.Op, r.Params)
-	return commands.Receipt{}, nil
+	h.mu.Lock()
+	err := h.noCommands
+	h.mu.Unlock()
+	if err == nil {
+		h.note("issue %s %s %s %s", a, id, r.Op, r.Params)
+	}
+	return commands.Receipt{}, err
 }
 
 func (h *Hub) state(id devices.ID) (lights.Fields, bool) {
