@@ -339,7 +339,9 @@ func TestHomeAssistantForgets(t *testing.T) {
 	left("theirs", "hub/v2")
 	left("plug", "hub/v1")
 	h.WantThat(t, "the old component taken away", func() bool {
-		return slices.ContainsFunc(b.take(), func(m string) bool { return strings.HasPrefix(m, config) && strings.Contains(m, `"old":{"p":"sensor"}`) })
+		return slices.ContainsFunc(b.take(), func(m string) bool {
+			return strings.HasPrefix(m, config) && strings.Contains(m, `"old":{"p":"sensor"}`)
+		})
 	})
 	left("gone", "hub/v1")
 	for _, topic := range []string{"homeassistant/device/hub_gone/config", "hub/v1/gone/online", "hub/v1/gone/ha/old"} {

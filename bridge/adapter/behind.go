@@ -368,6 +368,13 @@ func (b *Behind) meet(kind, address string, dev *devices.Device) {
 	b.met[name] = &Discovered{Adopt: name, Bridge: b.bus.Name(), SeenAt: time.Now().UnixMilli(), Device: dev, kind: kind, address: address}
 }
 
+// keepMet forgets what was met in a dialect under other addresses: it is gone.
+func (b *Behind) keepMet(kind string, addresses map[string]bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.met, func(_ string, d *Discovered) bool { return d.kind == kind && !addresses[d.address] })
+}
+
 // known is what was met under an address so far, or nil.
 func (b *Behind) known(kind, address string) *devices.Device {
 	b.mu.Lock()

@@ -24,11 +24,12 @@ type tasmota struct {
 	*Behind
 
 	mu    sync.Mutex
-	asked map[devices.ID]string // the command that waits for a RESULT
+	asked map[devices.ID]string            // the command that waits for a RESULT
+	names map[devices.ID]map[string]string // which metric each field of a sensor has become
 }
 
 func newTasmota(b *Behind) *tasmota {
-	return &tasmota{Behind: b, asked: map[devices.ID]string{}}
+	return &tasmota{Behind: b, asked: map[devices.ID]string{}, names: map[devices.ID]map[string]string{}}
 }
 
 func (*tasmota) Filters() []string {
@@ -95,7 +96,7 @@ func (t *tasmota) learn(name string, f map[string]any) {
 			dev.Kinds = []devices.Kind{devices.KindLight}
 		}
 	}
-	if len(tasmotaReadings(f)) > 0 && !dev.Is(devices.KindSensor) {
+	if len(tasmotaReadings(f, map[string]string{})) > 0 && !dev.Is(devices.KindSensor) {
 		dev.Kinds = append(dev.Kinds, devices.KindSensor)
 	}
 	t.meet("tasmota", name, dev)
@@ -129,7 +130,11 @@ func (t *tasmota) state(dev *devices.Device, f map[string]any, result bool, done
 		delete(t.asked, dev.ID)
 		t.mu.Unlock()
 		if cmd != "" {
-			b, _ := json.Marshal(map[string]string{"cmd_id": cmd, "status": "done"})
+			say := map[string]string{"cmd_id": cmd, "status": "done"}
+			if word, _ := f["Command"].(string); word == "Unknown" || word == "Error" {
+				say["status"], say["code"] = "failed", "unsupported"
+			}
+			b, _ := json.Marshal(say)
 			_ = t.answer(dev.ID, b) // it may have ended in the meantime
 		}
 	}
@@ -191,8 +196,9 @@ type row struct {
 }
 
 // tasmotaReadings are the readings of a SENSOR message. A second sensor of the
-// same kind has its own name behind the metric's.
-func tasmotaReadings(f map[string]any) (rows []row) {
+// same kind has its own name behind the metric's. known keeps which is which, so
+// that none takes the place of another that is missing from a message.
+func tasmotaReadings(f map[string]any, known map[string]string) (rows []row) {
 	var sensors []string
 	for name, v := range f {
 		if _, ok := v.(map[string]any); ok {
@@ -201,6 +207,9 @@ func tasmotaReadings(f map[string]any) (rows []row) {
 	}
 	slices.Sort(sensors)
 	taken := map[string]bool{}
+	for _, metric := range known {
+		taken[metric] = true
+	}
 	for _, sensor := range sensors {
 		fields := f[sensor].(map[string]any)
 		var names []string
@@ -214,13 +223,17 @@ func tasmotaReadings(f map[string]any) (rows []row) {
 			if !ok || !isNumber {
 				continue
 			}
-			if taken[metric] {
-				metric += "_" + metricName(sensor)
+			if field := sensor + "/" + name; known[field] != "" {
+				metric = known[field]
+			} else {
+				if taken[metric] {
+					metric += "_" + metricName(sensor)
+				}
+				if taken[metric] || !devices.ValidMetricName(metric) {
+					continue
+				}
+				taken[metric], known[field] = true, metric
 			}
-			if taken[metric] || !devices.ValidMetricName(metric) {
-				continue
-			}
-			taken[metric] = true
 			rows = append(rows, row{metric, tasmotaUnit(name, f), v})
 		}
 	}
@@ -260,7 +273,12 @@ func metricName(s string) string {
 }
 
 func (t *tasmota) sensor(dev *devices.Device, f map[string]any, done func(error)) {
-	rows := tasmotaReadings(f)
+	t.mu.Lock()
+	if t.names[dev.ID] == nil {
+		t.names[dev.ID] = map[string]string{}
+	}
+	rows := tasmotaReadings(f, t.names[dev.ID])
+	t.mu.Unlock()
 	if len(rows) == 0 {
 		t.heard(dev.ID)
 		done(nil)

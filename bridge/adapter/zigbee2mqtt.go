@@ -22,6 +22,7 @@ type zigbee2mqtt struct {
 
 	mu    sync.Mutex
 	named map[string]*zigbeeDevice // by friendly name
+	words map[string]string        // availability, by friendly name: it may come before the list
 }
 
 // zigbeeDevice is what <base>/bridge/devices says of one device.
@@ -36,7 +37,7 @@ func newZigbee2MQTT(base string, b *Behind) *zigbee2mqtt {
 	if base == "" {
 		base = "zigbee2mqtt"
 	}
-	return &zigbee2mqtt{Behind: b, base: base, named: map[string]*zigbeeDevice{}}
+	return &zigbee2mqtt{Behind: b, base: base, named: map[string]*zigbeeDevice{}, words: map[string]string{}}
 }
 
 func (z *zigbee2mqtt) Filters() []string { return []string{z.base + "/#"} }
@@ -107,6 +108,8 @@ func (z *zigbee2mqtt) bridgeState(payload []byte) {
 }
 
 func (z *zigbee2mqtt) can(d *zigbeeDevice) liveness.Availability {
+	z.mu.Lock()
+	defer z.mu.Unlock()
 	if d.announced {
 		return liveness.Announced
 	}
@@ -114,16 +117,25 @@ func (z *zigbee2mqtt) can(d *zigbeeDevice) liveness.Availability {
 }
 
 func (z *zigbee2mqtt) availability(name string, payload []byte) {
-	d := z.find(name)
-	if d == nil {
-		return
-	}
 	z.mu.Lock()
-	d.announced = true
+	d := z.named[name]
+	if d != nil {
+		d.announced = true
+	}
+	if d != nil || len(z.words) < maxMet {
+		z.words[name] = word(payload)
+	}
 	z.mu.Unlock()
+	if d != nil {
+		z.there(d, word(payload))
+	}
+}
+
+// there hands on a device's availability.
+func (z *zigbee2mqtt) there(d *zigbeeDevice, word string) {
 	if dev, ok := z.adopted("z2m", d.ieee); ok {
 		z.speaks(dev.ID, liveness.Announced, z.command)
-		z.available(dev.ID, word(payload) == "online", "connection_lost")
+		z.available(dev.ID, word == "online", "connection_lost")
 	}
 }
 
@@ -157,7 +169,7 @@ func (z *zigbee2mqtt) devices(payload []byte) {
 	if json.Unmarshal(payload, &list) != nil {
 		return
 	}
-	named := map[string]*zigbeeDevice{}
+	named, listed := map[string]*zigbeeDevice{}, map[string]bool{}
 	for _, x := range list {
 		if x.Type == "Coordinator" || x.Definition == nil || x.IEEE == "" || x.Name == "" {
 			continue
@@ -180,19 +192,30 @@ func (z *zigbee2mqtt) devices(payload []byte) {
 		if len(dev.Kinds) == 0 {
 			dev.Kinds = []devices.Kind{devices.KindSensor}
 		}
-		named[x.Name] = d
+		named[x.Name], listed[x.IEEE] = d, true
 		z.meet("z2m", x.IEEE, dev)
 	}
+	z.keepMet("z2m", listed)
+	early := map[string]string{} // words that came before their device
 	z.mu.Lock()
 	for name, d := range named {
-		if old := z.named[name]; old != nil && old.ieee == d.ieee {
-			d.announced = old.announced
+		word, said := z.words[name]
+		d.announced = said
+		if said && z.named[name] == nil {
+			early[name] = word
+		}
+	}
+	for name := range z.words {
+		if named[name] == nil {
+			delete(z.words, name)
 		}
 	}
 	z.named = named
 	z.mu.Unlock()
-	for _, d := range named { // those that announce nothing hear commands without having spoken first
-		if dev, ok := z.adopted("z2m", d.ieee); ok && !d.announced {
+	for name, d := range named {
+		if word, ok := early[name]; ok {
+			z.there(d, word)
+		} else if dev, ok := z.adopted("z2m", d.ieee); ok && z.can(d) == liveness.NoAvailability { // it hears commands without having spoken first
 			z.speaks(dev.ID, liveness.NoAvailability, z.command)
 			z.link(dev.ID, 0)
 		}
@@ -309,6 +332,7 @@ func zigbeeState(f map[string]any, scale int) map[string]any {
 		s["on"] = true
 	case "OFF":
 		s["on"] = false
+	case nil: // of a Zigbee2MQTT that tells changes alone
 	default:
 		return nil
 	}
