@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"errors"
 
 	"devicehub/bridge/packet"
@@ -17,24 +18,33 @@ func refusal(err error) *devices.Error {
 	return devices.Refuse(devices.CodePlatformUnavailable, "the hub cannot do this at the moment")
 }
 
-// connackCode is the CONNACK reason code of MQTT 5 for a refused sign-in.
-func connackCode(c devices.Code) byte {
-	switch c {
-	case devices.CodeDeviceDisabled:
-		return packet.Banned
-	case devices.CodeRateLimited:
-		return packet.QuotaExceeded
-	case devices.CodeOverloaded:
-		return packet.ServerBusy
-	case devices.CodePlatformUnavailable:
-		return packet.ServerUnavailable
-	case devices.CodeTooLarge:
-		return packet.TooLarge
-	case devices.CodeRetainedCommand:
-		return packet.RetainNotSupported
-	}
-	return packet.NotAuthorized
+// reasons are the reason codes of MQTT 5 for the hub's codes (2-domain §8), by the
+// packet that carries them; which are valid where is told by §3.2.2.2, §3.4.2.1
+// and §3.14.2.1. 0 stands for the packet's usual one.
+var reasons = map[devices.Code]struct{ connack, ack, disconnect byte }{
+	devices.CodeUnauthorized: {packet.NotAuthorized, packet.NotAuthorized, packet.NotAuthorized},
+	devices.CodeTokenExpired: {packet.NotAuthorized, packet.NotAuthorized, packet.NotAuthorized},
+	devices.CodeTokenRevoked: {packet.NotAuthorized, packet.NotAuthorized, packet.NotAuthorized},
+	devices.CodeForbidden:    {packet.NotAuthorized, packet.NotAuthorized, packet.NotAuthorized},
+	// Banned is a CONNACK's, but it is the hub's published code and the only one
+	// that tells a disabled device apart from a revoked token.
+	devices.CodeDeviceDisabled:      {packet.Banned, packet.NotAuthorized, packet.Banned},
+	devices.CodeReplaced:            {0, 0, packet.SessionTakenOver},
+	devices.CodeTooLarge:            {packet.TooLarge, 0, packet.TooLarge},
+	devices.CodeRateLimited:         {packet.QuotaExceeded, packet.QuotaExceeded, packet.RateTooHigh},
+	devices.CodeOverloaded:          {packet.ServerBusy, packet.QuotaExceeded, packet.ServerBusy},
+	devices.CodePlatformUnavailable: {packet.ServerUnavailable, packet.ImplementationError, packet.ShuttingDown},
+	devices.CodeRetainedCommand:     {packet.RetainNotSupported, packet.NotAuthorized, packet.RetainNotSupported},
 }
+
+// connackCode is for a refused sign-in.
+func connackCode(c devices.Code) byte { return cmp.Or(reasons[c].connack, packet.NotAuthorized) }
+
+// ackCode is of a PUBACK or PUBREC, for what became of a publish.
+func ackCode(c devices.Code) byte { return cmp.Or(reasons[c].ack, packet.PayloadInvalid) }
+
+// disconnectCode is for a connection that the hub ends.
+func disconnectCode(c devices.Code) byte { return cmp.Or(reasons[c].disconnect, packet.Unspecified) }
 
 // connackReturn is the CONNACK return code of MQTT 3.1.1 (§3.2.2.3) for a
 // reason code of MQTT 5.
@@ -52,45 +62,4 @@ func connackReturn(code byte) byte {
 		return 4
 	}
 	return 5
-}
-
-// ackCode is the reason code of a PUBACK or PUBREC (MQTT 5 §3.4.2.1 lists the
-// valid ones) for what became of a publish.
-func ackCode(c devices.Code) byte {
-	switch c {
-	case devices.CodeUnauthorized, devices.CodeTokenExpired, devices.CodeTokenRevoked, devices.CodeForbidden,
-		devices.CodeDeviceDisabled, devices.CodeRetainedCommand:
-		return packet.NotAuthorized
-	case devices.CodeRateLimited, devices.CodeOverloaded:
-		return packet.QuotaExceeded
-	case devices.CodePlatformUnavailable:
-		return packet.ImplementationError
-	}
-	return packet.PayloadInvalid
-}
-
-// disconnectCode is the DISCONNECT reason code of MQTT 5 with which the hub ends
-// a connection.
-func disconnectCode(c devices.Code) byte {
-	switch c {
-	case devices.CodeReplaced:
-		return packet.SessionTakenOver
-	case devices.CodeUnauthorized, devices.CodeTokenExpired, devices.CodeTokenRevoked, devices.CodeForbidden:
-		return packet.NotAuthorized
-	case devices.CodeDeviceDisabled:
-		// Banned (0x8A) is a CONNACK's in MQTT 5 §3.14.2.1, but it is the hub's
-		// published code and the only one that tells this apart from a revoked token.
-		return packet.Banned
-	case devices.CodeRateLimited:
-		return packet.RateTooHigh
-	case devices.CodeTooLarge:
-		return packet.TooLarge
-	case devices.CodeRetainedCommand:
-		return packet.RetainNotSupported
-	case devices.CodeOverloaded:
-		return packet.ServerBusy
-	case devices.CodePlatformUnavailable:
-		return packet.ShuttingDown
-	}
-	return packet.Unspecified
 }

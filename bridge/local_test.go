@@ -14,6 +14,24 @@ import (
 	"devicehub/devices/lights"
 )
 
+// runAdapters runs adapters on the hub's own broker for the length of the test.
+func runAdapters(t *testing.T, srv *Server, h *adaptertest.Hub, kinds ...string) {
+	t.Helper()
+	var list []adapter.Config
+	for _, k := range kinds {
+		list = append(list, adapter.Config{Kind: k})
+	}
+	set, err := srv.NewAdapters(h.Hub, list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); srv.RunAdapters(ctx, set) }()
+	t.Cleanup(func() { cancel(); <-done })
+	h.Want(t, "up embedded")
+}
+
 // Home Assistant and Zigbee2MQTT on the hub's own broker, with nothing beside it.
 func TestAdaptersOnTheHubsOwnBroker(t *testing.T) {
 	lamp := &devices.Device{ID: "lamp", Kinds: []devices.Kind{devices.KindLight}, Enabled: true, Via: devices.ViaDirect, Light: &devices.Light{Modes: []devices.LightMode{devices.ModeBrightness}}}
@@ -24,15 +42,7 @@ func TestAdaptersOnTheHubsOwnBroker(t *testing.T) {
 		"ha": {Filters: []string{"homeassistant/#", "hub/v1/_hub/online", "hub/v1/+/online", "hub/v1/+/ha/#"}, MayCommand: func(id devices.ID) bool { return id == "lamp" }},
 		"z":  {Filters: []string{"zigbee2mqtt/#"}},
 	}))
-	set, err := srv.NewAdapters(h.Hub, []adapter.Config{{Kind: "ha_out"}, {Kind: "z2m"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); srv.RunAdapters(ctx, set) }()
-	defer func() { cancel(); <-done }()
-	h.Want(t, "up embedded")
+	runAdapters(t, srv, h, "ha_out", "z2m")
 
 	connectAs := func(v byte, name string) *raw {
 		c := dial(t, addr, v)
@@ -95,15 +105,7 @@ func TestAdaptersAcknowledgeWhenDurable(t *testing.T) {
 	versions(t, func(t *testing.T, v byte) {
 		h := adaptertest.New(t, nil, &devices.Device{ID: "climate", Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: LocalName, Labels: map[string]string{"tasmota": "c"}})
 		srv, addr := start(t, nil, WithDoor(newDoor()), WithAccounts(fakeAccounts{"all": {Filters: []string{"tele/#"}}}))
-		set, err := srv.NewAdapters(h.Hub, []adapter.Config{{Kind: "tasmota"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); srv.RunAdapters(ctx, set) }()
-		defer func() { cancel(); <-done }()
-		h.Want(t, "up embedded")
+		runAdapters(t, srv, h, "tasmota")
 		sensor := func(v string) string { return `{"DS18B20":{"Temperature":` + v + `},"TempUnit":"C"}` }
 
 		for qos := byte(1); qos <= 2; qos++ {
@@ -130,24 +132,30 @@ func TestAdaptersAcknowledgeWhenDurable(t *testing.T) {
 			}
 			c.leave()
 		}
+	})
+}
 
-		// A store that stays away: the account hears that it has to send again.
+// A store that stays away: the account hears that it has to send again, in MQTT 5
+// by the reason code, in 3.1.1 by being sent away without an acknowledgement.
+func TestAdaptersWithoutAStore(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v byte) {
+		t.Parallel()
+		h := adaptertest.New(t, nil, &devices.Device{ID: "climate", Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: LocalName, Labels: map[string]string{"tasmota": "c"}})
+		srv, addr := start(t, nil, WithDoor(newDoor()), WithAccounts(fakeAccounts{"all": {Filters: []string{"tele/#"}}}))
+		runAdapters(t, srv, h, "tasmota")
 		h.Refuse(devices.Refuse(devices.CodePlatformUnavailable, "disk").After(20 * time.Millisecond))
 		c := dial(t, addr, v)
 		c.service("c", connect{clean: true})
 		begun := time.Now()
-		c.publish("tele/c/SENSOR", sensor("21"), 1, 9)
-		if v == packet.V5 {
-			_ = c.nc.SetReadDeadline(time.Now().Add(12 * time.Second))
-			h, b, err := c.readErr(12 * time.Second)
-			if err != nil || h>>4 != packet.Puback || len(b) < 3 || b[2] != packet.ImplementationError {
-				t.Errorf("got %02x %x, %v", h, b, err)
-			}
-			return
+		c.publish("tele/c/SENSOR", `{"DS18B20":{"Temperature":21},"TempUnit":"C"}`, 1, 9)
+		if v == packet.V311 {
+			c.wantClosed()
+		} else if h, b, err := c.readErr(12 * time.Second); err != nil || h>>4 != packet.Puback || len(b) < 3 || b[2] != packet.ImplementationError {
+			t.Errorf("got %02x %x, %v", h, b, err)
 		}
-		c.wantClosed()
 		if d := time.Since(begun); d > stallMax+time.Second {
-			t.Errorf("sent away after %v", d)
+			t.Errorf("told after %v", d)
 		}
 	})
 }
@@ -156,15 +164,7 @@ func TestAdaptersAcknowledgeWhenDurable(t *testing.T) {
 func TestAdaptersRefuseForGood(t *testing.T) {
 	h := adaptertest.New(t, nil, &devices.Device{ID: "climate", Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: LocalName, Labels: map[string]string{"tasmota": "c"}})
 	srv, addr := start(t, nil, WithDoor(newDoor()), WithAccounts(fakeAccounts{"all": {Filters: []string{"tele/#", "hub/v1/+/ha/#"}}}))
-	set, err := srv.NewAdapters(h.Hub, []adapter.Config{{Kind: "tasmota"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); srv.RunAdapters(ctx, set) }()
-	defer func() { cancel(); <-done }()
-	h.Want(t, "up embedded")
+	runAdapters(t, srv, h, "tasmota")
 	c := dial(t, addr, packet.V5)
 	c.service("c", connect{clean: true})
 	h.Refuse(devices.Refuse(devices.CodeRange, "too hot"))
