@@ -318,6 +318,15 @@ func (b *Bridge) lost(err error) {
 	}
 }
 
+// redacted is a broker's URL without the password that it may carry.
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return ""
+	}
+	return u.Redacted()
+}
+
 // await waits for a token, or for ctx.
 func await(ctx context.Context, t mqtt.Token, d time.Duration) error {
 	timer := time.NewTimer(d)
@@ -358,7 +367,7 @@ func (b *Bridge) Status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	st := Status{
-		Name: b.cfg.Name, URL: b.cfg.URL, Connected: b.up.Load(), Since: b.since.UnixMilli(), Error: b.err,
+		Name: b.cfg.Name, URL: redacted(b.cfg.URL), Connected: b.up.Load(), Since: b.since.UnixMilli(), Error: b.err,
 		Received: b.received.Load(), Published: b.published.Load(), Unsent: b.unsent.Load(), Waiting: b.set.Waiting(), Dropped: b.dropped.Load(), Looped: b.set.Looped(),
 		Accepted: s.Accepted, Refused: s.Refused, Foreign: s.Foreign, Retained: s.Retained, Adapters: []string{},
 	}

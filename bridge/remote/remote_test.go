@@ -232,4 +232,11 @@ func TestURLs(t *testing.T) {
 			t.Errorf("%q: got %q %v, want %q", in, got, err, want)
 		}
 	}
+	b, err := New(Config{Name: "house", URL: "mqtt://hub:s3cret@h"}, adaptertest.New(t, nil).Hub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u := b.Status().URL; u != "mqtt://hub:xxxxx@h" {
+		t.Errorf("operators see %s", u)
+	}
 }
