@@ -143,6 +143,14 @@ func (b *Behind) Up() {
 	}
 }
 
+// word is the hub's own on whether a device can be expected to answer.
+func (b *Behind) word(id devices.ID) string {
+	if s := b.Status(id).State; s == devices.Offline || s == devices.NeverSeen {
+		return "offline"
+	}
+	return "online"
+}
+
 // Down says that the bus lost its connection.
 func (b *Behind) Down() { b.Liveness.BridgeDown(b.bus.Name()) }
 

@@ -340,10 +340,7 @@ func (h *homeAssistant) states(dev *devices.Device) {
 }
 
 func (h *homeAssistant) available(id devices.ID) {
-	word := "online"
-	if s := h.Status(id).State; s == devices.Offline || s == devices.NeverSeen {
-		word = "offline"
-	}
+	word := h.word(id)
 	if s := h.of(id); s.online != word && h.bus.Publish(h.topic(id, "online"), []byte(word), 1, true) {
 		s.online = word
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"devicehub/devices"
@@ -13,12 +14,16 @@ import (
 )
 
 // native is the hub's own topics on a foreign broker: <root>/<id>/r, r/<metric>,
-// senml, state, ack and lwt to the hub, cmd and the errors of sys/down from it.
+// senml, state, ack and lwt to the hub; cmd, the errors of sys/down and online
+// from it.
 type native struct {
 	*Behind
+
+	mu   sync.Mutex
+	said map[devices.ID]string // on <root>/<id>/online
 }
 
-func newNative(b *Behind) *native { return &native{b} }
+func newNative(b *Behind) *native { return &native{Behind: b, said: map[devices.ID]string{}} }
 
 func (n *native) Filters() []string {
 	var f []string
@@ -39,7 +44,40 @@ func (n *native) Lane(topic string) string {
 	return id
 }
 
-func (n *native) Up() {}
+// Up says of every device here whether it is reachable: the broker may have lost
+// it, or keep what is no longer so.
+func (n *native) Up() {
+	n.mu.Lock()
+	clear(n.said)
+	n.mu.Unlock()
+	for dev := range n.Registry.All() {
+		n.online(dev.ID)
+	}
+}
+
+// Publish is the Feed's.
+func (n *native) Publish(e devices.Event) {
+	if e.Name == "status" || e.Name == "device_changed" {
+		n.online(e.Device)
+	}
+}
+
+// online publishes the hub's word on a device, retained, if it is another than
+// before. A device that is no longer here has none.
+func (n *native) online(id devices.ID) {
+	word := ""
+	if dev, ok := n.Registry.Get(id); ok && dev.Via == n.bus.Name() {
+		word = n.word(id)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.said[id] == word || !n.bus.Publish(n.Root+"/"+string(id)+"/online", []byte(word), 1, true) {
+		return
+	}
+	if n.said[id] = word; word == "" {
+		delete(n.said, id)
+	}
+}
 
 func (n *native) Handle(m Message, done func(error)) {
 	name, last := n.split(m.Topic)
@@ -139,9 +177,9 @@ func (n *native) will(id devices.ID, payload []byte) {
 		Boot string `json:"boot"`
 	}
 	_ = json.Unmarshal(payload, &w) // anything is a will
-	n.mu.Lock()
+	n.Behind.mu.Lock()
 	boot := n.member(id).boot
-	n.mu.Unlock()
+	n.Behind.mu.Unlock()
 	if w.Boot != "" && boot != "" && w.Boot != boot {
 		return
 	}

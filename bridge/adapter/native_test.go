@@ -3,8 +3,10 @@ package adapter_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"devicehub/bridge/adapter/adaptertest"
+	"devicehub/devices"
 )
 
 // What a device left on the broker is of any age: dropped, counted and audited,
@@ -24,6 +26,27 @@ func TestNativeRetained(t *testing.T) {
 	}
 	if got := h.Values("k-1"); got != "{}" {
 		t.Errorf("stored %s", got)
+	}
+}
+
+// The hub's own word on a device stands on the device's broker, and on no other.
+func TestNativeOnline(t *testing.T) {
+	h := adaptertest.New(t, nil, sensor("k-1", "house"), sensor("near", "direct"))
+	s, b := newSet(t, h, true, "native")
+	if m := b.wantSent(t, "hub/v1/k-1/online "); m != "hub/v1/k-1/online online qos=1 retain=true" {
+		t.Errorf("got %s", m)
+	}
+	b.take()
+	s.Publish(devices.Event{Device: "k-1", Name: "status"}) // nothing new
+	s.Publish(devices.Event{Device: "near", Name: "status"})
+	h.SetStatus(devices.Status{State: devices.Offline})
+	s.Publish(devices.Event{Device: "k-1", Name: "status"})
+	if err := h.Registry.Delete(t.Context(), "k-1", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s.Publish(devices.Event{Device: "k-1", Name: "device_changed"})
+	if got, want := strings.Join(b.take(), "; "), "hub/v1/k-1/online offline qos=1 retain=true; hub/v1/k-1/online  qos=1 retain=true"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -28,11 +28,12 @@ type Options struct {
 	Backlog          int           // bytes on a connection beyond which messages wait in the session
 }
 
-// DefaultOptions fit a house.
+// DefaultOptions fit a house: Home Assistant subscribes to every state, and what
+// is retained has a word on each of the hub's devices.
 func DefaultOptions() Options {
 	return Options{
-		MaxSessions: 10_000, MaxSubscriptions: 1000, MaxInflight: 100, MaxQueued: 20_000, MaxQueuedBytes: 16 << 20,
-		MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxExpiry: 7 * 24 * time.Hour, Backlog: 128 << 10,
+		MaxSessions: 10_000, MaxSubscriptions: 20_000, MaxInflight: 100, MaxQueued: 20_000, MaxQueuedBytes: 16 << 20,
+		MaxRetained: 500_000, MaxRetainedBytes: 64 << 20, MaxExpiry: 7 * 24 * time.Hour, Backlog: 128 << 10,
 	}
 }
 

@@ -34,6 +34,7 @@ type Hub struct {
 	refuse error
 	// noCommands is why commands are refused.
 	noCommands error
+	standing   devices.Status
 	epoch      int64
 	current    map[devices.ID]liveness.Conn
 	changed    chan struct{}
@@ -60,7 +61,8 @@ func New(t testing.TB, feed devices.Feed, ds ...*devices.Device) *Hub {
 	go func() { defer close(done); _ = h.Ingest.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	h.Hub = adapter.Hub{Registry: reg, Readings: (*ingest)(h), Commands: (*control)(h), Liveness: (*links)(h), Tokens: tokens{}, Root: "hub/v1", Log: log, Audit: (*audit)(h),
-		Issue: h.issue, State: h.state, Latest: h.Ingest.Latest, Status: func(devices.ID) devices.Status { return devices.Status{State: devices.Online} }}
+		Issue: h.issue, State: h.state, Latest: h.Ingest.Latest, Status: h.status}
+	h.SetStatus(devices.Status{State: devices.Online})
 	return h
 }
 
@@ -76,6 +78,19 @@ func (h *Hub) SetState(id devices.ID, f lights.Fields) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.states[id] = f
+}
+
+// SetStatus is what Status answers for every device.
+func (h *Hub) SetStatus(s devices.Status) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.standing = s
+}
+
+func (h *Hub) status(devices.ID) devices.Status {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.standing
 }
 
 // RefuseCommands makes commands fail with err until it is nil again.
