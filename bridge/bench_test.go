@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 	"devicehub/bridge/packet"
 	"devicehub/devices"
 	"devicehub/devices/identity"
+	"devicehub/devices/tsdb"
 )
 
 // TestServerProcess is not a test: it is the listener in a process of its own,
@@ -56,10 +58,15 @@ func TestServerProcess(t *testing.T) {
 	}
 }
 
-// serveHub is the listener with the hub's real services behind it, readings in
-// memory.
+// serveHub is the listener with the hub's real services behind it, readings on
+// the disk.
 func serveHub(t *testing.T) {
-	h := startHub(t)
+	store, err := tsdb.Open(filepath.Join(t.TempDir(), "readings"), tsdb.Options{Fsync: tsdb.SyncBatch, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	h := startHubOn(t, store)
 	var list []*devices.Device
 	for i := range idleConns {
 		list = append(list, &devices.Device{ID: devices.ID(fmt.Sprint("d-", i)), Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: devices.ViaDirect})
@@ -188,7 +195,7 @@ func (p *process) settle() {
 // BenchmarkIngest publishes over 50 connections, with 20 messages of each
 // unacknowledged at QoS 1, and reports the CPU of the server process. The
 // listener alone acknowledges after commits of 5 ms; hub is the listener with
-// the whole path behind it (token, rate, rules, commit in memory, liveness);
+// the whole path behind it (token, rate, rules, commit and fsync, liveness);
 // Mosquitto has no subscriber.
 func BenchmarkIngest(b *testing.B) {
 	for _, qos := range []byte{0, 1} {

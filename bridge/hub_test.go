@@ -53,7 +53,9 @@ type nobody struct{}
 
 func (nobody) Track(session.Done, devices.Kind, devices.ID, map[string]any) error { return nil }
 
-func startHub(t *testing.T) *wholeHub {
+func startHub(t *testing.T) *wholeHub { return startHubOn(t, readings.NewMemory()) }
+
+func startHubOn(t *testing.T, store readings.Store) *wholeHub {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.DiscardHandler)
@@ -65,7 +67,7 @@ func startHub(t *testing.T) *wholeHub {
 	}
 	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "hub.db"), log)
 	must(err)
-	h := &wholeHub{store: &stoppable{Store: readings.NewMemory()}}
+	h := &wholeHub{store: &stoppable{Store: store}}
 	h.registry, err = devices.OpenRegistry(ctx, db)
 	must(err)
 	h.identity, err = identity.Open(ctx, db, h.registry, identity.Config{Logger: log, HashMemory: 64})
