@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"net"
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/paho"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
@@ -35,7 +37,30 @@ func TestOpen(t *testing.T) {
 	if code := refused.(*mqtt.SubscribeToken).Result()["test/nosubscribe"]; code != 0x80 {
 		t.Errorf("SUBACK %02x, want 80", code)
 	}
+	for _, filter := range []string{"nosubscribe", "suite/test/nosubscribe", "TopicA/C"} {
+		tok := c.Subscribe(filter, 1, nil)
+		tok.Wait()
+		if code, want := tok.(*mqtt.SubscribeToken).Result()[filter], map[bool]byte{true: 1, false: 0x80}[filter == "TopicA/C"]; code != want {
+			t.Errorf("%s: SUBACK %02x, want %02x", filter, code, want)
+		}
+	}
+	wait(c.Publish("$TopicA/B", 1, false, "x"))
 	c.Disconnect(10)
+
+	// MQTT 5: the server's keep-alive and a small Receive Maximum are told.
+	nc, err := net.Dial("tcp", srv.Addr("tcp").String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	five := paho.NewClient(paho.ClientConfig{Conn: nc})
+	ack, err := five.Connect(t.Context(), &paho.Connect{ClientID: "five", KeepAlive: 120, CleanStart: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := ack.Properties; p.ServerKeepAlive == nil || *p.ServerKeepAlive != 60 || p.ReceiveMaximum == nil || *p.ReceiveMaximum != 20 || p.TopicAliasMaximum == nil {
+		t.Errorf("CONNACK %+v", p)
+	}
+	_ = five.Disconnect(&paho.Disconnect{})
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
