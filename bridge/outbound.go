@@ -56,17 +56,19 @@ func (d *device) enqueue(m message) bool {
 	if !d.open || !d.sub(m).on {
 		return false
 	}
-	if len(d.queue) >= queueMax {
+	full := len(d.queue) >= queueMax
+	if full {
 		d.srv.stats.dropped.Add(1)
-		if len(d.unacked) > 0 && time.Since(d.unacked[0].at) > unackedMax {
-			d.srv.stats.slow.Add(1)
-			d.end(ending{reason: "slow_consumer", code: packet.QuotaExceeded, text: "nothing was acknowledged"})
-		}
+	} else {
+		d.queue = append(d.queue, m)
+		d.pump()
+	}
+	if len(d.queue) > 0 && len(d.unacked) > 0 && time.Since(d.unacked[0].at) > unackedMax {
+		d.srv.stats.slow.Add(1)
+		d.end(ending{reason: "slow_consumer", code: packet.QuotaExceeded, text: "nothing was acknowledged"})
 		return false
 	}
-	d.queue = append(d.queue, m)
-	d.pump()
-	return true
+	return !full
 }
 
 func (d *device) sub(m message) *subscription {

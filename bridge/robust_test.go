@@ -69,6 +69,33 @@ func TestNothingAcknowledged(t *testing.T) {
 	})
 }
 
+// One message that is never acknowledged holds the next up for half a minute, and
+// no longer: a command must not wait behind it for ever.
+func TestOneUnacknowledged(t *testing.T) {
+	door := newDoor()
+	virtual(t, door, func(t *testing.T, dial func(byte) *raw) {
+		c := dial(packet.V311)
+		c.device("d", connect{clean: true, keepAlive: 60})
+		c.subscribe(1, "hub/v1/d/cmd")
+		s := door.session(t, "d")
+		if !s.link.Command(command("c-1", time.Hour)) {
+			t.Fatal("not taken")
+		}
+		c.message()
+		if !s.link.Command(command("c-2", time.Hour)) {
+			t.Fatal("not taken")
+		}
+		time.Sleep(unackedMax + time.Second)
+		if s.link.Command(command("c-3", time.Hour)) {
+			t.Error("taken, with nowhere to go")
+		}
+		c.wantClosed()
+		if r := <-s.closed; r != "slow_consumer" {
+			t.Errorf("reason %s", r)
+		}
+	})
+}
+
 func TestOnlineWord(t *testing.T) {
 	srv, _ := start(t, nil, WithDoor(newDoor()))
 	var got []string
