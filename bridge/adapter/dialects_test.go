@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"devicehub/bridge/adapter"
 	"devicehub/bridge/adapter/adaptertest"
 	"devicehub/devices"
 )
@@ -45,6 +46,24 @@ func TestZigbeePartialState(t *testing.T) {
 	say(t, s, "zigbee2mqtt/bridge/devices", zigbeeDevices, true)
 	say(t, s, "zigbee2mqtt/bulb", `{"brightness":127,"linkquality":90}`)
 	h.Want(t, `state bulb {"brightness":128}`)
+}
+
+// A state that is refused takes no readings with it.
+func TestZigbeeReadingsBesideARefusedState(t *testing.T) {
+	bulb := light("bulb", "house", devices.Light{Modes: []devices.LightMode{devices.ModeXY, devices.ModeColorTemp}})
+	bulb.Kinds = append(bulb.Kinds, devices.KindSensor)
+	bulb.Labels = map[string]string{"z2m": "0x0017880001"}
+	h := adaptertest.New(t, nil, bulb)
+	s, _ := newSet(t, h, true, "z2m")
+	say(t, s, "zigbee2mqtt/bridge/devices", zigbeeDevices, true)
+	h.RefuseCommands(devices.OutOfRange("brightness", 1, 255, ""))
+	var got error
+	done := make(chan struct{})
+	s.Take(adapter.Message{Topic: "zigbee2mqtt/bulb", Payload: []byte(`{"state":"ON","power":4.5}`)}, decided(func(err error) { got = err; close(done) }))
+	<-done
+	if devices.CodeOf(got) != devices.CodeRange || h.Values("bulb") != `{"power":"4.5 W"}` {
+		t.Errorf("%v; got %s", got, h.Values("bulb"))
+	}
 }
 
 // A sensor that is missing from a message leaves its metric to nobody, and a

@@ -292,11 +292,13 @@ func (z *zigbee2mqtt) state(name string, payload []byte, done func(error)) {
 		return
 	}
 	z.speaks(dev.ID, z.can(d), z.command)
+	var refused error // of the light's state: its readings are none the worse
 	if dev.Is(devices.KindLight) {
 		if s := zigbeeState(f, d.scale); len(s) > 0 {
 			b, _ := json.Marshal(s)
-			if err := z.report(dev, b); err != nil {
-				done(err)
+			refused = z.report(dev, b)
+			if _, again := retry(refused); again {
+				done(refused)
 				return
 			}
 		}
@@ -312,7 +314,7 @@ func (z *zigbee2mqtt) state(name string, payload []byte, done func(error)) {
 	}
 	if len(rows) == 0 {
 		z.heard(dev.ID)
-		done(nil)
+		done(refused)
 		return
 	}
 	b, _ := json.Marshal(map[string]any{"r": rows, "u": units})
@@ -321,7 +323,12 @@ func (z *zigbee2mqtt) state(name string, payload []byte, done func(error)) {
 		done(err)
 		return
 	}
-	z.push(dev, batch, done)
+	z.push(dev, batch, func(err error) {
+		if err == nil {
+			err = refused
+		}
+		done(err)
+	})
 }
 
 // zigbeeState is a light's message as a state report.

@@ -32,7 +32,7 @@ type Hub struct {
 	links  map[devices.ID]func(commands.Envelope) bool
 	states map[devices.ID]lights.Fields
 	refuse error
-	// noCommands is why commands are refused.
+	// noCommands is why commands and reports are refused.
 	noCommands error
 	standing   devices.Status
 	epoch      int64
@@ -93,7 +93,7 @@ func (h *Hub) status(devices.ID) devices.Status {
 	return h.standing
 }
 
-// RefuseCommands makes commands fail with err until it is nil again.
+// RefuseCommands makes commands and reports fail with err until it is nil again.
 func (h *Hub) RefuseCommands(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -212,8 +212,14 @@ func (c *control) Answer(id devices.ID, _ int64, payload []byte) error {
 }
 
 func (c *control) Report(id devices.ID, _ int64, payload []byte) (int64, error) {
-	(*Hub)(c).note("state %s %s", id, payload)
-	return 1, nil
+	h := (*Hub)(c)
+	h.mu.Lock()
+	err := h.noCommands
+	h.mu.Unlock()
+	if err == nil {
+		h.note("state %s %s", id, payload)
+	}
+	return 1, err
 }
 
 type links Hub
