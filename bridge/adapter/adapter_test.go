@@ -448,14 +448,10 @@ func TestZigbee2MQTT(t *testing.T) {
 		t.Fatalf("met %+v", met)
 	}
 	say(t, s, "zigbee2mqtt/attic/climate", `{"temperature":21.5}`) // nobody adopted it
-	if err := h.Registry.Create(t.Context(), time.Now(), sensor("attic-climate", "direct")); err != nil {
+	climate := met[0].Device.Clone()
+	climate.ID, climate.Enabled = "attic-climate", true
+	if err := h.Registry.Create(t.Context(), time.Now(), climate); err != nil {
 		t.Fatal(err)
-	}
-	if err := adapter.Adopt(t.Context(), h.Registry, []*adapter.Set{s}, met[0].Adopt, "attic-climate"); err != nil {
-		t.Fatal(err)
-	}
-	if err := adapter.Adopt(t.Context(), h.Registry, []*adapter.Set{s}, met[0].Adopt, "bulb"); devices.CodeOf(err) != devices.CodeNotFound {
-		t.Errorf("adopted twice: %v", err)
 	}
 	say(t, s, "zigbee2mqtt/attic/climate", `{"temperature":21.53,"humidity":40.1,"pressure":997.2,"voltage":3005,"linkquality":120}`)
 	if got, want := h.Values("attic-climate"), `{"humidity":"40.1 %","pressure":"997.2 hPa","temperature":"21.53 °C","voltage":"3.005 V"}`; got != want {
@@ -518,8 +514,6 @@ func TestTasmota(t *testing.T) {
 	}
 	porch := met[0].Device.Clone()
 	porch.ID, porch.Enabled = "porch", true
-	key, address := met[0].Label()
-	porch.Labels = map[string]string{key: address}
 	if err := h.Registry.Create(t.Context(), time.Now(), porch); err != nil {
 		t.Fatal(err)
 	}

@@ -110,10 +110,12 @@ type member struct {
 
 // Discovered is a device that an adapter has met and nobody has adopted.
 type Discovered struct {
-	Adopt  string          `json:"adopt"` // names it: "<bridge>/<kind>/<address>"
-	Bridge string          `json:"bridge"`
-	SeenAt int64           `json:"seen_at"`
-	Device *devices.Device `json:"device"` // what the adapter knows of it
+	Adopt  string `json:"adopt"` // names it: "<bridge>/<kind>/<address>"
+	Bridge string `json:"bridge"`
+	SeenAt int64  `json:"seen_at"`
+	// Device is what the adapter knows of it. A record with its via and its label,
+	// which is named for the dialect and holds the address there, is that device.
+	Device *devices.Device `json:"device"`
 
 	kind, address string
 }
@@ -373,6 +375,7 @@ func (b *Behind) meet(kind, address string, dev *devices.Device) {
 	if b.met[name] == nil && len(b.met) >= maxMet {
 		return
 	}
+	dev.Labels = map[string]string{kind: address}
 	b.met[name] = &Discovered{Adopt: name, Bridge: b.bus.Name(), SeenAt: time.Now().UnixMilli(), Device: dev, kind: kind, address: address}
 }
 
@@ -406,9 +409,5 @@ func (b *Behind) Discovered() []Discovered {
 		return taken
 	})
 }
-
-// Label is what a record gets when the discovered device is adopted, beside the
-// bus as its via.
-func (d Discovered) Label() (key, value string) { return d.kind, d.address }
 
 func asError(err error, e **devices.Error) bool { return errors.As(err, e) }

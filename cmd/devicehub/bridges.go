@@ -144,11 +144,8 @@ func (a *assembly) bridgeList(context.Context) (any, error) {
 	return map[string]any{"bridges": a.bridges.statuses()}, nil
 }
 
-// adopter is what adapters have met, for the HTTP API.
-type adopter struct{ *assembly }
-
-// Discovered implements httpapi.Adopter.
-func (a adopter) Discovered() []httpapi.Discovery {
+// discovered is what adapters have met, for the HTTP API.
+func (a *assembly) discovered() []httpapi.Discovery {
 	var list []httpapi.Discovery
 	for _, s := range a.bridges.sets() {
 		for _, d := range s.Discovered() {
@@ -156,11 +153,6 @@ func (a adopter) Discovered() []httpapi.Discovery {
 		}
 	}
 	return list
-}
-
-// Adopt implements httpapi.Adopter.
-func (a adopter) Adopt(ctx context.Context, adopt string, id devices.ID) error {
-	return adapter.Adopt(ctx, a.registry, a.bridges.sets(), adopt, id)
 }
 
 // ownAdapters are the dialects on the hub's own broker. Only service accounts

@@ -16,20 +16,14 @@ type Discovery struct {
 	Device *devices.Device `json:"device"` // what the adapter knows of it
 }
 
-// Adopter knows the devices that adapters have met.
-type Adopter interface {
-	Discovered() []Discovery
-	// Adopt ties a discovered device to the record that was made for it.
-	Adopt(ctx context.Context, adopt string, id devices.ID) error
-}
-
-// adoptFrom fills what the request left open with what the adapter knows.
+// adoptFrom fills what the request left open with what the adapter knows, and ties
+// the record to the device.
 func (a *API) adoptFrom(n *newDevice) error {
 	if n.Adopt == "" {
 		return nil
 	}
-	if a.s.Adopt != nil {
-		for _, d := range a.s.Adopt.Discovered() {
+	if a.s.Discovered != nil {
+		for _, d := range a.s.Discovered() {
 			if d.Adopt == n.Adopt {
 				n.fill(d)
 				return nil
@@ -43,6 +37,12 @@ func (n *newDevice) fill(d Discovery) {
 	n.Via = d.Bridge
 	if d.Device == nil {
 		return
+	}
+	for k, v := range d.Device.Labels { // by which the adapter knows it again
+		if n.Labels == nil {
+			n.Labels = map[string]string{}
+		}
+		n.Labels[k] = v
 	}
 	if len(n.Kinds) == 0 {
 		n.Kinds = d.Device.Kinds
@@ -68,8 +68,8 @@ func (c *call) discovered() (answer, error) {
 		return answer{}, err
 	}
 	list := []Discovery{}
-	if c.api.s.Adopt != nil {
-		list = orEmpty(c.api.s.Adopt.Discovered())
+	if c.api.s.Discovered != nil {
+		list = orEmpty(c.api.s.Discovered())
 	}
 	return ok(map[string]any{"discovered": list})
 }

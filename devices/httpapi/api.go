@@ -56,7 +56,9 @@ type Services struct {
 	// or not; its error is invalid.
 	Search func(q string) (func(*devices.Device) bool, error)
 	Trace  *trace.Tracer
-	Adopt  Adopter
+	// Discovered lists the devices that adapters have met and nobody has adopted;
+	// nil without adapters.
+	Discovered func() []Discovery
 
 	// Nodes, Bridges and Sinks answer for the routes of that name, with the
 	// whole body: {"nodes":[…]}. Nil: an empty list.

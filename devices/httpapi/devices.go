@@ -133,7 +133,14 @@ func (c *call) createDevices() (answer, error) {
 		return answer{}, err
 	}
 	records := make([]*devices.Device, len(in))
+	adopted := map[string]bool{}
 	for i := range in {
+		if name := in[i].Adopt; name != "" {
+			if adopted[name] {
+				return answer{}, devices.Invalid("adopt", "each discovered device once")
+			}
+			adopted[name] = true
+		}
 		if err := c.api.adoptFrom(&in[i]); err != nil {
 			return answer{}, err
 		}
@@ -150,11 +157,6 @@ func (c *call) createDevices() (answer, error) {
 	}
 	docs := make([]createdDoc, len(made))
 	for i, m := range made {
-		if in[i].Adopt != "" {
-			if err := c.api.s.Adopt.Adopt(c.Context(), in[i].Adopt, m.Device.ID); err != nil {
-				return answer{}, err
-			}
-		}
 		docs[i] = createdDoc{c.api.document(m.Device), m.Token.Token, m.Token.ExpiresAt, c.api.s.Identity.Issuer()}
 	}
 	if many {

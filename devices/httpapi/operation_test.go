@@ -271,29 +271,24 @@ func (w *slowWriter) Write(b []byte) (int, error) {
 }
 func (w *slowWriter) text() string { return w.b.String() }
 
-// adapters is an adapter that has met one lamp.
-type adapters struct{ adopted devices.ID }
-
-func (a *adapters) Discovered() []httpapi.Discovery {
+// met is what an adapter has met: one lamp.
+func met() []httpapi.Discovery {
 	return []httpapi.Discovery{{Adopt: "z2m/0x01", Bridge: "attic", SeenAt: 1, Device: &devices.Device{Kinds: []devices.Kind{devices.KindLight}, Name: "Bulb", Model: "E27",
-		Light: &devices.Light{Modes: []devices.LightMode{devices.ModeRGB}}}}}
-}
-
-func (a *adapters) Adopt(_ context.Context, _ string, id devices.ID) error {
-	a.adopted = id
-	return nil
+		Labels: map[string]string{"z2m": "0x01"}, Light: &devices.Light{Modes: []devices.LightMode{devices.ModeRGB}}}}}
 }
 
 func TestAdoption(t *testing.T) {
-	met := &adapters{}
-	r := newRig(t, false, func(r *rig) { r.s.Adopt, r.cfg.Bridges = met, []string{"attic"} })
+	r := newRig(t, false, func(r *rig) { r.s.Discovered, r.cfg.Bridges = met, []string{"attic"} })
 	if list := r.get("/api/v1/discovered", r.admin); len(list.field("discovered").([]any)) != 1 {
 		t.Errorf("got %s", list.body)
 	}
-	res := r.do("POST", "/api/v1/devices", r.admin, `{"id":"bulb","kinds":["light"],"name":"Mine","adopt":"z2m/0x01"}`)
-	if res.status != 201 || res.field("device.via") != "attic" || res.field("device.name") != "Mine" || res.field("device.model") != "E27" || met.adopted != "bulb" {
-		t.Errorf("got %d %s, adopted %q", res.status, res.body, met.adopted)
+	res := r.do("POST", "/api/v1/devices", r.admin, `{"id":"bulb","kinds":["light"],"name":"Mine","labels":{"room":"hall"},"adopt":"z2m/0x01"}`)
+	if res.status != 201 || res.field("device.via") != "attic" || res.field("device.name") != "Mine" || res.field("device.model") != "E27" ||
+		res.field("device.labels.z2m") != "0x01" || res.field("device.labels.room") != "hall" {
+		t.Errorf("got %d %s", res.status, res.body)
 	}
+	r.wantCode(r.do("POST", "/api/v1/devices", r.admin, `[{"id":"b-1","adopt":"z2m/0x01"},{"id":"b-2","adopt":"z2m/0x01"}]`), devices.CodeInvalid)
+	r.wantCode(r.get("/api/v1/devices/b-1", r.admin), devices.CodeNotFound)
 	r.wantCode(r.do("POST", "/api/v1/devices", r.admin, `{"id":"x","kinds":["light"],"adopt":"z2m/0x02"}`), devices.CodeNotFound)
 	r.wantCode(r.do("POST", "/api/v1/devices", r.admin, `{"id":"x","kinds":["light"],"via":"cellar"}`), devices.CodeInvalid)
 }
