@@ -118,6 +118,7 @@ type Discovered struct {
 	Device *devices.Device `json:"device"`
 
 	kind, address string
+	join          func(*devices.Device) // once it is adopted
 }
 
 // NewBehind is the devices behind bus. trust says that the broker's own rules
@@ -364,8 +365,9 @@ func (b *Behind) adopted(kind, address string) (*devices.Device, bool) {
 
 const maxMet = 1000
 
-// meet remembers a device that nobody has adopted.
-func (b *Behind) meet(kind, address string, dev *devices.Device) {
+// meet remembers a device that nobody has adopted. When somebody does, join says
+// what is known of it by then: a lamp may have nothing to say before it is told.
+func (b *Behind) meet(kind, address string, dev *devices.Device, join func(*devices.Device)) {
 	if len(address) > devices.MaxLabel {
 		return // could not be kept with the record
 	}
@@ -376,7 +378,25 @@ func (b *Behind) meet(kind, address string, dev *devices.Device) {
 		return
 	}
 	dev.Labels = map[string]string{kind: address}
-	b.met[name] = &Discovered{Adopt: name, Bridge: b.bus.Name(), SeenAt: time.Now().UnixMilli(), Device: dev, kind: kind, address: address}
+	b.met[name] = &Discovered{Adopt: name, Bridge: b.bus.Name(), SeenAt: time.Now().UnixMilli(), Device: dev, kind: kind, address: address, join: join}
+}
+
+// changed is told of every change of a record: it may be an adoption.
+func (b *Behind) changed(id devices.ID) {
+	dev, ok := b.Registry.Get(id)
+	if !ok || dev.Via != b.bus.Name() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if m := b.members[id]; m != nil && m.linked {
+		return
+	}
+	for _, kind := range Kinds() {
+		if d := b.met[b.bus.Name()+"/"+kind+"/"+dev.Labels[kind]]; d != nil {
+			time.AfterFunc(0, func() { d.join(dev) }) // the change's call has not returned
+		}
+	}
 }
 
 // keepMet forgets what was met in a dialect under other addresses: it is gone.

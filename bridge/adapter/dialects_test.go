@@ -66,6 +66,32 @@ func TestZigbeeReadingsBesideARefusedState(t *testing.T) {
 	}
 }
 
+// A lamp has nothing to say before it is told: commands reach it once it is
+// adopted, by what was known of it before.
+func TestAdoptedDevicesHearCommands(t *testing.T) {
+	h := adaptertest.New(t, nil)
+	s, b := newSet(t, h, true, "z2m", "tasmota")
+	say(t, s, "zigbee2mqtt/bulb/availability", `{"state":"online"}`, true)
+	say(t, s, "zigbee2mqtt/bridge/devices", zigbeeDevices, true)
+	say(t, s, "tele/porch/LWT", "Online", true)
+	say(t, s, "tele/porch/STATE", `{"POWER":"ON","Dimmer":50}`)
+	for _, met := range s.Discovered() {
+		dev := met.Device.Clone()
+		dev.ID, dev.Enabled = devices.ID(strings.NewReplacer("/", "-").Replace(dev.Name)), true
+		if err := h.Registry.Create(t.Context(), time.Now(), dev); err != nil {
+			t.Fatal(err)
+		}
+		s.Publish(devices.Event{Device: dev.ID, Name: "device_changed"})
+	}
+	h.Want(t, "online bulb")
+	h.Want(t, "online porch")
+	h.Want(t, "connected attic-climate epoch=0") // which announces nothing
+	for id, topic := range map[devices.ID]string{"bulb": "zigbee2mqtt/bulb/set ", "porch": "cmnd/porch/Backlog "} {
+		h.WantThat(t, "a command on "+topic, func() bool { return h.Send(id, "set", map[string]any{"on": true}) })
+		b.wantSent(t, topic)
+	}
+}
+
 // A sensor that is missing from a message leaves its metric to nobody, and a
 // command that Tasmota does not know has failed.
 func TestTasmotaNamesAndErrors(t *testing.T) {

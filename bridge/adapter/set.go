@@ -86,6 +86,9 @@ func (s *Set) Up() {
 
 // Publish is the Feed's: adapters that show the hub's devices elsewhere tell of it.
 func (s *Set) Publish(e devices.Event) {
+	if e.Name == "device_changed" {
+		s.changed(e.Device)
+	}
 	for _, a := range s.adapters {
 		if f, ok := a.(devices.Feed); ok {
 			f.Publish(e)

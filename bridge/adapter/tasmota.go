@@ -26,10 +26,11 @@ type tasmota struct {
 	mu    sync.Mutex
 	asked map[devices.ID]string            // the command that waits for a RESULT
 	names map[devices.ID]map[string]string // which metric each field of a sensor has become
+	words map[string]string                // the LWT of those that nobody has adopted
 }
 
 func newTasmota(b *Behind) *tasmota {
-	return &tasmota{Behind: b, asked: map[devices.ID]string{}, names: map[devices.ID]map[string]string{}}
+	return &tasmota{Behind: b, asked: map[devices.ID]string{}, names: map[devices.ID]map[string]string{}, words: map[string]string{}}
 }
 
 func (*tasmota) Filters() []string {
@@ -65,6 +66,13 @@ func (t *tasmota) Handle(m Message, done func(error)) {
 	}
 	dev, ok := t.adopted("tasmota", name)
 	if !ok {
+		if what == "LWT" {
+			t.mu.Lock()
+			if len(t.words) < maxMet {
+				t.words[name] = string(m.Payload)
+			}
+			t.mu.Unlock()
+		}
 		t.learn(name, f)
 		done(nil)
 		return
@@ -73,12 +81,29 @@ func (t *tasmota) Handle(m Message, done func(error)) {
 	done = t.taken(done)
 	switch what {
 	case "LWT":
-		t.available(dev.ID, string(m.Payload) == "Online", "connection_lost")
+		t.there(dev, string(m.Payload))
 		done(nil)
 	case "SENSOR":
 		t.sensor(dev, f, done)
 	default: // STATE, RESULT
 		t.state(dev, f, what == "RESULT", done)
+	}
+}
+
+// there hands on a device's availability.
+func (t *tasmota) there(dev *devices.Device, word string) {
+	t.speaks(dev.ID, liveness.Announced, t.command)
+	t.available(dev.ID, word == "Online", "connection_lost")
+}
+
+// join hands on the availability of a device that has just been adopted.
+func (t *tasmota) join(dev *devices.Device, name string) {
+	t.mu.Lock()
+	word, said := t.words[name]
+	delete(t.words, name)
+	t.mu.Unlock()
+	if said {
+		t.there(dev, word)
 	}
 }
 
@@ -99,7 +124,7 @@ func (t *tasmota) learn(name string, f map[string]any) {
 	if len(tasmotaReadings(f, map[string]string{})) > 0 && !dev.Is(devices.KindSensor) {
 		dev.Kinds = append(dev.Kinds, devices.KindSensor)
 	}
-	t.meet("tasmota", name, dev)
+	t.meet("tasmota", name, dev, func(dev *devices.Device) { t.join(dev, name) })
 }
 
 // tasmotaLight is what the fields of a STATE or RESULT say of a light: only a

@@ -139,6 +139,36 @@ func (z *zigbee2mqtt) there(d *zigbeeDevice, word string) {
 	}
 }
 
+// join makes commands reach a device that has just been adopted.
+func (z *zigbee2mqtt) join(dev *devices.Device, ieee string) {
+	z.mu.Lock()
+	var d *zigbeeDevice
+	for _, x := range z.named {
+		if x.ieee == ieee {
+			d = x
+		}
+	}
+	word, said := "", false
+	if d != nil {
+		word, said = z.words[d.name]
+	}
+	z.mu.Unlock()
+	switch {
+	case d == nil:
+	case said:
+		z.there(d, word)
+	default:
+		z.silent(dev)
+	}
+}
+
+// silent is a device that announces nothing: it hears commands without having
+// spoken first.
+func (z *zigbee2mqtt) silent(dev *devices.Device) {
+	z.speaks(dev.ID, liveness.NoAvailability, z.command)
+	z.link(dev.ID, 0)
+}
+
 // expose is one capability in <base>/bridge/devices.
 type expose struct {
 	Type     string   `json:"type"`
@@ -193,7 +223,7 @@ func (z *zigbee2mqtt) devices(payload []byte) {
 			dev.Kinds = []devices.Kind{devices.KindSensor}
 		}
 		named[x.Name], listed[x.IEEE] = d, true
-		z.meet("z2m", x.IEEE, dev)
+		z.meet("z2m", x.IEEE, dev, func(dev *devices.Device) { z.join(dev, x.IEEE) })
 	}
 	z.keepMet("z2m", listed)
 	early := map[string]string{} // words that came before their device
@@ -215,9 +245,8 @@ func (z *zigbee2mqtt) devices(payload []byte) {
 	for name, d := range named {
 		if word, ok := early[name]; ok {
 			z.there(d, word)
-		} else if dev, ok := z.adopted("z2m", d.ieee); ok && z.can(d) == liveness.NoAvailability { // it hears commands without having spoken first
-			z.speaks(dev.ID, liveness.NoAvailability, z.command)
-			z.link(dev.ID, 0)
+		} else if dev, ok := z.adopted("z2m", d.ieee); ok && z.can(d) == liveness.NoAvailability {
+			z.silent(dev)
 		}
 	}
 }
