@@ -16,10 +16,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"devicehub/bridge/adapter/adaptertest"
+	"devicehub/devices"
+	"devicehub/devices/readings"
 )
 
 // proxy passes connections on until they are cut.
@@ -105,6 +108,50 @@ func TestCutUnderLoad(t *testing.T) {
 	})
 	if downs := strings.Count(strings.Join(h.Log(), "\n"), "down house"); downs < 1 {
 		t.Error("the bridge was never seen down")
+	}
+}
+
+// A broker that hangs holds nobody up: what else the hub takes is decided as before,
+// whoever waits for the broker.
+func TestBrokerHangs(t *testing.T) {
+	m := startMosquitto(t)
+	h := adaptertest.New(t, nil, device("k-1"), device("k-2"), device("k-3"), device("near"))
+	b, _ := bridge(t, m, h)
+	c := m.client(t, "p")
+	defer c.Disconnect(10)
+	h.Refuse(devices.Refuse(devices.CodeOverloaded, "full").After(50 * time.Millisecond))
+	for _, id := range []string{"k-1", "k-2", "k-3"} {
+		c.Publish("hub/v1/"+id+"/r", 1, false, `{"m":"temperature","v":1}`).Wait()
+	}
+	h.WantThat(t, "the messages wait", func() bool { return b.Status().Waiting == 3 })
+	if err := m.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = m.cmd.Process.Signal(syscall.SIGCONT) }()
+	payload := make([]byte, 32<<10)
+	for sent := int64(-1); sent != b.Status().Published; { // until the network holds no more
+		sent = b.Status().Published
+		for range outQueue {
+			b.Publish("hub/v1/near/x", payload, 0, false)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	h.Refuse(nil)
+	h.WantThat(t, "decided", func() bool { return b.Status().Waiting < 2 })
+	batch, err := readings.ParseReading([]byte(`{"m":"temperature","v":2}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, _ := h.Registry.Get("near")
+	done := make(chan error, 1)
+	h.Ingest.Submit(readings.Source{Device: dev}, batch, func(_ readings.Result, err error) { done <- err })
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(3 * time.Second):
+		t.Error("the broker holds up the readings of a device that is not behind it")
 	}
 }
 

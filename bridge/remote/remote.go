@@ -52,6 +52,8 @@ type Bridge struct {
 	mu    sync.Mutex
 	since time.Time
 	err   string
+	acks  []mqtt.Message // decided, and not yet acknowledged
+	acked chan struct{}  // there are some
 }
 
 type message struct {
@@ -77,7 +79,7 @@ func New(cfg Config, h adapter.Hub) (*Bridge, error) {
 	if _, err := brokerURL(cfg.URL); err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", cfg.Name, err)
 	}
-	b := &Bridge{cfg: cfg, log: h.Log, out: make(chan message, outQueue), since: time.Now()}
+	b := &Bridge{cfg: cfg, log: h.Log, out: make(chan message, outQueue), since: time.Now(), acked: make(chan struct{}, 1)}
 	set, err := adapter.NewSet(h, b, cfg.Trust, cfg.Adapters)
 	if err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", cfg.Name, err)
@@ -175,6 +177,11 @@ func (b *Bridge) session(ctx context.Context) (err error) {
 	if err := await(ctx, c.Connect(), patience); err != nil {
 		return err
 	}
+	var acker sync.WaitGroup
+	over := make(chan struct{})
+	acker.Go(func() { b.acknowledge(over) })
+	defer acker.Wait() // the client is disconnected by then, and holds nobody up
+	defer close(over)
 	defer c.Disconnect(250)
 	if err := b.subscribe(ctx, c); err != nil {
 		return err
@@ -240,7 +247,7 @@ func (b *Bridge) options(lost func(error)) *mqtt.ClientOptions {
 // receive hands a message on. It is acknowledged when it is decided.
 func (b *Bridge) receive(m mqtt.Message) {
 	b.received.Add(1)
-	taken := b.set.Take(adapter.Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained()}, receipt{m})
+	taken := b.set.Take(adapter.Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained()}, receipt{b, m})
 	switch {
 	case taken:
 	case m.Qos() > 0:
@@ -251,10 +258,46 @@ func (b *Bridge) receive(m mqtt.Message) {
 }
 
 // receipt acknowledges a message when it is decided. Until then it is kept.
-type receipt struct{ mqtt.Message }
+type receipt struct {
+	b *Bridge
+	m mqtt.Message
+}
 
 func (r receipt) Again(error) bool { return true }
-func (r receipt) Decided(error)    { r.Ack() }
+
+// Decided is called by whoever decides, such as the goroutine that commits the
+// readings of the whole hub; the library's Ack waits for a broker that hangs.
+func (r receipt) Decided(error) {
+	if r.m.Qos() == 0 {
+		return
+	}
+	r.b.mu.Lock()
+	r.b.acks = append(r.b.acks, r.m)
+	r.b.mu.Unlock()
+	select {
+	case r.b.acked <- struct{}{}:
+	default:
+	}
+}
+
+// acknowledge sends the acknowledgements, in the order of the decisions, until
+// over. Those of an earlier connection lead nowhere.
+func (b *Bridge) acknowledge(over <-chan struct{}) {
+	for {
+		select {
+		case <-over:
+			return
+		case <-b.acked:
+		}
+		b.mu.Lock()
+		list := b.acks
+		b.acks = nil
+		b.mu.Unlock()
+		for _, m := range list {
+			m.Ack()
+		}
+	}
+}
 
 func (b *Bridge) subscribe(ctx context.Context, c mqtt.Client) error {
 	filters := map[string]byte{}
