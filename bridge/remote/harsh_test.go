@@ -111,8 +111,8 @@ func TestCutUnderLoad(t *testing.T) {
 	}
 }
 
-// A broker that hangs holds nobody up: what else the hub takes is decided as before,
-// whoever waits for the broker.
+// A broker that hangs holds nobody up: readings of devices that are not behind it are
+// decided as before.
 func TestBrokerHangs(t *testing.T) {
 	m := startMosquitto(t)
 	h := adaptertest.New(t, nil, device("k-1"), device("k-2"), device("k-3"), device("near"))
