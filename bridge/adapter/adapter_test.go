@@ -37,6 +37,12 @@ func (b *bus) Publish(topic string, payload []byte, qos byte, retain bool) bool 
 	return true
 }
 
+func (b *bus) refuse(all bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.down = all
+}
+
 func (b *bus) take() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -353,6 +359,16 @@ func TestHomeAssistantForgets(t *testing.T) {
 		if strings.Contains(m, "theirs") {
 			t.Errorf("another hub's device is touched: %s", m)
 		}
+	}
+	// What the broker had no room for is said when it has.
+	b.take()
+	b.refuse(true)
+	h.SetStatus(devices.Status{State: devices.Offline})
+	s.Publish(devices.Event{Device: "plug", Name: "status"})
+	time.Sleep(20 * time.Millisecond)
+	b.refuse(false)
+	if m := b.wantSent(t, "hub/v1/plug/online "); m != "hub/v1/plug/online offline qos=1 retain=true" {
+		t.Errorf("got %s", m)
 	}
 	// More events than the queue holds: all is said anew.
 	b.take()

@@ -25,8 +25,11 @@ type homeAssistant struct {
 	work   chan work
 	missed atomic.Bool // there was more to do than the queue held
 
-	seed  maphash.Seed
-	shown map[devices.ID]*shown // Run's
+	seed maphash.Seed
+
+	// Run's.
+	shown  map[devices.ID]*shown
+	behind bool // something could not be sent
 }
 
 // shown is what stands on the broker of a device.
@@ -35,6 +38,7 @@ type shown struct {
 	sum    uint64            // of the message; 0: say it in any case
 	parts  map[string]string // the components there, by platform
 	online string
+	behind bool // something of it could not be sent
 }
 
 // work is one thing to do: an event to tell, a command to give, a discovery
@@ -51,6 +55,7 @@ const (
 	haPrefix  = "homeassistant"
 	haQueue   = 4096
 	haSetWait = 10 * time.Second
+	haAgain   = time.Second // what the broker had no room for is tried again
 )
 
 func newHomeAssistant(base string, b *Behind) *homeAssistant {
@@ -138,10 +143,16 @@ func (h *homeAssistant) configured(topic string) (devices.ID, bool) {
 
 // Run does the work until ctx is done.
 func (h *homeAssistant) Run(ctx context.Context) {
+	again := time.NewTicker(haAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-again.C:
+			if h.behind {
+				h.catchUp()
+			}
 		case w := <-h.work:
 			switch {
 			case w.set != nil:
@@ -169,10 +180,45 @@ func (h *homeAssistant) sayAll() {
 			h.forget(id)
 		}
 	}
+	room := true
 	for dev := range h.Registry.All() {
-		h.announce(dev, nil)
-		h.states(dev)
+		s := h.of(dev.ID)
+		if s.behind = !room; room {
+			h.announce(dev, nil)
+			h.states(dev)
+			room = !s.behind
+		}
 	}
+	h.behind = !room
+}
+
+// catchUp says what could not be sent, as far as there is room now.
+func (h *homeAssistant) catchUp() {
+	h.behind = false
+	for id, s := range h.shown {
+		if !s.behind {
+			continue
+		}
+		s.behind = false
+		if dev, ok := h.Registry.Get(id); ok {
+			h.announce(dev, nil)
+			h.states(dev)
+		} else {
+			h.forget(id)
+		}
+		if s.behind {
+			return
+		}
+	}
+}
+
+// send publishes a retained message of a device.
+func (h *homeAssistant) send(id devices.ID, topic string, payload []byte, qos byte) bool {
+	if h.bus.Publish(topic, payload, qos, true) {
+		return true
+	}
+	h.behind, h.of(id).behind = true, true
+	return false
 }
 
 // found takes a discovery message that stood on the broker before: of a device
@@ -262,7 +308,7 @@ func (h *homeAssistant) announce(dev *devices.Device, metrics []string) {
 			return
 		}
 		for name := range gone {
-			h.bus.Publish(h.topic(dev.ID, "ha/"+name), nil, 1, true)
+			h.send(dev.ID, h.topic(dev.ID, "ha/"+name), nil, 1)
 		}
 	}
 	if h.config(dev.ID, d) {
@@ -302,7 +348,7 @@ func (h *homeAssistant) config(id devices.ID, d haDevice) bool {
 	if s.sum == sum {
 		return true
 	}
-	if !h.bus.Publish(h.configTopic(id), body, 1, true) {
+	if !h.send(id, h.configTopic(id), body, 1) {
 		return false
 	}
 	s.sum = sum
@@ -321,7 +367,7 @@ func (h *homeAssistant) forget(id devices.ID) {
 		topics = append(topics, h.topic(id, "ha/"+name))
 	}
 	for _, t := range topics {
-		if !h.bus.Publish(t, nil, 1, true) {
+		if !h.send(id, t, nil, 1) {
 			return
 		}
 	}
@@ -341,7 +387,7 @@ func (h *homeAssistant) states(dev *devices.Device) {
 
 func (h *homeAssistant) available(id devices.ID) {
 	word := h.word(id)
-	if s := h.of(id); s.online != word && h.bus.Publish(h.topic(id, "online"), []byte(word), 1, true) {
+	if s := h.of(id); s.online != word && h.send(id, h.topic(id, "online"), []byte(word), 1) {
 		s.online = word
 	}
 }
@@ -356,7 +402,7 @@ func (h *homeAssistant) value(id devices.ID, metric string, v readings.Value, t 
 func (h *homeAssistant) publishValue(id devices.ID, metric string, v any, t int64) {
 	b, err := json.Marshal(map[string]any{"v": v, "t": t})
 	if err == nil {
-		h.bus.Publish(h.topic(id, "ha/"+metric), b, 0, true)
+		h.send(id, h.topic(id, "ha/"+metric), b, 0)
 	}
 }
 
@@ -370,7 +416,7 @@ func (h *homeAssistant) light(dev *devices.Device) {
 	}
 	b, err := json.Marshal(haState(dev.Light, f))
 	if err == nil {
-		h.bus.Publish(h.topic(dev.ID, "ha/light"), b, 1, true)
+		h.send(dev.ID, h.topic(dev.ID, "ha/light"), b, 1)
 	}
 }
 
