@@ -38,6 +38,7 @@ func TestServerProcess(t *testing.T) {
 	cfg.Listen = "127.0.0.1:0"
 	door := WithDoor(&benchDoor{log: new(commits)})
 	if os.Getenv("BRIDGE_SERVER") == "broker" {
+		cfg.Sessions.MaxQueued, cfg.Sessions.MaxQueuedBytes = 1<<30, 1<<30 // as Mosquitto is told: none is to be dropped
 		door = func(*Server) {}
 	}
 	srv, err := New(cfg, door, WithAccounts(fakeAccounts{"all": {Filters: []string{"#"}}}))
