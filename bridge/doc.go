@@ -45,7 +45,8 @@
 // (beyond which the client is cut off as slow), publishes that wait for their
 // decision (beyond which a client of MQTT 3.1.1 is not read from, and one of
 // MQTT 5 breaks its Receive Maximum), messages for a device (beyond which the
-// sender is told no).
+// sender is told no). What an account says to an adapter waits for its decision
+// like what a device says.
 //
 // # Where this departs from the specifications
 //
