@@ -64,11 +64,12 @@ func New(kind, base string, b *Behind) (Adapter, error) {
 // Lanes brings messages to an adapter: those of one lane in order, one at a
 // time, again after a while when they could not be taken.
 type Lanes struct {
-	max int
+	max, maxBytes int
 
 	mu    sync.Mutex
 	lanes map[string]*lane
 	n     int
+	bytes int // of payloads
 	over  bool
 }
 
@@ -93,9 +94,9 @@ type Outcome interface {
 	Decided(err error)
 }
 
-// NewLanes holds at most max messages.
-func NewLanes(max int) *Lanes {
-	return &Lanes{max: max, lanes: map[string]*lane{}}
+// NewLanes holds at most max messages, and so many bytes of them.
+func NewLanes(max, maxBytes int) *Lanes {
+	return &Lanes{max: max, maxBytes: maxBytes, lanes: map[string]*lane{}}
 }
 
 // Len is the number of messages that wait or are under way.
@@ -110,11 +111,12 @@ func (l *Lanes) Len() int {
 func (l *Lanes) Put(a Adapter, m Message, out Outcome) bool {
 	key := a.Lane(m.Topic)
 	l.mu.Lock()
-	if l.over || l.n >= l.max {
+	if l.over || l.n >= l.max || l.n > 0 && l.bytes+len(m.Payload) > l.maxBytes {
 		l.mu.Unlock()
 		return false
 	}
 	l.n++
+	l.bytes += len(m.Payload)
 	ln := l.lanes[key]
 	if ln == nil {
 		ln = &lane{}
@@ -180,6 +182,7 @@ func (l *Lanes) finish(key string, ln *lane, j job, err error) (next bool) {
 	}
 	ln.waiting = ln.waiting[1:]
 	l.n--
+	l.bytes -= len(j.m.Payload)
 	next = len(ln.waiting) > 0
 	if !next {
 		delete(l.lanes, key)

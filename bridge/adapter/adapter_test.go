@@ -1,6 +1,7 @@
 package adapter_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -217,6 +218,24 @@ func TestRetryKeepsOrder(t *testing.T) {
 	}
 	if l := h.Values("k-1"); l != `{"temperature":"4 °C"}` {
 		t.Errorf("got %s", l)
+	}
+}
+
+// What cannot be taken does not pile up: neither many messages nor large ones.
+func TestWaitingIsBounded(t *testing.T) {
+	h := adaptertest.New(t, nil, sensor("k-1", "house"))
+	s, _ := newSet(t, h, true, "native")
+	h.Refuse(devices.Refuse(devices.CodeOverloaded, "full").After(time.Minute))
+	large := append([]byte(`{"m":"temperature","v":1}`), bytes.Repeat([]byte(" "), 4<<20)...)
+	taken := 0
+	for taken < 100 && s.Take(adapter.Message{Topic: "hub/v1/k-1/r", Payload: large}, decided(func(error) {})) {
+		taken++
+	}
+	if taken != 15 {
+		t.Errorf("%d messages of 4 MiB wait", taken)
+	}
+	if s.Waiting() != taken {
+		t.Errorf("%d wait, want %d", s.Waiting(), taken)
 	}
 }
 

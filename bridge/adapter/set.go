@@ -24,11 +24,15 @@ type Set struct {
 	guard    guard
 }
 
-const maxLanes = 10_000 // messages of one bus that are not yet decided
+// Messages of one bus that are not yet decided.
+const (
+	maxLanes     = 10_000
+	maxLaneBytes = 64 << 20
+)
 
 // NewSet makes the adapters of a bus. Without any it is the native one.
 func NewSet(h Hub, bus Bus, trust bool, adapters []Config) (*Set, error) {
-	s := &Set{lanes: NewLanes(maxLanes)}
+	s := &Set{lanes: NewLanes(maxLanes, maxLaneBytes)}
 	s.guard.init()
 	s.Behind = NewBehind(h, guarded{bus, &s.guard}, trust)
 	if len(adapters) == 0 {
