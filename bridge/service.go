@@ -3,6 +3,7 @@ package bridge
 import (
 	"crypto/rand"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -182,6 +183,9 @@ func (s *service) publish(pk *packet.Packet) error {
 		s.retainedSet()
 		p.Decided(devices.Refuse(devices.CodeRetainedCommand, "a command is not retained"))
 	default:
+		// The poller wakes readers that became ready together last first. A
+		// SUBSCRIBE that came before this on another connection goes before it.
+		runtime.Gosched()
 		s.sess.Publish(pk, p)
 	}
 	return nil
