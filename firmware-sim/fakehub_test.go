@@ -32,8 +32,12 @@ type fakeHub struct {
 	// What is wrong with it; each is asked under the lock.
 	lose      func(n int) bool // the n-th reading is acknowledged and forgotten
 	twice     func(n int) bool // the n-th reading is stored again a ms later
+	alter     func(n int) bool // the n-th reading is stored with another value
 	falseDone bool             // commands are confirmed without being sent
-	resend    bool             // commands are sent again under a new id
+	resend    bool             // commands are sent again when the device has forgotten their ids
+	leak      bool             // devices hear what is for people
+	backwards bool             // live readings are shown with times that go back
+	blind     bool             // devices are shown online whatever happens
 	n         int
 }
 
@@ -44,6 +48,7 @@ type fakeDevice struct {
 	seen   map[string]bool // boot/s
 	ack    map[string]uint64
 	conn   *hub.Socket
+	sent   []map[string]any // envelopes
 }
 
 type fakeCommand struct {
@@ -152,7 +157,7 @@ func (h *fakeHub) routes(mux *http.ServeMux) {
 		var out []any
 		for id, d := range h.devices {
 			link := "down"
-			if d.conn != nil {
+			if d.conn != nil || h.blind {
 				link = "up"
 			}
 			out = append(out, map[string]any{"id": id, "status": map[string]any{"state": "online", "link": link}})
@@ -214,9 +219,9 @@ func (h *fakeHub) postCommand(w http.ResponseWriter, r *http.Request) {
 	} else if d.conn != nil {
 		d.conn.Push("command", envelope)
 		d.conn.Push("command", envelope) // at least once, as the hub says
-		if h.resend {
-			envelope["cmd_id"] = in.ID + "-again"
-			d.conn.Push("command", envelope)
+		d.sent = append(d.sent, envelope)
+		if n := len(d.sent) - 33; h.resend && n >= 0 { // a device remembers 32
+			d.conn.Push("command", d.sent[n])
 		}
 	}
 	h.mu.Unlock()
@@ -329,10 +334,19 @@ func (c *fakeChannel) readings(s *hub.Socket, event string, p hub.Payload) hub.R
 			c.d.stored[metric] = rows
 		}
 		rows[t] = e[1]
+		if c.h.alter != nil && c.h.alter(c.h.n) {
+			rows[t] = json.RawMessage("99.5")
+		}
 		if c.h.twice != nil && c.h.twice(c.h.n) {
 			rows[t+1] = e[1]
 		}
+		if c.h.backwards {
+			t -= int64(c.h.n) * 1000
+		}
 		live = append(live, map[string]any{"m": metric, "v": e[1], "t": t})
+	}
+	if c.h.leak {
+		s.Push("reading", map[string]any{"device": c.d.id, "r": live})
 	}
 	s.BroadcastFrom("reading", map[string]any{"device": c.d.id, "r": live})
 	return hub.OK(map[string]any{"ack": c.d.ack[in.Boot], "accepted": len(in.R) - dup, "dup": dup, "rejected": []any{}})

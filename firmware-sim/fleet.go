@@ -28,6 +28,7 @@ type unit struct {
 	mu      sync.Mutex
 	up      bool
 	since   time.Time // of up
+	turns   []string  // the last of its comings and goings, for the time line of a finding
 	half    bool      // half open: the hub cannot know yet
 	skew    time.Duration
 	drift   float64
@@ -151,7 +152,8 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 		Up: func(up device.Up) {
 			u.mu.Lock()
 			was := u.up
-			u.up, u.since, u.half = true, time.Now(), false
+			u.up, u.half = true, false
+			u.turned("up")
 			u.mu.Unlock()
 			if !was {
 				st.up.Add(1)
@@ -163,7 +165,8 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 		Down: func(error) {
 			u.mu.Lock()
 			was := u.up
-			u.up, u.since = false, time.Now()
+			u.up = false
+			u.turned("down")
 			u.mu.Unlock()
 			if was {
 				st.up.Add(-1)
@@ -203,9 +206,19 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 		},
 		Leak: func(event string) {
 			st.leaked.Add(1)
-			s.judge.found("leaked", Finding{Device: u.id, Text: "a device was sent event " + event})
+			s.judge.found("leaked", Finding{Device: u.id, Text: "a device was sent event " + event, Line: []string{stamp(time.Now()) + "  " + event + " arrived"}})
 		},
 	}
+}
+
+// turned notes that the device came or went. The lock is held.
+func (u *unit) turned(what string) {
+	const keep = 6
+	u.since = time.Now()
+	if len(u.turns) == keep {
+		u.turns = u.turns[1:]
+	}
+	u.turns = append(u.turns, stamp(u.since)+"  "+what)
 }
 
 // lights are the units that take commands.

@@ -158,8 +158,8 @@ func (s *Sim) judgeReadings(ctx context.Context, u *unit) {
 		}
 		// A reading that the hub stamped itself has a time that we do not know; there is one for each at most.
 		if strange > odd {
-			s.judge.found("dup_stored", Finding{Device: u.id, Text: fmt.Sprintf(
-				"%s: %d rows are stored at times that the device never sent, at most %d could be; one at %d", metric, strange, odd, example)})
+			s.judge.found("dup_stored", u.finding(metric, entry{t: example},
+				"is one of %d rows that are stored at times that the device never sent; at most %d could be", strange, odd))
 		}
 		s.judge.checked("lost_acked", acked)
 		s.judge.checked("dup_stored", total)
@@ -190,7 +190,7 @@ func (u *unit) finding(metric string, e entry, format string, args ...any) Findi
 	i, _ := find(es, e.t)
 	names := map[entryState]string{unanswered: "unanswered", acknowledged: "acknowledged", refused: "refused", deliberate: "odd on purpose"}
 	for _, x := range es[max(0, i-3):min(len(es), i+4)] {
-		line := fmt.Sprintf("%s  t=%d v=%v %s", time.UnixMilli(x.at).Format("15:04:05.000"), x.t, x.v, names[x.state])
+		line := fmt.Sprintf("%s  t=%d v=%v %s", stamp(time.UnixMilli(x.at)), x.t, x.v, names[x.state])
 		if x.late {
 			line += ", sent again"
 		}
@@ -206,12 +206,12 @@ func (u *unit) finding(metric string, e entry, format string, args ...any) Findi
 func (s *Sim) judgeCommands(ctx context.Context) {
 	for _, u := range s.units {
 		u.ledger.mu.Lock()
-		for id, n := range u.ledger.ran {
-			if n > 1 {
-				s.judge.found("cmd_run_twice", Finding{Device: u.id, Text: fmt.Sprintf("command %s ran %d times", id, n)})
+		for id := range u.ledger.commands {
+			if n := u.ledger.executions(id); n > 1 {
+				s.judge.found("cmd_run_twice", Finding{Device: u.id, Text: fmt.Sprintf("command %s ran %d times", id, n), Line: u.ledger.told(id)})
 			}
 		}
-		s.judge.checked("cmd_run_twice", len(u.ledger.heard))
+		s.judge.checked("cmd_run_twice", len(u.ledger.commands))
 		u.ledger.mu.Unlock()
 	}
 	s.judge.commands.mu.Lock()
@@ -232,13 +232,13 @@ func (s *Sim) judgeCommands(ctx context.Context) {
 		}
 		s.judge.checked("cmd_false_done", 1)
 		c.unit.ledger.mu.Lock()
-		ran := c.unit.ledger.ran[c.id]
+		ran, told := c.unit.ledger.executions(c.id), c.unit.ledger.told(c.id)
 		c.unit.ledger.mu.Unlock()
 		switch {
 		case (status == "done" || status == "confirmed" || status == "late_done") && ran == 0:
-			s.judge.found("cmd_false_done", Finding{Device: c.unit.id, Text: fmt.Sprintf("command %s (%s) is %s and never ran", c.id, c.op, status)})
+			s.judge.found("cmd_false_done", Finding{Device: c.unit.id, Text: fmt.Sprintf("command %s (%s) is %s and never ran", c.id, c.op, status), Line: told})
 		case (status == "never issued" || status == "refused") && ran > 0:
-			s.judge.found("cmd_false_done", Finding{Device: c.unit.id, Text: fmt.Sprintf("command %s (%s) is %s, and ran", c.id, c.op, status)})
+			s.judge.found("cmd_false_done", Finding{Device: c.unit.id, Text: fmt.Sprintf("command %s (%s) is %s, and ran", c.id, c.op, status), Line: told})
 		}
 	}
 }

@@ -12,10 +12,15 @@ import (
 
 // ledger is what one device has measured, and what it was told about it.
 type ledger struct {
-	mu      sync.Mutex
-	metrics map[string][]entry
-	ran     map[string]int // executions by command id
-	heard   map[string]int // envelopes by command id
+	mu       sync.Mutex
+	metrics  map[string][]entry
+	commands map[string][]moment // by command id
+}
+
+// moment is when an envelope of a command arrived, or when it was executed.
+type moment struct {
+	at  time.Time
+	ran bool
 }
 
 // entry is one reading. Those of a metric stand in the order of t.
@@ -126,12 +131,31 @@ func (l *ledger) when(metric string, t int64) (time.Time, bool) {
 func (l *ledger) command(id string, ran bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ran == nil {
-		l.ran, l.heard = make(map[string]int), make(map[string]int)
+	if l.commands == nil {
+		l.commands = make(map[string][]moment)
 	}
-	if ran {
-		l.ran[id]++
-	} else {
-		l.heard[id]++
-	}
+	l.commands[id] = append(l.commands[id], moment{time.Now(), ran})
 }
+
+// executions is how often a command ran. The lock is held.
+func (l *ledger) executions(id string) (n int) {
+	for _, m := range l.commands[id] {
+		if m.ran {
+			n++
+		}
+	}
+	return n
+}
+
+// told is what happened to a command, for the time line of a finding. The lock is held.
+func (l *ledger) told(id string) (lines []string) {
+	for _, m := range l.commands[id] {
+		lines = append(lines, stamp(m.at)+map[bool]string{true: "  executed", false: "  envelope arrived"}[m.ran])
+	}
+	if lines == nil {
+		lines = []string{"the device never heard of it"}
+	}
+	return lines
+}
+
+func stamp(t time.Time) string { return t.Format("15:04:05.000") }

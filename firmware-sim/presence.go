@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"devicehub/firmware-sim/device"
@@ -75,13 +76,14 @@ func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Durati
 	// It may have changed while the pages were read.
 	u.mu.Lock()
 	changed := !u.since.Equal(since)
+	turns := append(slices.Clone(u.turns), stamp(asked)+"  the hub was asked")
 	u.mu.Unlock()
 	if changed {
 		return
 	}
 	s.judge.found("presence_wrong", Finding{Device: u.id, Text: fmt.Sprintf(
 		"the device has been %s for %v, the hub says %s (link %s, reason %q)", map[bool]string{true: "up", false: "down"}[up],
-		asked.Sub(since).Round(time.Millisecond), r.Status.State, r.Status.Link, r.Status.Reason)})
+		asked.Sub(since).Round(time.Millisecond), r.Status.State, r.Status.Link, r.Status.Reason), Line: turns})
 }
 
 func socketURL(hub *url.URL) string {

@@ -94,16 +94,29 @@ func TestABadHubFails(t *testing.T) {
 		{"lost_acked", func(h *fakeHub) { h.lose = func(n int) bool { return n == 100 } }},
 		{"dup_stored", func(h *fakeHub) { h.twice = func(n int) bool { return n == 100 } }},
 		{"cmd_false_done", func(h *fakeHub) { h.falseDone = true }},
+		{"value_wrong", func(h *fakeHub) { h.alter = func(n int) bool { return n == 100 } }},
+		{"cmd_run_twice", func(h *fakeHub) { h.resend = true }},
+		{"leaked", func(h *fakeHub) { h.leak = true }},
+		{"latest_backwards", func(h *fakeHub) { h.backwards = true }},
+		{"presence_wrong", func(h *fakeHub) { h.blind = true }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.verdict, func(t *testing.T) {
 			t.Parallel()
 			h := newFakeHub(t)
 			tt.bad(h)
-			r := play(t, h, small, func(c *sim.Config) { c.Duration = 700 * time.Millisecond })
+			text, duration := small, 700*time.Millisecond
+			switch tt.verdict {
+			case "cmd_run_twice": // more commands than a device remembers
+				text = strings.NewReplacer("count: 3, kind: light", "count: 1, kind: light", "rate: 40/s", "rate: 100/s").Replace(text)
+			case "presence_wrong": // dropped, and looked at
+				text = strings.Replace(text, "leaked == 0", "leaked == 0, presence_wrong_after(500ms) == 0", 1) + "\nfaults: [{at: 1s, drop: {pct: 100, for: 3s}}]\n"
+				duration = 4 * time.Second
+			}
+			r := play(t, h, text, func(c *sim.Config) { c.Duration = duration })
 			v := r.Verdict(tt.verdict)
-			if v.Count == 0 || len(v.First) == 0 || r.ExitCode() != 1 {
-				t.Errorf("%s: count %d, exit code %d; want it found\n%s", tt.verdict, v.Count, r.ExitCode(), table(r))
+			if v.Count == 0 || len(v.First) == 0 || len(v.First[0].Line) == 0 || r.ExitCode() != 1 {
+				t.Errorf("%s: count %d, exit code %d; want it found, with its time line\n%s", tt.verdict, v.Count, r.ExitCode(), table(r))
 			}
 			if out := table(r); !strings.Contains(out, "BROKEN  "+tt.verdict) || !strings.Contains(out, "verdict: failed") {
 				t.Errorf("the table does not say so:\n%s", out)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -79,13 +80,15 @@ func (w *watcher) reading(u *unit, m hubclient.Message) {
 	}
 	if said.Device != "" && said.Device != u.id {
 		w.s.stats.leaked.Add(1)
-		w.s.judge.found("leaked", Finding{Device: said.Device, Text: "its reading came on the topic of " + u.id})
+		w.s.judge.found("leaked", Finding{Device: said.Device, Text: "its reading came on the topic of " + u.id,
+			Line: []string{stamp(now) + "  a reading of " + said.Device + " arrived on the topic of " + u.id}})
 	}
 	for _, r := range said.R {
 		key := u.id + "/" + r.M
 		if r.T < w.latest[key] {
 			w.s.stats.backwards.Add(1)
-			w.s.judge.found("latest_backwards", Finding{Device: u.id, Text: r.M + " as a live reading went back in time"})
+			w.s.judge.found("latest_backwards", Finding{Device: u.id, Text: r.M + " as a live reading went back in time",
+				Line: []string{fmt.Sprintf("before  t=%d", w.latest[key]), fmt.Sprintf("%s  t=%d  <--", stamp(now), r.T)}})
 		}
 		w.latest[key] = r.T
 		if at, ok := u.ledger.when(r.M, r.T); ok && u.group.BatchEvery == 0 && u.group.BatchMax == 1 {
