@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -63,13 +62,9 @@ func benchMQTT(b *testing.B, pid int, devices []mqttBench) {
 		}
 		acks = append(acks, c.acks...)
 	}
-	slices.Sort(acks)
 	total := float64(n * len(clients))
-	b.ReportMetric(total/took, "readings/s")
 	b.ReportMetric((cpuSeconds(b, pid)-before)/total*1e6, "server-CPU-µs")
-	b.ReportMetric(float64(acks[len(acks)/2].Microseconds())/1000, "p50-ms")
-	b.ReportMetric(float64(acks[len(acks)*99/100].Microseconds())/1000, "p99-ms")
-	b.ReportMetric(0, "ns/op")
+	reportAcks(b, total/took, acks)
 }
 
 // mqttBench is a device of MQTT 3.1.1 that does as little as possible beside its
