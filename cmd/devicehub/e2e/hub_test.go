@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -76,21 +77,33 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
+// freePort returns a loopback address that nobody listens on. Its port is below
+// those that the system gives to clients, one of whom could have taken it when a
+// hub that was stopped is started again.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15_000+rand.N(17_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // newHub starts a hub on an empty data folder; more are lines for its
 // configuration file, which ends within mqtt.
 func newHub(t testing.TB, more ...string) *hub {
 	t.Helper()
-	h := &hub{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freePort(t), mqtt: freePort(t), log: new(logBuffer)}
+	return openHub(t, filepath.Join(t.TempDir(), "data"), more...)
+}
+
+// openHub starts a hub on a data folder.
+func openHub(t testing.TB, dir string, more ...string) *hub {
+	t.Helper()
+	h := &hub{t: t, dir: dir, http: freePort(t), mqtt: freePort(t), log: new(logBuffer)}
 	h.conf = filepath.Join(t.TempDir(), "devicehub.yaml")
 	conf := fmt.Sprintf("data_dir: %s\nhttp:\n  listen: %s\nauth:\n  initial_admin_password: %q\nmqtt:\n  embedded:\n    listen: %s\n%s\n",
 		h.dir, h.http, adminPassword, h.mqtt, strings.Join(more, "\n"))
