@@ -225,6 +225,9 @@ func (s *server) serveUntil(ctx context.Context, srv *http.Server, l net.Listene
 	flush, cancel := context.WithTimeout(rest, flushWithin)
 	defer cancel()
 	err := srv.Shutdown(flush)
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // leave closed the listener, and Serve has not noticed yet
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		s.Log.Warn("requests were cut off: they took too long")
 		err = srv.Close()

@@ -54,7 +54,7 @@ func run(ctx context.Context, listen string, log *slog.Logger) error {
 	defer cancel()
 	l.Close()
 	err = a.ep.Drain(late)
-	if e := srv.Shutdown(late); err == nil {
+	if e := srv.Shutdown(late); err == nil && !errors.Is(e, net.ErrClosed) {
 		err = e
 	}
 	if e := <-served; err == nil && !errors.Is(e, http.ErrServerClosed) && !errors.Is(e, net.ErrClosed) {
