@@ -16,6 +16,9 @@ func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Dur
 	if duration == 0 {
 		duration = p.Load.Hold
 	}
+	if duration == 0 {
+		duration = p.Load.Length()
+	}
 	hold := "until stopped"
 	if duration > 0 {
 		hold = "for " + duration.String()
@@ -63,6 +66,18 @@ func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Dur
 	pr("load: %.1f readings/s in at least %.1f pushes/s, %.1f commands/s, %d watchers", readings, pushes, l.Commands.Rate*scale, l.Watchers)
 	if l.Ramp > 0 {
 		pr("ramp: %.0f devices/s, all on after %.0f s", l.Ramp*scale, float64(total)/(l.Ramp*scale))
+	}
+	from := time.Duration(0)
+	for _, s := range l.Stages {
+		line := fmt.Sprintf("stage from %v to %v:", from, from+s.For)
+		if s.Devices >= 0 {
+			line += fmt.Sprintf(" up to %.0f devices", s.Devices*float64(total))
+		}
+		if s.Commands >= 0 {
+			line += fmt.Sprintf(" towards %.1f commands/s", s.Commands*scale)
+		}
+		pr("%s", line)
+		from += s.For
 	}
 	for _, f := range p.Faults {
 		for _, k := range f.Kinds {

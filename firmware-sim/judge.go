@@ -176,9 +176,9 @@ func (s *Sim) judgeReadings(ctx context.Context, u *unit) {
 	}
 }
 
-// isText reports values that stand for strings, which have no series of numbers.
+// isText reports strings, which have no series of numbers.
 func isText(es []entry) bool {
-	return slices.ContainsFunc(es, func(e entry) bool { return e.v > 1e8 })
+	return slices.ContainsFunc(es, func(e entry) bool { return e.text })
 }
 
 func same(a, b float64) bool { return a == b || math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b)) }

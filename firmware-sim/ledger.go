@@ -28,6 +28,7 @@ type entry struct {
 	t     int64   // device time, ms
 	at    int64   // true time, ms
 	v     float64 // the value, or a number for it
+	text  bool    // v stands for a string
 	state entryState
 	late  bool // acknowledged only after it was sent again
 }
@@ -75,7 +76,8 @@ func (l *ledger) measured(r device.Reading, state entryState) {
 		l.metrics = make(map[string][]entry)
 	}
 	es := l.metrics[r.Metric]
-	e := entry{t: r.T, at: r.At.UnixMilli(), v: asNumber(r.Value), state: state}
+	_, text := r.Value.(string)
+	e := entry{t: r.T, at: r.At.UnixMilli(), v: asNumber(r.Value), text: text, state: state}
 	// The answer may be quicker than this line; then the entry stands already.
 	if i, ok := find(es, r.T); ok {
 		es[i].at, es[i].v = e.at, e.v

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"math"
 	mathrand "math/rand/v2"
 	"sync"
 	"time"
@@ -50,23 +51,27 @@ func (l *commandLog) ended(c *issued, status string) {
 
 // command gives commands at the profile's rate, each at its moment, to lights that are up.
 func (s *Sim) command(ctx context.Context) {
-	rate := s.rate(s.profile.Load.Commands.Rate)
 	lights := s.lights()
-	if rate <= 0 || len(lights) == 0 {
+	if len(lights) == 0 {
 		return
 	}
+	next := s.profile.Load.CommandMoments(s.rate(1))
 	mix := s.profile.Load.Commands.Mix
 	if len(mix) == 0 {
 		mix = []profile.Weight{{Op: "set", Weight: 1}}
 	}
 	r := mathrand.New(mathrand.NewPCG(s.profile.Seed, 0xc0+uint64(s.cfg.Shard)<<16))
-	gap := time.Duration(float64(time.Second) / rate)
 	slots := make(chan struct{}, maxCommands)
 	// What waits when the load ends may end by itself; each call has its own limit.
 	calls := context.WithoutCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for due := time.Now().Add(gap); ; due = due.Add(gap) {
+	for {
+		moment := next()
+		if moment == math.MaxInt64 {
+			return
+		}
+		due := s.began.Add(moment)
 		if wait := time.Until(due); wait > 0 {
 			select {
 			case <-ctx.Done():

@@ -49,8 +49,10 @@ type Machine struct {
 	Cores  int     `json:"cores"`
 	Go     string  `json:"go"`
 	CPU    float64 `json:"cpu_s"`
+	GC     float64 `json:"gc_share"` // of the CPU time, 0 to 1
 	HeapMB float64 `json:"heap_mb"`
 	PerDev float64 `json:"heap_kb_per_device"`
+	CPUDev float64 `json:"cpu_ms_per_device"`
 }
 
 // Readings counts them. Sent is what devices have recorded; of these Acknowledged have been confirmed to them, Lost are
@@ -92,7 +94,7 @@ func (s *Sim) report() *Report {
 	live := s.Live()
 	r := &Report{Run: s.run, Seed: s.profile.Seed, Began: s.began, Seconds: live.Elapsed, Hub: s.cfg.Hub.Redacted(), Devices: len(s.units),
 		ByTransp: map[string]int{}, Errors: s.stats.errorCounts(), hist: s.stats.histograms(), commandsLate: s.stats.commandsLate.Load(), Judged: !s.cfg.NoJudge,
-		Machine: Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), CPU: live.CPU, HeapMB: live.HeapMB}}
+		Machine: Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), CPU: live.CPU, GC: gcShare(), HeapMB: live.HeapMB}}
 	r.Offline = s.offline
 	for _, u := range s.units {
 		r.ByTransp[string(u.config.Transport)]++
@@ -117,9 +119,21 @@ func (s *Sim) report() *Report {
 		peak = max(peak, h.HeapMB)
 	}
 	r.Machine.HeapMB = max(peak, r.Machine.HeapMB)
-	r.Machine.PerDev = r.Machine.HeapMB * 1024 / float64(max(1, r.Devices))
+	r.Machine.perDevice(r.Devices)
 	r.conclude(s.profile.Assert)
 	return r
+}
+
+// gcShare is the part of this process's CPU time that went into collecting garbage.
+func gcShare() float64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.GCCPUFraction
+}
+
+func (m *Machine) perDevice(devices int) {
+	m.PerDev = m.HeapMB * 1024 / float64(max(1, devices))
+	m.CPUDev = m.CPU * 1000 / float64(max(1, devices))
 }
 
 // conclude draws the conclusions from what was counted.
@@ -159,6 +173,12 @@ func (r *Report) bottleneck() []string {
 	}
 	if late, all := r.commandsLate, r.Commands.Issued; late > 0 && late*100 > all {
 		out = append(out, fmt.Sprintf("%d commands could not be given in time, %d were", late, all))
+	}
+	if cores := float64(r.Machine.Cores) * r.Seconds; cores > 0 && r.Machine.CPU > 0.85*cores {
+		out = append(out, fmt.Sprintf("it used %.0f %% of this machine's cores", 100*r.Machine.CPU/cores))
+	}
+	if r.Machine.GC > 0.25 {
+		out = append(out, fmt.Sprintf("%.0f %% of its CPU time went into collecting garbage", 100*r.Machine.GC))
 	}
 	return out
 }

@@ -256,6 +256,9 @@ func (s *Sim) play(ctx, after context.Context) {
 	if hold == 0 {
 		hold = s.profile.Load.Hold
 	}
+	if hold == 0 {
+		hold = s.profile.Load.Length()
+	}
 	load, endLoad := context.WithCancel(ctx)
 	defer endLoad()
 	if hold > 0 {
@@ -293,6 +296,9 @@ func (s *Sim) warmUp(ctx context.Context) {
 		if s.profile.Load.Ramp > 0 {
 			d += time.Duration(float64(len(s.units)) / (s.rate(s.profile.Load.Ramp)) * float64(time.Second))
 		}
+		if stages := s.profile.Load.Stages; len(stages) > 0 {
+			d += stages[0].For
+		}
 	}
 	select {
 	case <-ctx.Done():
@@ -301,19 +307,14 @@ func (s *Sim) warmUp(ctx context.Context) {
 	}
 }
 
-// switchOn powers the devices up, at the ramp's rate.
+// switchOn powers the devices up, as the ramp or the stages say.
 func (s *Sim) switchOn(load, fleet context.Context, wg *sync.WaitGroup) {
-	rate := s.rate(s.profile.Load.Ramp)
 	for i, u := range s.units {
-		if rate > 0 {
-			due := s.began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
-			if wait := time.Until(due); wait > 0 {
-				select {
-				case <-load.Done():
-				case <-time.After(wait):
-				}
-			}
+		at, ever := s.profile.Load.SwitchOn(i, len(s.units), s.rate(s.profile.Load.Ramp))
+		if !ever {
+			return
 		}
+		sleep(load, time.Until(s.began.Add(at)))
 		if load.Err() != nil {
 			return
 		}

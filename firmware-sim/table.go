@@ -17,8 +17,8 @@ func (r *Report) WriteTable(w io.Writer) {
 	}
 	p("")
 	p("run %s, seed %d, %.1f s against %s", r.Run, r.Seed, r.Seconds, r.Hub)
-	p("%d devices (%s); %.1f CPU-s and %.0f MB of heap here, %.1f KB a device", r.Devices, strings.Join(by, ", "),
-		r.Machine.CPU, r.Machine.HeapMB, r.Machine.PerDev)
+	p("%d devices (%s); %.1f CPU-s and %.0f MB of heap here, %.2f CPU-ms and %.1f KB a device", r.Devices, strings.Join(by, ", "),
+		r.Machine.CPU, r.Machine.HeapMB, r.Machine.CPUDev, r.Machine.PerDev)
 	p("")
 	rd, c := r.Readings, r.Commands
 	p("%-10s %12s %13s %8s %12s %10s %9s", "", "sent", "acknowledged", "lost", "duplicates", "refused", "replayed")

@@ -45,13 +45,14 @@ func Merge(p *profile.Profile, ms []Message) (*Report, error) {
 		r := m.Report
 		if i == 0 {
 			all.Run, all.Seed, all.Began, all.Hub, all.Machine = r.Run, r.Seed, r.Began, r.Hub, r.Machine
-			all.Machine.CPU, all.Machine.HeapMB = 0, 0
+			all.Machine.CPU, all.Machine.GC, all.Machine.HeapMB = 0, 0, 0
 		}
 		all.Seconds = max(all.Seconds, r.Seconds)
 		all.Devices += r.Devices
 		all.Offline += r.Offline
 		all.Machine.CPU += r.Machine.CPU
 		all.Machine.HeapMB += r.Machine.HeapMB
+		all.Machine.GC = max(all.Machine.GC, r.Machine.GC)
 		all.Judged = all.Judged && r.Judged
 		all.commandsLate += m.Late
 		all.Unjudged = append(all.Unjudged, r.Unjudged...)
@@ -90,7 +91,7 @@ func Merge(p *profile.Profile, ms []Message) (*Report, error) {
 		all.Verdicts = append(all.Verdicts, *verdicts[name])
 	}
 	slices.SortFunc(all.Events, func(a, b Event) int { return a.At.Compare(b.At) })
-	all.Machine.PerDev = all.Machine.HeapMB * 1024 / float64(max(1, all.Devices))
+	all.Machine.perDevice(all.Devices)
 	all.conclude(p.Assert)
 	return all, nil
 }

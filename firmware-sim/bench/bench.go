@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,7 +86,29 @@ func Run(ctx context.Context, kind string, cfg Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := listens(ctx, cfg.URL); err != nil {
+		return nil, err
+	}
 	return b.run(ctx)
+}
+
+// listens reports that nobody does, which clients that come back for ever would not.
+func listens(ctx context.Context, server string) error {
+	u, err := url.Parse(strings.ReplaceAll(server, "%i", "0"))
+	if err != nil {
+		return err
+	}
+	host := u.Host
+	if u.Port() == "" {
+		host = net.JoinHostPort(u.Hostname(), map[string]string{"ws": "80", "wss": "443"}[u.Scheme])
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", host)
+	if err != nil {
+		return fmt.Errorf("nobody answers at %s: %w", host, err)
+	}
+	return conn.Close()
 }
 
 type bench struct {

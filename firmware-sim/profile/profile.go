@@ -105,7 +105,8 @@ func (m Misbehaviour) Bad() bool { return m != Misbehaviour{} }
 // Load is what happens to the fleet while it runs.
 type Load struct {
 	Ramp     float64       // devices switched on per second, 0: all at once
-	Hold     time.Duration // from the first device to the end; 0: until stopped
+	Stages   []Stage       // instead of a ramp
+	Hold     time.Duration // from the first device to the end; 0: as long as the stages, without any until stopped
 	Warmup   time.Duration // left out of the histograms; by default the ramp and 2 s
 	Commands Commands
 	Watchers int
@@ -178,6 +179,9 @@ func Parse(b []byte) (*Profile, error) {
 	}
 	if len(p.Fleet) == 0 {
 		return nil, at(root, "fleet: at least one group")
+	}
+	if p.Load.Ramp > 0 && len(p.Load.Stages) > 0 {
+		return nil, at(root, "load: a ramp or stages, not both")
 	}
 	if p.Load.Commands.Rate > 0 && !slices.ContainsFunc(p.Fleet, func(g Group) bool { return g.Light }) {
 		return nil, at(root, "load.commands: the fleet has no lights")
@@ -337,6 +341,7 @@ func (b *Behaviour) parse(n *yaml.Node) error {
 func (l *Load) parse(n *yaml.Node) error {
 	return object(n, keys{
 		"ramp":   func(n *yaml.Node) error { return rate(n, &l.Ramp) },
+		"stages": func(n *yaml.Node) error { return list(n, l.addStage) },
 		"hold":   func(n *yaml.Node) error { return duration(n, &l.Hold) },
 		"warmup": func(n *yaml.Node) error { return duration(n, &l.Warmup) },
 		"commands": func(n *yaml.Node) error {
