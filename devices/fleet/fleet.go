@@ -26,7 +26,7 @@ type Config struct {
 	Registry *devices.Registry
 	Status   func(devices.ID) devices.Status
 	Latest   func(devices.ID) map[string]Latest
-	Light    func(devices.ID) (on bool, brightness int, ok bool)
+	Light    func(devices.ID) (on bool, brightness int, at int64, ok bool)
 	Command  func(devices.ID) (Command, bool)
 	Logger   *slog.Logger
 	Now      func() time.Time // time.Now unless set

@@ -54,11 +54,11 @@ func newWorld(t testing.TB, ds ...*devices.Device) *world {
 			defer w.mu.Unlock()
 			return w.latest[id]
 		},
-		Light: func(id devices.ID) (bool, int, bool) {
+		Light: func(id devices.ID) (bool, int, int64, bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			on, ok := w.on[id]
-			return on, 128, ok
+			return on, 128, 5000, ok
 		},
 		Command: func(id devices.ID) (Command, bool) {
 			w.mu.Lock()
@@ -360,7 +360,7 @@ func TestViewIsKeptCurrent(t *testing.T) {
 		w.on["lamp"], w.cmd["lamp"] = true, Command{"01J", "confirmed", 5}
 		w.mu.Unlock()
 		w.Publish(devices.Event{Device: "lamp", Name: "state"})
-		want(`rows {"patch":[{"id":"lamp","last_command":{"cmd_id":"01J","status":"confirmed","at":5},"light":{"on":true,"brightness":128}}],"removed":[]`)
+		want(`rows {"patch":[{"id":"lamp","last_command":{"cmd_id":"01J","status":"confirmed","at":5},"light":{"on":true,"brightness":128,"t":5000}}],"removed":[]`)
 		if _, err := w.reg.Update(t.Context(), "lamp", func(d *devices.Device) error { d.Area = "hall"; return nil }); err != nil {
 			t.Fatal(err)
 		}

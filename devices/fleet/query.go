@@ -216,9 +216,7 @@ type subject struct {
 	status   *devices.Status
 	latest   map[string]Latest
 	gotLast  bool
-	on       bool
-	bright   int
-	lit      bool
+	power    *Light
 	gotLight bool
 }
 
@@ -240,14 +238,17 @@ func (s *subject) last() map[string]Latest {
 	return s.latest
 }
 
-func (s *subject) light() (on bool, brightness int, ok bool) {
+// light is nil for what is no light, or never said how it is.
+func (s *subject) light() *Light {
 	if !s.gotLight {
 		s.gotLight = true
 		if s.f.cfg.Light != nil && s.dev.Is(devices.KindLight) {
-			s.on, s.bright, s.lit = s.f.cfg.Light(s.dev.ID)
+			if on, brightness, at, ok := s.f.cfg.Light(s.dev.ID); ok {
+				s.power = &Light{on, brightness, at}
+			}
 		}
 	}
-	return s.on, s.bright, s.lit
+	return s.power
 }
 
 // beside reports whether every term holds but those of the status.
@@ -311,11 +312,11 @@ func (t *term) holds(s *subject) bool {
 	case "unverified":
 		return t.text(strconv.FormatBool(s.st().Unverified))
 	case "on":
-		on, _, ok := s.light()
-		return ok && t.text(strconv.FormatBool(on))
+		l := s.light()
+		return l != nil && t.text(strconv.FormatBool(l.On))
 	case "brightness":
-		if _, b, ok := s.light(); ok {
-			return t.number(float64(b))
+		if l := s.light(); l != nil {
+			return t.number(float64(l.Brightness))
 		}
 	}
 	return t.labelOrMetric(s)

@@ -46,10 +46,12 @@ type Metric struct {
 	Stale bool   `json:"stale"`
 }
 
-// Light is what a row shows of a light. Brightness is 0 when it is not known.
+// Light is what a row shows of a light, as reported at T. Brightness is 0 when it
+// is not known.
 type Light struct {
-	On         bool `json:"on"`
-	Brightness int  `json:"brightness,omitempty"`
+	On         bool  `json:"on"`
+	Brightness int   `json:"brightness,omitempty"`
+	T          int64 `json:"t,omitempty"`
 }
 
 // Command is what a row shows of the last command.
@@ -77,9 +79,7 @@ func (s *subject) row(metrics []string) Row {
 			r.Latest[name] = Metric{l.V, l.U, l.T, l.Stale}
 		}
 	}
-	if on, b, ok := s.light(); ok {
-		r.Light = &Light{on, b}
-	}
+	r.Light = s.light()
 	if s.f.cfg.Command != nil {
 		if c, ok := s.f.cfg.Command(d.ID); ok {
 			r.LastCommand = &c

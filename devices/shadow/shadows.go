@@ -392,15 +392,15 @@ func (s *Shadows) State(id devices.ID) lights.Fields {
 	return nil
 }
 
-// Power is whether a light is on and how bright, as last reported or, during a
-// transition, as it passes; ok is false for one that never said.
-func (s *Shadows) Power(id devices.ID) (on bool, brightness int, ok bool) {
+// Power is whether a light is on and how bright, as reported at the time at or,
+// during a transition, as it passes; ok is false for one that never said.
+func (s *Shadows) Power(id devices.ID) (on bool, brightness int, at int64, ok bool) {
 	sh := s.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	d := sh.m[id]
 	if d == nil {
-		return false, 0, false
+		return false, 0, 0, false
 	}
 	f := d.Reported
 	if d.interim != nil {
@@ -408,7 +408,7 @@ func (s *Shadows) Power(id devices.ID) (on bool, brightness int, ok bool) {
 	}
 	on, ok = f[lights.On].(bool)
 	b, _ := f[lights.Brightness].(float64)
-	return on, int(b), ok
+	return on, int(b), d.Last.T, ok
 }
 
 // changed forgets the shadow of a deleted device.
