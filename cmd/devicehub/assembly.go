@@ -62,7 +62,8 @@ type assembly struct {
 	feeds    devices.Feeds
 
 	mqttStats func() bridge.Stats // nil when the hub's own MQTT listener is off
-	bridges   *bridges            // nil unless the hub serves
+	mqttWays  func() map[string]any
+	bridges   *bridges // nil unless the hub serves
 
 	accepting atomic.Bool // every listener accepts
 }

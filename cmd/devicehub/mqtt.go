@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 
 	"devicehub/bridge"
 	"devicehub/devices"
@@ -14,6 +15,7 @@ import (
 type mqttServer struct {
 	*bridge.Server
 	listen string
+	root   string
 }
 
 func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
@@ -52,8 +54,9 @@ func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
 		}
 	})
 	a.identity.Watch(func(identity.Change) { s.CheckAccounts() })
-	a.mqttStats = s.Stats
-	return &mqttServer{Server: s, listen: e.Listen}, nil
+	m := &mqttServer{Server: s, listen: e.Listen, root: a.Config.MQTT.Root}
+	a.mqttStats, a.mqttWays = s.Stats, m.ways
+	return m, nil
 }
 
 // reachable is the hub's word on <root>/<id>/online: whether a device can be
@@ -66,6 +69,18 @@ func (m *mqttServer) run(ctx context.Context) error {
 		return nil
 	}
 	return m.Run(ctx)
+}
+
+// ways says how devices reach the listener, under whatever name the machine has
+// for them.
+func (m *mqttServer) ways() map[string]any {
+	ways := map[string]any{"root": m.root}
+	for kind, name := range map[string]string{"tcp": "port", "tls": "tls_port"} {
+		if a, ok := m.Addr(kind).(*net.TCPAddr); ok {
+			ways[name] = a.Port
+		}
+	}
+	return ways
 }
 
 // setLimits changes the limits of connections from now on.

@@ -68,11 +68,15 @@ func (a *assembly) acceptingDetail() string {
 // nodes lists the nodes of the hub: this one.
 func (a *assembly) nodes(context.Context) (any, error) {
 	s := a.endpoint.Stats()
-	return map[string]any{"nodes": []map[string]any{{
+	node := map[string]any{
 		"name": a.node, "version": a.Version, "started_at": a.started.UnixMilli(), "uptime_s": int64(time.Since(a.started).Seconds()),
 		"websockets": s.WebSockets, "longpolls": s.LongPolls, "channels": s.Channels, "device_sessions": a.door.Sessions(),
 		"devices": a.registry.Len(), "durability": durability(a.Config.Readings.Fsync), "clock": a.readings.Clock(),
-	}}}, nil
+	}
+	if a.mqttWays != nil {
+		node["mqtt"] = a.mqttWays()
+	}
+	return map[string]any{"nodes": []map[string]any{node}}, nil
 }
 
 // durability says what an acknowledgement of readings survives.

@@ -1,10 +1,13 @@
 // A new device: created, handed over, seen to arrive; and its token ended.
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import path from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { Light } from './devices.mjs'
+import { eventually, root } from './hub.mjs'
 import { api, hub, newID, window } from './stage.mjs'
 
 const run = promisify(execFile)
@@ -26,6 +29,44 @@ test('create a sensor, run the one-liner that is shown, and watch it arrive', as
   await page.getByRole('link', { name: 'Open its page' }).click()
   await page.locator('[data-metric=temperature]').getByText('21.4 °C').waitFor()
 })
+
+for (const kind of ['sensor', 'light']) {
+  test(`every line that is shown for a ${kind} works as it is pasted`, async (t) => {
+    const id = newID(`paste-${kind}`)
+    const page = await window(t, '/onboard')
+    await page.getByLabel('Id', { exact: true }).fill(id)
+    if (kind === 'light') {
+      await page.getByRole('checkbox', { name: 'Sensor' }).uncheck()
+      await page.getByRole('checkbox', { name: 'Light' }).check()
+    }
+    await page.getByRole('button', { name: 'Create the device' }).click()
+    const heard = async () => kind === 'sensor'
+      ? Object.values((await api.call('GET', `/devices/${id}/latest`)).metrics)[0]?.t ?? 0
+      : (await api.call('GET', `/devices/${id}/shadow`).catch(() => ({}))).reported?.t ?? 0
+    const dir = await mkdtemp(path.join(root, 'dashboard', 'node_modules', '.paste-')) // where phoenix is found
+    t.after(() => rm(dir, { recursive: true, force: true }))
+    for (const way of ['curl', 'mosquitto_pub', 'Go', 'JavaScript', 'firmware-sim']) {
+      await page.getByRole('button', { name: way, exact: true }).click()
+      const text = await page.getByLabel(`${way} example`).textContent()
+      const before = await heard()
+      const file = path.join(dir, { Go: 'main.go', JavaScript: 'device.mjs' }[way] ?? 'line.sh')
+      await writeFile(file, text)
+      const [program, first] = { Go: ['go', ['run', file]], JavaScript: [process.execPath, [file]] }[way] ?? ['sh', [file]]
+      const env = { ...process.env, PATH: `${path.resolve(process.env.DEVICEHUB_BIN ?? path.join(root, 'bin'))}:${process.env.PATH}` }
+      const child = spawn(program, first, { cwd: root, env, detached: true, stdio: 'pipe' })
+      child.stdin.on('error', () => {}) // not all of them read
+      child.stdin.write(kind === 'sensor' ? '22.5\n' : 'p\n') // what a person types to firmware-sim
+      let said = ''
+      for (const stream of [child.stdout, child.stderr]) stream.on('data', (b) => { said += b })
+      try {
+        await eventually(`${way} is heard`, async () => (await heard()) > before, 60_000).catch((e) => { throw new Error(`${e.message}\n${said}`) })
+      } finally {
+        try { process.kill(-child.pid, 'SIGTERM') } catch { /* it has ended by itself */ }
+      }
+    }
+    await page.getByText(kind === 'sensor' ? /First reading: Temperature/ : /First report: O/).waitFor()
+  })
+}
 
 test('a taken id is refused with its code and what to do', async (t) => {
   const id = newID('taken')

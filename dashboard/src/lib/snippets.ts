@@ -5,13 +5,19 @@ export function quote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replace(/'/g, `'\\''`)}'`
 }
 
-export interface Target { id: string; kind: 'sensor' | 'light'; token: string; origin: string }
+/** MQTTWays is where the hub's MQTT listener is; without ports it is off. */
+export interface MQTTWays { port?: number; tls_port?: number; root: string }
+
+export interface Target { id: string; kind: 'sensor' | 'light'; token: string; origin: string; mqtt: MQTTWays }
 
 export interface Snippet { name: string; language: string; text: string }
 
 /** snippets are ways to make a new device speak, each complete. */
-export function snippets({ id, kind, token, origin }: Target): Snippet[] {
+export function snippets({ id, kind, token, origin, mqtt }: Target): Snippet[] {
   const host = new URL(origin).hostname
+  const port = mqtt.port ?? mqtt.tls_port
+  const secure = mqtt.port === undefined
+  const topic = `${mqtt.root}/${id}/${kind === 'light' ? 'state' : 'r'}`
   const ws = origin.replace(/^http/, 'ws')
   const first = kind === 'light' ? `{"on":true,"brightness":200,"cause":"boot"}` : `{"m":"temperature","v":21.4}`
   const event = kind === 'light' ? 'state' : 'reading'
@@ -26,12 +32,20 @@ export function snippets({ id, kind, token, origin }: Target): Snippet[] {
       name: 'curl', language: 'sh',
       text: `curl ${quote(`${origin}/api/v1/devices/${id}/readings`)} \\\n  -H ${quote(`Authorization: Bearer ${token}`)} \\\n  -H 'Content-Type: application/json' \\\n  -d '{"r":[["temperature",21.4]]}'`,
     })
+  } else if (mqtt.port !== undefined) {
+    // A light has no route of its own; curl speaks MQTT too, without TLS.
+    list.push({
+      name: 'curl', language: 'sh',
+      text: `curl ${quote(`mqtt://${host}:${mqtt.port}/${topic}`)} \\\n  -u ${quote(`${id}:${token}`)} \\\n  -d '${first}'`,
+    })
+  }
+  if (port !== undefined) {
+    list.push({
+      name: 'mosquitto_pub', language: 'sh',
+      text: `mosquitto_pub -h ${quote(host)} -p ${port}${secure ? ' --tls-use-os-certs' : ''} -q 1 -u ${id} \\\n  -P ${quote(token)} \\\n  -t ${quote(topic)} \\\n  -m '${first}'`,
+    })
   }
   list.push(
-    {
-      name: 'mosquitto_pub', language: 'sh',
-      text: `mosquitto_pub -h ${quote(host)} -p 1883 -q 1 -u ${id} \\\n  -P ${quote(token)} \\\n  -t hub/v1/${id}/${kind === 'light' ? 'state' : 'r'} \\\n  -m '${first}'`,
-    },
     {
       name: 'JavaScript', language: 'js',
       text: `import { Socket } from "phoenix"
@@ -46,10 +60,13 @@ device.join()
 
 device.on("command", (c) => {
   device.push("ack", { cmd_id: c.cmd_id, status: "done" })
-  device.push("state", { ...c.params, cause: "command", cmd: c.cmd_id })
+  const { transition_ms, ms, ...state } = c.params
+  device.push("state", { ...state, cause: "command", cmd: c.cmd_id })
 })` : ''),
     },
-    {
+  )
+  if (port !== undefined) {
+    list.push({
       name: 'Go', language: 'go',
       text: `package main
 
@@ -61,19 +78,19 @@ import (
 
 func main() {
 	c := mqtt.NewClient(mqtt.NewClientOptions().
-		AddBroker("tcp://${host}:1883").
+		AddBroker("${secure ? 'ssl' : 'tcp'}://${host}:${port}").
 		SetUsername("${id}").
 		SetPassword("${token}"))
 	if t := c.Connect(); t.Wait() && t.Error() != nil {
 		log.Fatal(t.Error())
 	}
-	t := c.Publish("hub/v1/${id}/${kind === 'light' ? 'state' : 'r'}", 1, false, \`${first}\`)
+	t := c.Publish("${topic}", 1, false, \`${first}\`)
 	if t.Wait(); t.Error() != nil { // acknowledged means stored
 		log.Fatal(t.Error())
 	}
 }`,
-    },
-  )
+    })
+  }
   return list
 }
 

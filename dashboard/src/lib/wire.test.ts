@@ -63,13 +63,17 @@ describe('one-liners', () => {
   })
   test('exist for every way in, each with id and token', () => {
     for (const kind of ['sensor', 'light'] as const) {
-      const list = snippets({ id: 'my-dev', kind, token: 'eyJ.a.b', origin: 'https://hub.example:4000' })
-      expect(list.map((s) => s.name)).toEqual(kind === 'sensor' ? ['firmware-sim', 'curl', 'mosquitto_pub', 'JavaScript', 'Go'] : ['firmware-sim', 'mosquitto_pub', 'JavaScript', 'Go'])
+      const list = snippets({ id: 'my-dev', kind, token: 'eyJ.a.b', origin: 'https://hub.example:4000', mqtt: { port: 1884, root: 'here' } })
+      expect(list.map((s) => s.name)).toEqual(['firmware-sim', 'curl', 'mosquitto_pub', 'JavaScript', 'Go'])
       for (const s of list) {
         expect(s.text).toContain('my-dev')
         expect(s.text).toContain('eyJ.a.b')
       }
+      expect(list.find((s) => s.name === 'mosquitto_pub')!.text).toMatch(kind === 'light' ? /-p 1884 .*-t here\/my-dev\/state/s : /-p 1884 .*-t here\/my-dev\/r/s)
     }
+  })
+  test('leave MQTT out where the hub does not listen for it', () => {
+    expect(snippets({ id: 'a', kind: 'sensor', token: 't', origin: 'http://hub:4000', mqtt: { root: '' } }).map((s) => s.name)).toEqual(['firmware-sim', 'curl', 'JavaScript'])
   })
 })
 

@@ -4,16 +4,20 @@ import { useState } from 'preact/hooks'
 import { Code, CopyButton } from '../../components/copy'
 import { QRCode } from '../../components/qr'
 import { Segments } from '../../components/tabs'
-import { snippets } from '../../lib/snippets'
+import { useLoad } from '../../lib/hooks'
+import { snippets, type MQTTWays } from '../../lib/snippets'
 import { dateTime } from '../../lib/time'
 import type { Kind } from '../../lib/types'
+import { get } from '../../state/api'
 import { zoneName } from '../../state/prefs'
 
 interface Issued { token: string; gen?: number; expires_at?: number; grace_until?: number }
 
 export function Credential({ id, kinds, issued }: { id: string; kinds: Kind[]; issued: Issued }) {
   const kind: Kind = kinds.includes('light') ? 'light' : 'sensor'
-  const ways = snippets({ id, kind, token: issued.token, origin: location.origin })
+  const nodes = useLoad('nodes', (signal) => get<{ nodes: { mqtt?: MQTTWays }[] }>('/nodes', undefined, signal))
+  const mqtt = nodes.data?.nodes.find((n) => n.mqtt)?.mqtt ?? { root: '' }
+  const ways = snippets({ id, kind, token: issued.token, origin: location.origin, mqtt })
   const [way, setWay] = useState(ways[0]!.name)
   const shown = ways.find((w) => w.name === way) ?? ways[0]!
   const payload = JSON.stringify({ hub: location.origin, id, token: issued.token })
