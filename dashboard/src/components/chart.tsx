@@ -1,6 +1,7 @@
 // One line over time, drawn by uPlot: a band from least to greatest where points
-// stand for many readings, gaps as gaps, late readings as diamonds, marks as
-// vertical lines. Drag or pinch to zoom, drag with one finger to move.
+// stand for many readings, gaps as gaps, late readings as diamonds (many of them
+// as a bar along the foot), marks as vertical lines. Drag or pinch to zoom, drag
+// with one finger to move.
 
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
@@ -183,15 +184,22 @@ function drawMarks(u: uPlot, marks: readonly Mark[], css: (name: string) => stri
   ctx.restore()
 }
 
+// drawLate marks late readings: few of them one by one, a backlog as a bar along
+// the foot of the chart, which leaves the line to be read.
 function drawLate(u: uPlot, late: readonly LatePoint[], css: (name: string) => string): void {
-  const { ctx } = u
+  const { ctx, bbox } = u
   const px = devicePixelRatio
+  const visible = late.filter((p) => p.t >= u.scales.x!.min! && p.t <= u.scales.x!.max!)
   ctx.save()
-  ctx.strokeStyle = css('--mark-late')
+  ctx.strokeStyle = ctx.fillStyle = css('--mark-late')
+  if (visible.length > CROWD) {
+    for (const p of visible) ctx.fillRect(u.valToPos(p.t, 'x', true) - 1.5 * px, bbox.top + bbox.height - 3 * px, 3 * px, 3 * px)
+    ctx.restore()
+    return
+  }
   ctx.fillStyle = css('--surface')
   ctx.lineWidth = 1.5 * px
-  for (const p of late) {
-    if (p.t < u.scales.x!.min! || p.t > u.scales.x!.max!) continue
+  for (const p of visible) {
     const x = u.valToPos(p.t, 'x', true)
     const y = u.valToPos(p.v, 'y', true)
     const r = 4 * px

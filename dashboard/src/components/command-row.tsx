@@ -26,9 +26,9 @@ export function CommandRow({ command: c, showDevice, open, onToggle, onChanged }
   return (
     <li class={open ? 'command open' : 'command'} id={`cmd-${c.cmd_id}`}>
       <button type="button" class="command-head" aria-expanded={open} onClick={onToggle}>
-        <span class="command-what">{opText(c.op, c.params)}</span>
+        <span class="command-what">{showDevice && <span class="command-device">{c.device}</span>}{opText(c.op, c.params)}</span>
         <CommandBadge command={c} />
-        <span class="command-by muted">{showDevice && <><span class="command-device">{c.device}</span> · </>}{who(c.by)}</span>
+        <span class="command-by muted">{who(c.by)}</span>
         <span class="command-when muted num"><Age t={c.issued_at ?? c.at} /></span>
         <ChevronIcon />
       </button>

@@ -1,5 +1,6 @@
 // Refusals and failures: what happened, the hub's code, and what to do next.
 
+import { capital } from '../lib/format'
 import type { ApiError } from '../state/api'
 
 const NEXT: Record<string, string> = {
@@ -36,5 +37,3 @@ export function ErrorNote({ error, retry }: { error: ApiError | undefined; retry
     </div>
   )
 }
-
-const capital = (s: string) => s.charAt(0).toUpperCase() + s.slice(1)

@@ -1,7 +1,7 @@
 // Any object of the API as names and values, its times, durations and sizes in words.
 
 import type { ComponentChildren } from 'preact'
-import { bytes } from '../lib/format'
+import { bytes, capital } from '../lib/format'
 import { duration } from '../lib/time'
 import { Moment } from './age'
 
@@ -9,10 +9,10 @@ function word(key: string, v: unknown): ComponentChildren {
   if (v === null || v === undefined || v === '') return <span class="muted">–</span>
   if (typeof v === 'boolean') return v ? 'yes' : 'no'
   if (typeof v === 'number') {
-    if (/(_at|^at|^since|^until|seen|_until)$/.test(key) && v > 1e12) return <Moment t={v} />
     if (key.endsWith('_ms')) return duration(v)
     if (key.endsWith('_bytes') || key === 'bytes') return bytes(v)
     if (key.endsWith('_s')) return duration(v * 1000)
+    if (v > 1e12 && v < 1e13) return <Moment t={v} /> // milliseconds of these decades; nothing else counts so far
     return v.toLocaleString('en').replace(/,/g, '\u202f')
   }
   if (Array.isArray(v)) return v.length === 0 ? <span class="muted">none</span> : v.every((x) => typeof x !== 'object') ? v.join(', ') : <ul class="nested">{v.map((x, i) => <li key={i}><Properties of={x as object} /></li>)}</ul>
@@ -20,9 +20,12 @@ function word(key: string, v: unknown): ComponentChildren {
   return String(v)
 }
 
+const TITLES: Record<string, string> = { websockets: 'WebSockets', longpolls: 'Long-polls', url: 'URL', mqtt: 'MQTT' }
+
 const title = (key: string) => {
+  if (TITLES[key]) return TITLES[key]
   const words = key.replace(/_(at|ms|s|bytes)$/, '').replace(/_/g, ' ')
-  return words.charAt(0).toUpperCase() + words.slice(1)
+  return capital(words)
 }
 
 export function Properties({ of, except = [] }: { of: object; except?: string[] }) {

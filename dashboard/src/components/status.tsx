@@ -1,6 +1,7 @@
 // A device's status: a shape, a colour and a word, so that no one of them is needed.
 
-import { STATE_MEANING, STATE_WORD, reasonText } from '../lib/status'
+import { capital } from '../lib/format'
+import { STATE_MEANING, STATE_WORD, partsText, reasonText } from '../lib/status'
 import type { State, Status } from '../lib/types'
 
 function Shape({ state }: { state: State }) {
@@ -23,7 +24,7 @@ export function StatusShape({ state }: { state: State }) {
 export function StatusBadge({ status, compact }: { status: Status | undefined; compact?: boolean }) {
   if (!status) return <span class="status muted">–</span>
   const why = reasonText(status.reason)
-  const title = STATE_MEANING[status.state] + (why ? ` Reason: ${why}.` : '') + (status.unverified ? ' Known from before the hub restarted; not heard again yet.' : '')
+  const title = `${STATE_MEANING[status.state]} ${capital(partsText(status))}.` + (why ? ` Reason: ${why}.` : '') + (status.unverified ? ' Known from before the hub restarted; not heard again yet.' : '')
   return (
     <span class={`status state-${status.state}`} title={title}>
       <StatusShape state={status.state} />

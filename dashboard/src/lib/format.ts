@@ -87,3 +87,6 @@ export function bytes(n: number): string {
   while (n >= 1000 && i < units.length - 1) { n /= 1000; i++ }
   return `${i ? n.toFixed(n < 10 ? 1 : 0) : n} ${units[i]}`
 }
+
+/** capital begins a sentence. */
+export const capital = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1)

@@ -57,9 +57,9 @@ test('groups of fields', () => {
 })
 
 test('commands and states in words', () => {
-  expect(opText('set', { on: true, brightness: 199 })).toBe('Turn on · 78 %')
-  expect(opText('set', { kelvin: 2700 })).toBe('2700 K')
-  expect(opText('set', { rgb: [255, 120, 0] })).toBe('#ff7800')
+  expect(opText('set', { on: true, brightness: 199 })).toBe('Turn on · brightness 78 %')
+  expect(opText('set', { kelvin: 2700 })).toBe('White 2700 K')
+  expect(opText('set', { rgb: [255, 120, 0] })).toBe('Colour #ff7800')
   expect(opText('step', { pct_delta: -10 })).toBe('Step −10 %')
   expect(opText('reboot')).toBe('reboot')
   expect(stateText({ on: true, brightness: 199, kelvin: 2700 })).toBe('On · 78 % · 2700 K')

@@ -1,5 +1,6 @@
 // A light's scales, colours and words (2-domain §3).
 
+import { capital } from './format'
 import type { LightCaps, LightMode, LightParams, LightState } from './types'
 
 /** toPercent is brightness 1..255 for people, 1..100; fromPercent brings every percent back to itself. */
@@ -125,7 +126,7 @@ export function groupsOf(op: string, p: LightParams = {}): Group[] {
   return groups
 }
 
-/** opText says what a command does: "Turn on", "78 %, 2700 K". */
+/** opText says what a command does: "Turn on · brightness 78 %", "White 2700 K". */
 export function opText(op: string, p: LightParams = {}): string {
   switch (op) {
     case 'toggle': return 'Toggle'
@@ -137,14 +138,14 @@ export function opText(op: string, p: LightParams = {}): string {
       const words: string[] = []
       if (p.on === false) words.push('Turn off')
       else if (p.on === true) words.push('Turn on')
-      if (p.brightness !== undefined) words.push(`${toPercent(p.brightness)} %`)
-      if (p.kelvin !== undefined) words.push(`${p.kelvin} K`)
-      if (p.rgb) words.push(hex([p.rgb[0]!, p.rgb[1]!, p.rgb[2]!]))
+      if (p.brightness !== undefined) words.push(`brightness ${toPercent(p.brightness)} %`)
+      if (p.kelvin !== undefined) words.push(`white ${p.kelvin} K`)
+      if (p.rgb) words.push('colour ' + hex([p.rgb[0]!, p.rgb[1]!, p.rgb[2]!]))
       if (p.hs) words.push(`hue ${p.hs[0]}°, ${p.hs[1]} %`)
       if (p.xy) words.push(`xy ${p.xy[0]}, ${p.xy[1]}`)
       if (p.white !== undefined) words.push(`white ${p.white}`)
       if (p.effect) words.push(p.effect === 'none' ? 'no effect' : `effect ${p.effect}`)
-      return words.join(' · ') || 'Set'
+      return capital(words.join(' · ') || 'set')
     }
     default: return op
   }

@@ -17,6 +17,16 @@ export const STATE_MEANING: Record<State, string> = {
   never_seen: 'Registered, and has not connected yet.',
 }
 
+/** What the three parts of a status say of themselves: is it there, does it measure, does it obey. */
+export const PART_WORD = {
+  link: { up: 'link up', down: 'link down', unknown: 'link unknown' },
+  data: { fresh: 'data fresh', stale: 'data stale', none: 'no data' },
+  control: { ok: 'control answers', unanswered: 'control unanswered', unknown: 'control untried' },
+} as const
+
+/** partsText is all three in a line. */
+export const partsText = (s: Status): string => [PART_WORD.link[s.link], PART_WORD.data[s.data], PART_WORD.control[s.control]].filter(Boolean).join(', ')
+
 const REASON: Record<string, string> = {
   client_close: 'it closed the connection', heartbeat_timeout: 'it fell silent', connection_lost: 'the connection broke',
   replaced: 'a newer connection took over', duplicate_identity: 'two devices use the same id', token_expired: 'its token expired',

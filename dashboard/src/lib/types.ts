@@ -90,7 +90,7 @@ export interface Shadow {
 export interface FleetRow {
   id: string; name: string; kinds: Kind[]; area?: string; status: Status
   latest: Record<string, { v: Scalar; u?: string; t: number; stale?: boolean }>
-  light?: { on?: boolean; brightness?: number }
+  light?: { on?: boolean; brightness?: number; t?: number }
   battery?: number; rssi?: number; fw?: string
   last_command?: { cmd_id: string; status: CommandStatus; at: number }
 }

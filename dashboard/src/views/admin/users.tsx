@@ -4,6 +4,7 @@ import { Confirm, Dialog } from '../../components/dialog'
 import { Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
 import { TableScroll } from '../../components/table'
+import { capital } from '../../lib/format'
 import { usePages } from '../../lib/hooks'
 import type { Role, User } from '../../lib/types'
 import { note } from '../../state/announce'
@@ -96,5 +97,3 @@ function UserForm({ person, onClose, onSaved }: { person?: Person; onClose: () =
     </Dialog>
   )
 }
-
-const capital = (s: string) => s.charAt(0).toUpperCase() + s.slice(1)

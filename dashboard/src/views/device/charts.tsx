@@ -94,19 +94,35 @@ export function Charts({ device }: { device: DeviceLive }) {
   )
 }
 
+const PAGES = 5 // of a hundred; more marks than that are no longer marks
+
+/** backTo reads a list, newest first, until it is older than from. */
+async function backTo<T>(path: string, list: string, from: number, at: (item: T) => number, signal: AbortSignal): Promise<T[]> {
+  const all: T[] = []
+  let cursor: string | undefined
+  for (let n = 0; n < PAGES; n++) {
+    const page = await get<Record<string, T[] | undefined> & { next_cursor?: string }>(path, { limit: 100, cursor }, signal)
+    all.push(...(page[list] ?? []))
+    cursor = page.next_cursor
+    const oldest = all[all.length - 1]
+    if (!cursor || !oldest || at(oldest) < from) break
+  }
+  return all
+}
+
 /** useMarks are the commands and transitions since the span began. */
 function useMarks(device: DeviceLive, from: number, key: string): readonly Mark[] {
   const turn = `${key}|${device.commandsChanged.value}|${device.transitions.value}`
   const { data } = useLoad(`${device.id}|${turn}`, async (signal) => {
     const [commands, events] = await Promise.all([
-      get<{ commands: Command[] }>(`/devices/${device.id}/commands`, { limit: 100 }, signal),
-      get<{ events: Transition[] }>(`/devices/${device.id}/events`, { limit: 100 }, signal),
+      backTo<Command>(`/devices/${device.id}/commands`, 'commands', from, (c) => c.issued_at ?? 0, signal),
+      backTo<Transition>(`/devices/${device.id}/events`, 'events', from, (e) => e.at, signal),
     ])
     const marks: Mark[] = []
-    for (const c of commands.commands ?? []) {
+    for (const c of commands) {
       if (c.issued_at) marks.push({ t: c.issued_at, kind: lookOf(c.status) === 'failed' ? 'problem' : 'command', label: `${opText(c.op, c.params)}: ${statusWord(c.status)}${c.by ? `, by ${c.by.replace('user:', '')}` : ''}` })
     }
-    for (const e of events.events ?? []) marks.push({ t: e.at, kind: e.to === 'offline' ? 'problem' : 'presence', label: STATE_WORD[e.to] + (e.reason ? `: ${reasonText(e.reason)}` : '') })
+    for (const e of events) marks.push({ t: e.at, kind: e.to === 'offline' ? 'problem' : 'presence', label: STATE_WORD[e.to] + (e.reason ? `: ${reasonText(e.reason)}` : '') })
     return marks
   })
   const last = useRef<readonly Mark[]>([])
@@ -149,6 +165,7 @@ function MetricChart({ device, metric, spanKey, from, to, marks, table, small, o
   }, [visible, interval, stepped, stepped && to, stale])
   const sum = useMemo(() => summary(inside(history.points, from, to)), [version, from, to])
   const range = useMemo(() => usualRange(inside(history.points, from, to)), [version, from, to])
+  const lateCount = history.late.filter((l) => l.t >= from && l.t <= to).length
   const unit = latest?.u ?? decl?.unit
   const text = (v: number) => valueWords(metric, typeof latest?.v === 'boolean' ? v >= 0.5 : v, unit, digits)
   const id = useId()
@@ -164,11 +181,11 @@ function MetricChart({ device, metric, spanKey, from, to, marks, table, small, o
         <div class="metric-side num">
           {hover
             ? <p class="hover"><span>{dateTime(hover.t, zone)}</span><strong>{text(hover.mean)}</strong>{hover.max > hover.min && <span>{text(hover.min)} – {text(hover.max)}</span>}{hover.mark && <span class="mark-label">{hover.mark}</span>}</p>
-            : <p class="muted"><Age t={latest?.t} labels={record?.labels} />{stale ? ', stale' : ''}{sum ? <><br />{text(sum.min)} – {text(sum.max)}</> : null}</p>}
+            : <p class="muted"><Age t={latest?.t} labels={record?.labels} />{stale ? ', stale' : ''}{sum ? <><br />{text(sum.min)} – {text(sum.max)}</> : null}{lateCount > 0 && <span class="late-count" title="Points whose readings came after newer ones"> · {lateCount} late</span>}</p>}
           <Quality names={latest?.quality} />
         </div>
       </figcaption>
-      <p class="visually-hidden">{sum ? `${metricTitle(metric)}: ${latest ? valueWords(metric, latest.v, latest.u, digits) : ''}, ${sum.trend}, min ${text(sum.min)}, max ${text(sum.max)}` : 'No readings in this time.'}</p>
+      <p class="visually-hidden">{sum ? `${metricTitle(metric)}: ${latest ? valueWords(metric, latest.v, latest.u, digits) : ''}, ${sum.trend}, min ${text(sum.min)}, max ${text(sum.max)}${lateCount ? `, ${lateCount} late` : ''}` : 'No readings in this time.'}</p>
       <ErrorNote error={history.error.value} retry={show} />
       <div class={history.loading.value && history.points.length === 0 ? 'chart-place loading' : 'chart-place'}>
         {!table && <Chart data={data} from={from} to={to} late={history.late} marks={marks} range={range} stepped={stepped} words={text} zone={zone} height={small ? 190 : 280} onZoom={onZoom} onReset={onReset} onHover={setHover} />}

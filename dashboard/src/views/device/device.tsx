@@ -9,6 +9,7 @@ import { Tabs, type Tab } from '../../components/tabs'
 import { digitsOf, metricOrder, metricTitle, valueText, withUnit } from '../../lib/format'
 import { useKeys, useQuery, useTitle } from '../../lib/hooks'
 import { numeric } from '../../lib/points'
+import { curlFor } from '../../lib/snippets'
 import { now } from '../../state/clock'
 import { DeviceLive } from '../../state/device'
 import { isAdmin } from '../../state/session'
@@ -62,9 +63,9 @@ function DeviceView({ device }: { device: DeviceLive }) {
           <PlainValues device={device} />
           <Charts device={device} />
           {!hasCharts && !isLight && <NoReadings id={d.id} />}
+          {(!isLight || hasCharts) && <DeviceTabs device={device} isLight={isLight} />}
         </div>
       </div>
-      {(!isLight || hasCharts) && <DeviceTabs device={device} isLight={isLight} />}
     </div>
   )
 }
@@ -93,8 +94,8 @@ function PlainValues({ device }: { device: DeviceLive }) {
 function NoReadings({ id }: { id: string }) {
   return (
     <Empty title="No readings yet.">
-      <p class="muted">With the device’s token, this sends the first one:</p>
-      <pre class="inline-code" tabIndex={0}><code>{`mosquitto_pub -h ${location.hostname} -q 1 -u ${id} -P "$TOKEN" -t hub/v1/${id}/r -m '{"m":"temperature","v":21.4}'`}</code></pre>
+      <p class="muted">With the device’s token in DEVICEHUB_TOKEN, this sends the first one:</p>
+      <pre class="inline-code" tabIndex={0}><code>{curlFor(location.origin, 'POST', `/devices/${id}/readings`, { r: [['temperature', 21.4]] })}</code></pre>
     </Empty>
   )
 }

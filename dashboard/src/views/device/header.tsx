@@ -3,6 +3,7 @@
 import { Age } from '../../components/age'
 import { BackIcon, EyeIcon } from '../../components/icons'
 import { StatusBadge } from '../../components/status'
+import { Triad } from '../../components/triad'
 import { duration } from '../../lib/time'
 import { STATE_MEANING, transportText } from '../../lib/status'
 import type { DeviceLive } from '../../state/device'
@@ -33,10 +34,9 @@ export function DeviceHeader({ device }: { device: DeviceLive }) {
       <p class="device-status" title={s ? STATE_MEANING[s.state] : ''}>
         <StatusBadge status={s} />
         {s?.since ? <span class="muted">for <Age t={s.since} short labels={d.labels} /></span> : null}
-        {s && s.data === 'stale' && s.state !== 'quiet' ? <span class="tag">data stale</span> : null}
-        {s && s.control === 'unanswered' && s.state !== 'unresponsive' ? <span class="tag bad">control unanswered</span> : null}
         {others.length > 0 && <span class="watchers" title={`Also watching: ${others.map((w) => w.name).join(', ')}`}><EyeIcon />{others.map((w) => w.name).join(', ')}</span>}
       </p>
+      {s && <Triad status={s} kinds={d.kinds} />}
       {facts.length > 0 && <dl class="facts">{facts.map(([k, v]) => <div key={k}><dt>{k}</dt><dd>{v}</dd></div>)}</dl>}
     </header>
   )

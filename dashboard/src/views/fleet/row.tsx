@@ -98,7 +98,9 @@ function LightCell({ row }: { row: Row }) {
 }
 
 function AgeCell({ row }: { row: Row }) {
-  const times = Object.values(row.value.latest ?? {}).map((l) => l.t)
+  const r = row.value
+  // A light's state stands in the row; else the newest of what it measures.
+  const times = r.light?.t ? [r.light.t] : Object.values(r.latest ?? {}).map((l) => l.t)
   return times.length ? <Age t={Math.max(...times)} short /> : null
 }
 
