@@ -177,3 +177,43 @@ test('on a phone nothing is wider than the screen, and the navigation is under t
     assert.ok(nav.y > 700, `${path}: the navigation is at ${nav.y}`)
   }
 })
+
+/** touch puts fingers on the page as a touch screen would, and lifts them after the last step. */
+async function touch(page, steps) {
+  const debug = await page.context().newCDPSession(page)
+  const points = (xs, y) => xs.map((x, id) => ({ x, y, id }))
+  await debug.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: points(steps.from, steps.y) })
+  for (let i = 1; i <= 8; i++) {
+    await debug.send('Input.dispatchTouchEvent', { type: 'touchMove', touchPoints: points(steps.from.map((x, k) => x + ((steps.to[k] - x) * i) / 8), steps.y) })
+    await sleep(30)
+  }
+  await debug.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] })
+  await debug.detach()
+}
+
+test('two fingers stretch a chart, one moves it', async (t) => {
+  const id = newID('pinch')
+  const token = await api.device({ id, kinds: ['sensor'] })
+  await api.reading(id, token, [['temperature', 21]])
+  const page = await window(t, `/devices/${id}?range=1h`, { options: PHONE })
+  await page.locator('.u-over').first().waitFor()
+  await sleep(500)
+  const span = () => { const q = new URL(page.url()).searchParams; return [Number(q.get('from')), Number(q.get('to'))] }
+  const over = await page.locator('.u-over').first().boundingBox()
+  const y = over.y + over.height / 2
+  const at = (share) => over.x + over.width * share
+
+  await touch(page, { y, from: [at(0.4), at(0.6)], to: [at(0.2), at(0.8)] })
+  await page.waitForURL(/from=\d+&to=\d+/)
+  const [from, to] = span()
+  const minutes = (to - from) / 60_000
+  assert.ok(minutes > 17 && minutes < 23, `three times the width shows ${minutes} min, want about 20`)
+
+  await touch(page, { y, from: [at(0.3)], to: [at(0.8)] })
+  await eventually('it has moved', () => span()[0] !== from)
+  const moved = (from - span()[0]) / (to - from)
+  assert.ok(moved > 0.4 && moved < 0.6, `half the width moves it by ${moved} of its span`)
+  assert.ok(Math.abs(span()[1] - span()[0] - (to - from)) < 1000, 'and keeps its width')
+  await page.getByRole('button', { name: 'Back to live' }).click()
+  await page.getByRole('button', { name: '1 h', pressed: true }).waitFor()
+})

@@ -5,15 +5,22 @@ import type uPlot from 'uplot'
 
 const MIN_SPAN_MS = 5000
 
-/** touchZoom calls done with the new span when the last finger leaves; it returns how to undo itself. */
-export function touchZoom(u: uPlot, done: (from: number, to: number) => void): () => void {
+export interface TouchZoom {
+  /** busy reports whether fingers hold the chart: its span is theirs until they leave. */
+  busy: () => boolean
+  stop: () => void
+}
+
+/** touchZoom calls done with the new span when the last finger leaves. */
+export function touchZoom(u: uPlot, done: (from: number, to: number) => void): TouchZoom {
   const over = u.over
   const fingers = new Map<number, number>() // pointer -> x
-  let start: { min: number; max: number; xs: number[]; from: number; to: number } | undefined
+  let moved: { from: number; to: number } | undefined // by this gesture, from its first finger to its last
+  let start: { min: number; max: number; xs: number[] } | undefined // since the number of fingers changed
 
   const begin = () => {
     const { min, max } = u.scales.x!
-    start = { min: min!, max: max!, xs: [...fingers.values()], from: min!, to: max! }
+    start = { min: min!, max: max!, xs: [...fingers.values()] }
   }
   const down = (e: PointerEvent) => {
     if (e.pointerType !== 'touch' || fingers.size === 2) return
@@ -41,26 +48,28 @@ export function touchZoom(u: uPlot, done: (from: number, to: number) => void): (
       max = min + perPx * width
       if (!(max - min > MIN_SPAN_MS)) return
     }
-    start.from = min
-    start.to = max
+    moved = { from: min, to: max }
     u.setScale('x', { min, max })
   }
   const up = (e: PointerEvent) => {
-    if (!fingers.delete(e.pointerId) || !start) return
+    if (!fingers.delete(e.pointerId)) return
     if (fingers.size > 0) return begin()
-    const { from, to, min, max } = start
-    start = undefined
-    if (e.type === 'pointerup' && (from !== min || to !== max)) done(from, to)
+    const span = moved
+    start = moved = undefined
+    if (e.type === 'pointerup' && span) done(span.from, span.to)
   }
 
   over.addEventListener('pointerdown', down)
   over.addEventListener('pointermove', move)
   over.addEventListener('pointerup', up)
   over.addEventListener('pointercancel', up)
-  return () => {
-    over.removeEventListener('pointerdown', down)
-    over.removeEventListener('pointermove', move)
-    over.removeEventListener('pointerup', up)
-    over.removeEventListener('pointercancel', up)
+  return {
+    busy: () => moved !== undefined,
+    stop: () => {
+      over.removeEventListener('pointerdown', down)
+      over.removeEventListener('pointermove', move)
+      over.removeEventListener('pointerup', up)
+      over.removeEventListener('pointercancel', up)
+    },
   }
 }

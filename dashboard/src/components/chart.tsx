@@ -9,7 +9,7 @@ import { useEffect, useLayoutEffect, useRef } from 'preact/hooks'
 import { dark } from '../state/prefs'
 import { clock, dateTime, shortTime } from '../lib/time'
 import type { LatePoint } from '../lib/points'
-import { touchZoom } from './chart-touch'
+import { touchZoom, type TouchZoom } from './chart-touch'
 
 export interface Mark { t: number; kind: 'command' | 'presence' | 'problem'; label: string }
 
@@ -40,6 +40,7 @@ const CROWD = 24 // so many marks would hide the line
 export function Chart(props: Props) {
   const place = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot>(undefined)
+  const touch = useRef<TouchZoom>(undefined)
   const latest = useRef(props)
   latest.current = props
 
@@ -52,10 +53,10 @@ export function Chart(props: Props) {
       if (el.clientWidth > 0 && el.clientWidth !== u.width) u.setSize({ width: el.clientWidth, height: p().height })
     })
     sized.observe(el)
-    const untouch = touchZoom(u, (from, to) => p().onZoom(from, to))
+    touch.current = touchZoom(u, (from, to) => p().onZoom(from, to))
     return () => {
       sized.disconnect()
-      untouch()
+      touch.current?.stop()
       u.destroy()
     }
   }, [props.stepped, props.zone])
@@ -66,7 +67,7 @@ export function Chart(props: Props) {
     if (!u) return
     u.batch(() => {
       u.setData(data as uPlot.AlignedData, false)
-      u.setScale('x', { min: from, max: to })
+      if (!touch.current?.busy()) u.setScale('x', { min: from, max: to })
       const [min, max] = yRange(props.range, !!props.stepped)
       u.setScale('y', { min, max })
     })

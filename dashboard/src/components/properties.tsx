@@ -13,7 +13,7 @@ function word(key: string, v: unknown): ComponentChildren {
     if (key.endsWith('_bytes') || key === 'bytes') return bytes(v)
     if (key.endsWith('_s')) return duration(v * 1000)
     if (v > 1e12 && v < 1e13) return <Moment t={v} /> // milliseconds of these decades; nothing else counts so far
-    return v.toLocaleString('en').replace(/,/g, '\u202f')
+    return v < 10_000 ? String(v) : v.toLocaleString('en').replace(/,/g, '\u202f')
   }
   if (Array.isArray(v)) return v.length === 0 ? <span class="muted">none</span> : v.every((x) => typeof x !== 'object') ? v.join(', ') : <ul class="nested">{v.map((x, i) => <li key={i}><Properties of={x as object} /></li>)}</ul>
   if (typeof v === 'object') return <Properties of={v} />
