@@ -119,3 +119,16 @@ test('rotating shows a new token once, and the device’s name can be changed', 
   await page.getByRole('button', { name: 'Save' }).click()
   await page.getByRole('heading', { level: 1, name: 'Renamed here' }).waitFor()
 })
+
+test('an action copied as curl does the same from a shell', async (t) => {
+  const id = newID('as-curl')
+  await api.device({ id, kinds: ['sensor'], name: 'Before' })
+  const page = await window(t, `/devices/${id}?tab=settings`)
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write'])
+  await page.getByLabel('Name', { exact: true }).fill("It's after")
+  await page.getByRole('button', { name: 'Copy as curl' }).click()
+  await page.getByRole('button', { name: 'Copied' }).waitFor()
+  const line = await page.evaluate(() => navigator.clipboard.readText())
+  await run('sh', ['-c', line], { env: { ...process.env, DEVICEHUB_TOKEN: await api.login(hub.username, hub.password) } })
+  await page.getByRole('heading', { level: 1, name: "It's after" }).waitFor()
+})

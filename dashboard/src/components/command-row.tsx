@@ -3,7 +3,6 @@
 import { useState } from 'preact/hooks'
 import { opText } from '../lib/light'
 import { failureText, isOver, lookOf, took } from '../lib/outcome'
-import { curlFor } from '../lib/snippets'
 import { duration } from '../lib/time'
 import type { Command, Hops } from '../lib/types'
 import { ulid } from '../lib/ulid'
@@ -12,7 +11,7 @@ import { note } from '../state/announce'
 import { serverNow } from '../state/clock'
 import { isOperator } from '../state/session'
 import { Age, Moment } from './age'
-import { CopyButton } from './copy'
+import { CopyButton, CurlButton } from './copy'
 import { ChevronIcon } from './icons'
 import { CommandBadge } from './outcome'
 
@@ -76,7 +75,7 @@ function CommandDetail({ command: c, onChanged }: { command: Command; onChanged:
         {isOperator.value && isOver(c) && <button type="button" class="button small" disabled={busy} title="Sends the same again, as a new command" onClick={() => void run(() => request('POST', path, { body: { ...body, cmd_id: ulid(serverNow()) } }), 'Sent again')}>Retry</button>}
         {isOperator.value && cancellable && <button type="button" class="button small" disabled={busy} onClick={() => void run(() => request('DELETE', `${path}/${c.cmd_id}`), 'Cancelled')}>Cancel</button>}
         <CopyButton label="Copy JSON" text={() => JSON.stringify(c, null, 2)} />
-        <CopyButton label="Copy as curl" text={() => curlFor(location.origin, 'POST', path, body)} />
+        <CurlButton call={{ method: 'POST', path, body }} />
       </div>
     </div>
   )

@@ -1,6 +1,7 @@
 // Copying: a button, and a block of code that carries one.
 
 import { useState } from 'preact/hooks'
+import { curlFor } from '../lib/snippets'
 import { note } from '../state/announce'
 import { CheckIcon, CopyIcon } from './icons'
 
@@ -21,10 +22,10 @@ export async function copyText(text: string): Promise<boolean> {
   }
 }
 
-export function CopyButton({ text, label = 'Copy' }: { text: string | (() => string); label?: string }) {
+export function CopyButton({ text, label = 'Copy' }: { text: string | ((button: HTMLButtonElement) => string); label?: string }) {
   const [done, setDone] = useState(false)
-  const copy = async () => {
-    if (await copyText(typeof text === 'function' ? text() : text)) {
+  const copy = async (e: MouseEvent) => {
+    if (await copyText(typeof text === 'function' ? text(e.currentTarget as HTMLButtonElement) : text)) {
       setDone(true)
       setTimeout(() => setDone(false), 1600)
     } else {
@@ -36,6 +37,18 @@ export function CopyButton({ text, label = 'Copy' }: { text: string | (() => str
       {done ? <CheckIcon /> : <CopyIcon />}{done ? 'Copied' : label}
     </button>
   )
+}
+
+/** A call of the API, as an action of the page makes it. */
+export interface Call { method: 'POST' | 'PATCH' | 'DELETE'; path: string; body?: unknown }
+
+/** CurlButton copies what an action would do, for a shell; of a form, with what stands in it. */
+export function CurlButton({ call }: { call: Call | ((form: FormData) => Call) }) {
+  const text = (button: HTMLButtonElement) => {
+    const { method, path, body } = typeof call === 'function' ? call(new FormData(button.form ?? undefined)) : call
+    return curlFor(location.origin, method, path, body)
+  }
+  return <CopyButton label="Copy as curl" text={text} />
 }
 
 export function Code({ text, label }: { text: string; label: string }) {

@@ -3,6 +3,7 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useId, useRef, useState } from 'preact/hooks'
 import { asError, type ApiError } from '../state/api'
+import { CurlButton, type Call } from './copy'
 import { ErrorNote } from './error'
 import { CloseIcon } from './icons'
 
@@ -28,8 +29,8 @@ export function Dialog({ title, onClose, children, wide }: { title: string; onCl
 }
 
 /** Confirm asks before something that cannot be taken back; typed has the name typed first. */
-export function Confirm({ title, text, action, typed, run, onClose }: {
-  title: string; text: ComponentChildren; action: string; typed?: string; run: () => Promise<unknown>; onClose: () => void
+export function Confirm({ title, text, action, typed, call, run, onClose }: {
+  title: string; text: ComponentChildren; action: string; typed?: string; call: Call; run: () => Promise<unknown>; onClose: () => void
 }) {
   const [word, setWord] = useState('')
   const [busy, setBusy] = useState(false)
@@ -59,6 +60,8 @@ export function Confirm({ title, text, action, typed, run, onClose }: {
         )}
         <ErrorNote error={error} />
         <div class="actions">
+          <CurlButton call={call} />
+          <span class="spring" />
           <button type="button" class="button" onClick={onClose}>Cancel</button>
           <button type="submit" class="button danger" disabled={busy || (!!typed && word !== typed)}>{action}</button>
         </div>

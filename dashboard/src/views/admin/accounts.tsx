@@ -2,7 +2,7 @@
 
 import { useState } from 'preact/hooks'
 import { Moment } from '../../components/age'
-import { Code } from '../../components/copy'
+import { Code, CurlButton } from '../../components/copy'
 import { Confirm, Dialog } from '../../components/dialog'
 import { Empty, Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
@@ -51,24 +51,28 @@ export function Accounts() {
       )}
       {list.more && <button type="button" class="button block" onClick={() => void list.more!()}>More</button>}
       {adding && <AccountForm onClose={() => setAdding(false)} onSaved={(t) => { setToken(t); list.reload() }} />}
-      {removing && <Confirm title={`Remove ${removing.name}`} action="Remove" text="Its token is worth nothing from then on, and its connections end." onClose={() => setRemoving(undefined)} run={async () => { await del(`/apitokens/${encodeURIComponent(removing.name)}`); note(`${removing.name} is removed`, 'good'); list.reload() }} />}
+      {removing && <Confirm title={`Remove ${removing.name}`} action="Remove" call={{ method: 'DELETE', path: `/apitokens/${encodeURIComponent(removing.name)}` }} text="Its token is worth nothing from then on, and its connections end." onClose={() => setRemoving(undefined)} run={async () => { await del(`/apitokens/${encodeURIComponent(removing.name)}`); note(`${removing.name} is removed`, 'good'); list.reload() }} />}
     </div>
   )
+}
+
+/** account is what the form asks for. */
+function account(form: FormData) {
+  const days = Number(form.get('days'))
+  const scope = String(form.get('scope')).trim()
+  const topics = String(form.get('topics')).split(/[\s,]+/).filter(Boolean)
+  return { name: String(form.get('name')).trim(), rights: form.getAll('rights').map(String), ...(scope ? { scope } : {}), ...(topics.length ? { topics } : {}), ...(days > 0 ? { ttl_s: days * 86_400 } : {}) }
 }
 
 function AccountForm({ onClose, onSaved }: { onClose: () => void; onSaved: (t: { name: string; token: string }) => void }) {
   const [error, setError] = useState<ApiError>()
   const submit = async (e: SubmitEvent) => {
     e.preventDefault()
-    const form = new FormData(e.currentTarget as HTMLFormElement)
-    const days = Number(form.get('days'))
-    const scope = String(form.get('scope')).trim()
-    const topics = String(form.get('topics')).split(/[\s,]+/).filter(Boolean)
-    const name = String(form.get('name')).trim()
+    const asked = account(new FormData(e.currentTarget as HTMLFormElement))
     setError(undefined)
     try {
-      const r = await post<{ token: string }>('/apitokens', { name, rights: form.getAll('rights'), ...(scope ? { scope } : {}), ...(topics.length ? { topics } : {}), ...(days > 0 ? { ttl_s: days * 86_400 } : {}) })
-      onSaved({ name, token: r.token })
+      const r = await post<{ token: string }>('/apitokens', asked)
+      onSaved({ name: asked.name, token: r.token })
       onClose()
     } catch (err) {
       setError(asError(err))
@@ -83,7 +87,7 @@ function AccountForm({ onClose, onSaved }: { onClose: () => void; onSaved: (t: {
         <div class="field"><label for="a-topics">MQTT topics</label><input id="a-topics" name="topics" placeholder="homeassistant/#" autoComplete="off" spellcheck={false} /></div>
         <div class="field"><label for="a-days">Good for, in days</label><input id="a-days" name="days" type="number" min="0" inputMode="numeric" placeholder="365" /><span class="hint">Empty: without an end.</span></div>
         <ErrorNote error={error} />
-        <div class="actions"><button type="button" class="button" onClick={onClose}>Cancel</button><button type="submit" class="button primary">Create</button></div>
+        <div class="actions"><CurlButton call={(form) => ({ method: 'POST', path: '/apitokens', body: account(form) })} /><span class="spring" /><button type="button" class="button" onClick={onClose}>Cancel</button><button type="submit" class="button primary">Create</button></div>
       </form>
     </Dialog>
   )

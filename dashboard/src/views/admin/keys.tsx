@@ -38,9 +38,9 @@ export function Keys() {
           </tbody>
         </table>
       </TableScroll>
-      {rotating && <Confirm title="Make a new key" action="Make it" text="New tokens are signed with it. Tokens under the old key stay good." onClose={() => setRotating(false)} run={async () => { await post('/keys'); note('A new key signs from now on', 'good'); reload() }} />}
+      {rotating && <Confirm title="Make a new key" action="Make it" call={{ method: 'POST', path: '/keys' }} text="New tokens are signed with it. Tokens under the old key stay good." onClose={() => setRotating(false)} run={async () => { await post('/keys'); note('A new key signs from now on', 'good'); reload() }} />}
       {revoking && (
-        <Confirm title={`Revoke ${revoking.kid}`} action="Revoke" typed={revoking.kid} text="Every token under this key ends at once; those devices need new tokens to come back." onClose={() => setRevoking(undefined)}
+        <Confirm title={`Revoke ${revoking.kid}`} action="Revoke" call={{ method: 'DELETE', path: `/keys/${encodeURIComponent(revoking.kid)}` }} typed={revoking.kid} text="Every token under this key ends at once; those devices need new tokens to come back." onClose={() => setRevoking(undefined)}
           run={async () => { const r = await del<{ stranded?: number } | undefined>(`/keys/${encodeURIComponent(revoking.kid)}`); note(`${revoking.kid} is revoked${r?.stranded !== undefined ? `; ${r.stranded} devices need a new token` : ''}`, 'good'); reload() }} />
       )}
     </div>

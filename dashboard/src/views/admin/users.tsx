@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks'
 import { Moment } from '../../components/age'
+import { CurlButton } from '../../components/copy'
 import { Confirm, Dialog } from '../../components/dialog'
 import { Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
@@ -8,7 +9,7 @@ import { capital } from '../../lib/format'
 import { usePages } from '../../lib/hooks'
 import type { Role, User } from '../../lib/types'
 import { note } from '../../state/announce'
-import { asError, del, get, patch, post, type ApiError } from '../../state/api'
+import { asError, del, get, request, type ApiError } from '../../state/api'
 import { user as me } from '../../state/session'
 
 type Person = User & { disabled?: boolean }
@@ -50,7 +51,7 @@ export function Users() {
       {list.more && <button type="button" class="button block" onClick={() => void list.more!()}>More</button>}
       {adding && <UserForm onClose={() => setAdding(false)} onSaved={list.reload} />}
       {editing && <UserForm person={editing} onClose={() => setEditing(undefined)} onSaved={list.reload} />}
-      {removing && <Confirm title={`Remove ${removing.name}`} action="Remove" text="Their sessions end at once." onClose={() => setRemoving(undefined)} run={async () => { await del(`/users/${encodeURIComponent(removing.name)}`); note(`${removing.name} is removed`, 'good'); list.reload() }} />}
+      {removing && <Confirm title={`Remove ${removing.name}`} action="Remove" call={{ method: 'DELETE', path: `/users/${encodeURIComponent(removing.name)}` }} text="Their sessions end at once." onClose={() => setRemoving(undefined)} run={async () => { await del(`/users/${encodeURIComponent(removing.name)}`); note(`${removing.name} is removed`, 'good'); list.reload() }} />}
     </div>
   )
 }
@@ -59,23 +60,29 @@ function UserForm({ person, onClose, onSaved }: { person?: Person; onClose: () =
   const [error, setError] = useState<ApiError>()
   const [role, setRole] = useState<Role>(person?.role ?? 'viewer')
   const self = person?.name === me.value?.name
+  const asked = (form: FormData): { method: 'POST' | 'PATCH'; path: string; body: Record<string, unknown> } => {
+    const password = String(form.get('password'))
+    const scope = String(form.get('scope') ?? '').trim()
+    if (!person) return { method: 'POST', path: '/users', body: { username: String(form.get('username')).trim(), password, role, ...(scope ? { scope } : {}) } }
+    const body: Record<string, unknown> = {}
+    if (role !== person.role) body.role = role
+    if (scope !== (person.scope ?? '')) body.scope = scope
+    if (password) body.password = password
+    if (!self && (form.get('enabled') === 'on') === !!person.disabled) body.enabled = form.get('enabled') === 'on'
+    return { method: 'PATCH', path: `/users/${encodeURIComponent(person.name)}`, body }
+  }
+  /** shown is asked without the password, which belongs in no clipboard. */
+  const shown = (form: FormData) => {
+    const call = asked(form)
+    return call.body.password ? { ...call, body: { ...call.body, password: '…' } } : call
+  }
   const submit = async (e: SubmitEvent) => {
     e.preventDefault()
     const form = new FormData(e.currentTarget as HTMLFormElement)
-    const password = String(form.get('password'))
-    const scope = String(form.get('scope') ?? '').trim()
+    const call = asked(form)
     setError(undefined)
     try {
-      if (person) {
-        const changed: Record<string, unknown> = {}
-        if (role !== person.role) changed.role = role
-        if (scope !== (person.scope ?? '')) changed.scope = scope
-        if (password) changed.password = password
-        if (!self && (form.get('enabled') === 'on') === !!person.disabled) changed.enabled = form.get('enabled') === 'on'
-        if (Object.keys(changed).length) await patch(`/users/${encodeURIComponent(person.name)}`, changed)
-      } else {
-        await post('/users', { username: String(form.get('username')).trim(), password, role, ...(scope ? { scope } : {}) })
-      }
+      if (call.method === 'POST' || Object.keys(call.body).length) await request(call.method, call.path, { body: call.body })
       note('Saved', 'good')
       onSaved()
       onClose()
@@ -92,7 +99,7 @@ function UserForm({ person, onClose, onSaved }: { person?: Person; onClose: () =
         <div class="field"><label for="u-pass">{person ? 'New password' : 'Password'}</label><input id="u-pass" name="password" type="password" required={!person} autoComplete="new-password" />{person && <span class="hint">Empty: unchanged. A new one ends the person’s sessions.</span>}</div>
         {person && !self && <label class="check"><input type="checkbox" name="enabled" defaultChecked={!person.disabled} />May sign in</label>}
         <ErrorNote error={error} />
-        <div class="actions"><button type="button" class="button" onClick={onClose}>Cancel</button><button type="submit" class="button primary">Save</button></div>
+        <div class="actions"><CurlButton call={shown} /><span class="spring" /><button type="button" class="button" onClick={onClose}>Cancel</button><button type="submit" class="button primary">Save</button></div>
       </form>
     </Dialog>
   )

@@ -3,6 +3,7 @@
 
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { Age } from '../../components/age'
+import { CurlButton } from '../../components/copy'
 import { Outcome } from '../../components/outcome'
 import { Slider } from '../../components/slider'
 import { LightSwitch } from '../../components/switch'
@@ -61,7 +62,7 @@ export function LightControl({ device }: { device: DeviceLive }) {
   const glow = isOn ? Math.max(0.25, (light?.brightness ?? 255) / 255) : 0
   const state = device.status.value?.state
   return (
-    <section class="card light" aria-label="Light control">
+    <section class={isOn ? 'card light' : 'card light off'} aria-label="Light control">
       <div class="light-head" style={{ '--lamp': hex(reportedColour), '--glow': String(glow) }}>
         <div class={isOn ? 'lamp on' : 'lamp'} aria-hidden="true" />
         <div class="light-words">
@@ -113,6 +114,7 @@ export function LightControl({ device }: { device: DeviceLive }) {
           </label>
         )}
         <span class="spring" />
+        {isOperator.value && <CurlButton call={{ method: 'POST', path: `/devices/${record.id}/commands`, body: last ? { op: last.op, params: last.params ?? {} } : { op: 'toggle' } }} />}
         <button type="button" class="button small" disabled={!!blocked} title="Have it show itself" onClick={() => send('identify', { ms: 5000 })}>Identify</button>
         <button type="button" class="button small" disabled={!!blocked} title="Ask for a full report of its state" onClick={() => send('refresh')}>Refresh</button>
       </div>

@@ -2,6 +2,7 @@
 
 import { useState } from 'preact/hooks'
 import { useLocation } from 'preact-iso'
+import { CurlButton } from '../../components/copy'
 import { Confirm } from '../../components/dialog'
 import { ErrorNote } from '../../components/error'
 import { asError, del, patch, type ApiError } from '../../state/api'
@@ -11,6 +12,16 @@ import type { Device } from '../../lib/types'
 import { formatLabels, parseLabels } from '../../lib/labels'
 
 const UNDECLARED = [{ value: 'accept', label: 'Accept' }, { value: 'quarantine', label: 'Keep, do not chart' }, { value: 'reject', label: 'Reject' }]
+
+/** change is what the form asks for. */
+function change(form: FormData) {
+  const interval = String(form.get('interval')).trim()
+  return {
+    name: String(form.get('name')).trim(), area: String(form.get('area')).trim(), labels: parseLabels(String(form.get('labels'))) ?? {}, notes: String(form.get('notes')),
+    enabled: form.get('enabled') === 'on', sleepy: form.get('sleepy') === 'on', undeclared: String(form.get('undeclared')),
+    expected_interval_s: interval ? Number(interval) : null,
+  }
+}
 
 export function SettingsTab({ device }: { device: DeviceLive }) {
   const d = device.record.value!
@@ -22,18 +33,12 @@ export function SettingsTab({ device }: { device: DeviceLive }) {
   const submit = async (e: SubmitEvent) => {
     e.preventDefault()
     const form = new FormData(e.currentTarget as HTMLFormElement)
-    const labels = parseLabels(String(form.get('labels')))
-    if (!labels) return setProblem('Labels are lines of the form key=value.')
+    if (!parseLabels(String(form.get('labels')))) return setProblem('Labels are lines of the form key=value.')
     setProblem('')
     setError(undefined)
     setBusy(true)
     try {
-      const interval = String(form.get('interval')).trim()
-      const changed = await patch<Device>(`/devices/${device.id}`, {
-        name: String(form.get('name')).trim(), area: String(form.get('area')).trim(), labels, notes: String(form.get('notes')),
-        enabled: form.get('enabled') === 'on', sleepy: form.get('sleepy') === 'on', undeclared: String(form.get('undeclared')),
-        expected_interval_s: interval ? Number(interval) : null,
-      })
+      const changed = await patch<Device>(`/devices/${device.id}`, change(form))
       if (changed?.id === device.id) device.record.value = { ...device.record.peek(), ...changed }
       note('Saved', 'good')
     } catch (err) {
@@ -54,10 +59,10 @@ export function SettingsTab({ device }: { device: DeviceLive }) {
       <div class="wide">
         {problem && <p class="bad-text" role="alert">{problem}</p>}
         <ErrorNote error={error} />
-        <div class="actions"><button type="button" class="button danger" onClick={() => setDeleting(true)}>Delete the device</button><button type="submit" class="button primary" disabled={busy}>Save</button></div>
+        <div class="actions"><button type="button" class="button danger" onClick={() => setDeleting(true)}>Delete the device</button><span class="spring" /><CurlButton call={(form) => ({ method: 'PATCH', path: `/devices/${d.id}`, body: change(form) })} /><button type="submit" class="button primary" disabled={busy}>Save</button></div>
       </div>
       {deleting && (
-        <Confirm title="Delete the device" action="Delete" typed={d.id} onClose={() => setDeleting(false)}
+        <Confirm title="Delete the device" action="Delete" typed={d.id} call={{ method: 'DELETE', path: `/devices/${d.id}` }} onClose={() => setDeleting(false)}
           text={<>It is disconnected, its readings are erased, and its id stays taken for 30 days.</>}
           run={async () => {
             await del(`/devices/${d.id}`)

@@ -2,6 +2,7 @@
 
 import { useState } from 'preact/hooks'
 import { Age, Moment } from '../../components/age'
+import { CurlButton } from '../../components/copy'
 import { Confirm } from '../../components/dialog'
 import { ErrorNote } from '../../components/error'
 import { TableScroll } from '../../components/table'
@@ -36,15 +37,15 @@ export function TokenTab({ device }: { device: DeviceLive }) {
   return (
     <div class="stack">
       <div class="choices">
-        <div class="choice"><h3>Rotate</h3><div><p class="muted">A token of the next generation. The present one works for 7 more days, or until the new one has been used on two boots.</p>{known.data && <Generations known={known.data} />}</div><button type="button" class="button" onClick={() => void make('rotate')}>Rotate the token</button></div>
-        <div class="choice"><h3>Issue</h3><p class="muted">One more token of the present generation, for a device that is set up again.</p><button type="button" class="button" onClick={() => void make('issue')}>Issue a token</button></div>
-        <div class="choice"><h3>Revoke</h3><p class="muted">Ends every token of this device, and its connections, within a second.</p><button type="button" class="button danger" onClick={() => setRevoking(true)}>Revoke all tokens</button></div>
+        <div class="choice"><h3>Rotate</h3><div><p class="muted">A token of the next generation. The present one works for 7 more days, or until the new one has been used on two boots.</p>{known.data && <Generations known={known.data} />}</div><div class="choice-actions"><button type="button" class="button" onClick={() => void make('rotate')}>Rotate the token</button><CurlButton call={{ method: 'POST', path: `/devices/${device.id}/tokens`, body: { mode: 'rotate' } }} /></div></div>
+        <div class="choice"><h3>Issue</h3><p class="muted">One more token of the present generation, for a device that is set up again.</p><div class="choice-actions"><button type="button" class="button" onClick={() => void make('issue')}>Issue a token</button><CurlButton call={{ method: 'POST', path: `/devices/${device.id}/tokens`, body: { mode: 'issue' } }} /></div></div>
+        <div class="choice"><h3>Revoke</h3><p class="muted">Ends every token of this device, and its connections, within a second.</p><div class="choice-actions"><button type="button" class="button danger" onClick={() => setRevoking(true)}>Revoke all tokens</button></div></div>
       </div>
       <ErrorNote error={error} />
       {issued && <Credential id={device.id} kinds={device.record.value!.kinds} issued={issued} />}
       {known.data && known.data.tokens.length > 0 && <KnownTokens known={known.data} />}
       {revoking && (
-        <Confirm title="Revoke all tokens" action="Revoke" typed={device.id} onClose={() => setRevoking(false)}
+        <Confirm title="Revoke all tokens" action="Revoke" typed={device.id} call={{ method: 'DELETE', path: `/devices/${device.id}/tokens` }} onClose={() => setRevoking(false)}
           text={<>The device is disconnected at once and needs a new token to come back.</>}
           run={async () => {
             await del(`/devices/${device.id}/tokens`)

@@ -1,6 +1,7 @@
 // A new device: make it, hand over its token, watch it arrive.
 
 import { useState } from 'preact/hooks'
+import { CurlButton } from '../../components/copy'
 import { Empty } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
 import { useTitle } from '../../lib/hooks'
@@ -54,20 +55,23 @@ function NewDevice({ onCreated }: { onCreated: (c: Created) => void }) {
   const theId = id ?? idFrom(name)
   const valid = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(theId)
   const toggle = (k: Kind) => setKinds(kinds.includes(k) ? kinds.filter((x) => x !== k) : [...kinds, k])
-  const submit = async (e: SubmitEvent) => {
-    e.preventDefault()
-    const form = new FormData(e.currentTarget as HTMLFormElement)
+  /** record is the device that the form describes. */
+  const record = (form: FormData) => {
     const interval = Number(form.get('interval'))
     const light = LIGHTS.find((l) => l.value === form.get('light'))
     const effects = String(form.get('effects') ?? '').split(',').map((s) => s.trim()).filter(Boolean)
+    return {
+      id: theId, kinds: [...kinds].sort().reverse(), ...(name.trim() ? { name: name.trim() } : {}), ...(form.get('area') ? { area: String(form.get('area')).trim() } : {}),
+      ...(interval > 0 ? { expected_interval_s: interval } : {}),
+      ...(kinds.includes('light') && light ? { light: { modes: light.modes, ...(effects.length ? { effects } : {}) } } : {}),
+    }
+  }
+  const submit = async (e: SubmitEvent) => {
+    e.preventDefault()
     setBusy(true)
     setError(undefined)
     try {
-      onCreated(await post<Created>('/devices', {
-        id: theId, kinds: [...kinds].sort().reverse(), ...(name.trim() ? { name: name.trim() } : {}), ...(form.get('area') ? { area: String(form.get('area')).trim() } : {}),
-        ...(interval > 0 ? { expected_interval_s: interval } : {}),
-        ...(kinds.includes('light') && light ? { light: { modes: light.modes, ...(effects.length ? { effects } : {}) } } : {}),
-      }))
+      onCreated(await post<Created>('/devices', record(new FormData(e.currentTarget as HTMLFormElement))))
     } catch (err) {
       setError(asError(err))
       setBusy(false)
@@ -93,7 +97,7 @@ function NewDevice({ onCreated }: { onCreated: (c: Created) => void }) {
       {kinds.includes('light') && <div class="field"><label for="new-effects">Effects</label><input id="new-effects" name="effects" placeholder="candle, rainbow" autoComplete="off" /><span class="hint">Separated by commas.</span></div>}
       <div class="wide">
         <ErrorNote error={error} />
-        <div class="actions"><button type="submit" class="button primary" disabled={busy || !valid || kinds.length === 0}>Create the device</button></div>
+        <div class="actions"><CurlButton call={(form) => ({ method: 'POST', path: '/devices', body: record(form) })} /><button type="submit" class="button primary" disabled={busy || !valid || kinds.length === 0}>Create the device</button></div>
       </div>
     </form>
   )
