@@ -194,7 +194,7 @@ function drawLate(u: uPlot, late: readonly LatePoint[], css: (name: string) => s
   ctx.save()
   ctx.strokeStyle = ctx.fillStyle = css('--mark-late')
   if (visible.length > CROWD) {
-    for (const p of visible) ctx.fillRect(u.valToPos(p.t, 'x', true) - 1.5 * px, bbox.top + bbox.height - 3 * px, 3 * px, 3 * px)
+    for (const p of visible) ctx.fillRect(u.valToPos(p.t, 'x', true) - 1.5 * px, bbox.top + bbox.height - 2 * px, 3 * px, 2 * px)
     ctx.restore()
     return
   }

@@ -22,7 +22,7 @@ export async function copyText(text: string): Promise<boolean> {
   }
 }
 
-export function CopyButton({ text, label = 'Copy' }: { text: string | ((button: HTMLButtonElement) => string); label?: string }) {
+export function CopyButton({ text, label = 'Copy', icon }: { text: string | ((button: HTMLButtonElement) => string); label?: string; icon?: boolean }) {
   const [done, setDone] = useState(false)
   const copy = async (e: MouseEvent) => {
     if (await copyText(typeof text === 'function' ? text(e.currentTarget as HTMLButtonElement) : text)) {
@@ -33,8 +33,8 @@ export function CopyButton({ text, label = 'Copy' }: { text: string | ((button: 
     }
   }
   return (
-    <button type="button" class="button small quiet-button" onClick={copy}>
-      {done ? <CheckIcon /> : <CopyIcon />}{done ? 'Copied' : label}
+    <button type="button" class={icon ? 'icon-button' : 'button small quiet-button'} title={icon ? label : undefined} onClick={copy}>
+      {done ? <CheckIcon /> : <CopyIcon />}<span class={icon ? 'visually-hidden' : undefined}>{done ? 'Copied' : label}</span>
     </button>
   )
 }
@@ -43,12 +43,12 @@ export function CopyButton({ text, label = 'Copy' }: { text: string | ((button: 
 export interface Call { method: 'POST' | 'PATCH' | 'DELETE'; path: string; body?: unknown }
 
 /** CurlButton copies what an action would do, for a shell; of a form, with what stands in it. */
-export function CurlButton({ call }: { call: Call | ((form: FormData) => Call) }) {
+export function CurlButton({ call, icon }: { call: Call | ((form: FormData) => Call); icon?: boolean }) {
   const text = (button: HTMLButtonElement) => {
     const { method, path, body } = typeof call === 'function' ? call(new FormData(button.form ?? undefined)) : call
     return curlFor(location.origin, method, path, body)
   }
-  return <CopyButton label="Copy as curl" text={text} />
+  return <CopyButton label="Copy as curl" text={text} icon={!!icon} />
 }
 
 export function Code({ text, label }: { text: string; label: string }) {

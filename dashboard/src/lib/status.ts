@@ -21,7 +21,7 @@ export const STATE_MEANING: Record<State, string> = {
 export const PART_WORD = {
   link: { up: 'link up', down: 'link down', unknown: 'link unknown' },
   data: { fresh: 'data fresh', stale: 'data stale', none: 'no data' },
-  control: { ok: 'control answers', unanswered: 'control unanswered', unknown: 'control untried' },
+  control: { ok: 'last command answered', unanswered: 'last command unanswered', unknown: 'no command yet' },
 } as const
 
 /** partsText is all three in a line. */

@@ -5,7 +5,8 @@ import { BackIcon, EyeIcon } from '../../components/icons'
 import { StatusBadge } from '../../components/status'
 import { Triad } from '../../components/triad'
 import { duration } from '../../lib/time'
-import { STATE_MEANING, transportText } from '../../lib/status'
+import { STATE_MEANING, reasonText, transportText } from '../../lib/status'
+import { now } from '../../state/clock'
 import type { DeviceLive } from '../../state/device'
 import { user } from '../../state/session'
 
@@ -32,8 +33,9 @@ export function DeviceHeader({ device }: { device: DeviceLive }) {
         {d.enabled === false && <span class="tag bad">disabled</span>}
       </div>
       <p class="device-status" title={s ? STATE_MEANING[s.state] : ''}>
-        <StatusBadge status={s} />
-        {s?.since ? <span class="muted">for <Age t={s.since} short labels={d.labels} /></span> : null}
+        <StatusBadge status={s} compact />
+        {s?.since && now.value - s.since >= 2000 ? <span class="muted">for <Age t={s.since} short labels={d.labels} /></span> : null}
+        {s?.reason && <span class="muted">· {reasonText(s.reason)}</span>}
         {others.length > 0 && <span class="watchers" title={`Also watching: ${others.map((w) => w.name).join(', ')}`}><EyeIcon />{others.map((w) => w.name).join(', ')}</span>}
       </p>
       {s && <Triad status={s} kinds={d.kinds} />}

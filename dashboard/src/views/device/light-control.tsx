@@ -61,12 +61,13 @@ export function LightControl({ device }: { device: DeviceLive }) {
   const isOn = light?.on === true
   const glow = isOn ? Math.max(0.25, (light?.brightness ?? 255) / 255) : 0
   const state = device.status.value?.state
+  const away = state === 'offline' || state === 'never_seen'
   return (
     <section class={isOn ? 'card light' : 'card light off'} aria-label="Light control">
       <div class="light-head" style={{ '--lamp': hex(reportedColour), '--glow': String(glow) }}>
-        <div class={isOn ? 'lamp on' : 'lamp'} aria-hidden="true" />
+        <div class={`lamp${isOn ? ' on' : ''}${away ? ' away' : ''}`} aria-hidden="true" />
         <div class="light-words">
-          <h2>{stateText(light)}{light?.transitioning ? ' …' : ''}</h2>
+          <h2 class={away ? 'stale' : ''}>{stateText(light)}{light?.transitioning ? ' …' : ''}</h2>
           <p class="light-outcome">{last ? <Outcome command={last} ms={last.mine ? last.tookMs : undefined} /> : <span class="muted small">{light?.t ? <>reported <Age t={light.t} labels={record.labels} /></> : light ? '' : 'The light has not said how it is.'}</span>}</p>
         </div>
         <LightSwitch large name={name} on={light?.on ?? undefined} wanted={want.on ?? (target.brightness !== undefined ? true : undefined)} blocked={blocked} onToggle={(on) => send('set', fade ? { on, transition_ms: fade } : { on })} />
@@ -114,7 +115,7 @@ export function LightControl({ device }: { device: DeviceLive }) {
           </label>
         )}
         <span class="spring" />
-        {isOperator.value && <CurlButton call={{ method: 'POST', path: `/devices/${record.id}/commands`, body: last ? { op: last.op, params: last.params ?? {} } : { op: 'toggle' } }} />}
+        {isOperator.value && <CurlButton icon call={{ method: 'POST', path: `/devices/${record.id}/commands`, body: last ? { op: last.op, params: last.params ?? {} } : { op: 'toggle' } }} />}
         <button type="button" class="button small" disabled={!!blocked} title="Have it show itself" onClick={() => send('identify', { ms: 5000 })}>Identify</button>
         <button type="button" class="button small" disabled={!!blocked} title="Ask for a full report of its state" onClick={() => send('refresh')}>Refresh</button>
       </div>
