@@ -162,12 +162,12 @@ test('search, chips and keyboard alone', async (t) => {
   await page.getByRole('link', { name: 'Key a' }).waitFor()
 })
 
-test('on a phone nothing is wider than the screen, and the navigation is under the thumb', async (t) => {
+test('on a phone nothing is wider than the screen or smaller than a finger, and the navigation is under the thumb', async (t) => {
   const id = newID('phone')
   const token = await api.device({ id, kinds: ['sensor', 'light'], name: 'On the phone', light: { modes: ['rgb', 'color_temp'], effects: ['candle'] } })
   await api.reading(id, token, [['temperature', 21.4], ['humidity', 40]])
   const page = await window(t, '/', { options: PHONE })
-  for (const path of ['/', `/devices/${id}`, `/devices/${id}?tab=events`, '/commands', '/onboard', '/admin', '/admin/audit']) {
+  for (const path of ['/', `/devices/${id}`, `/devices/${id}?tab=events`, `/devices/${id}?tab=token`, `/devices/${id}?tab=settings`, '/commands', '/onboard', '/admin', '/admin/audit', '/admin/keys']) {
     await page.goto(hub.url + path)
     await page.getByRole('heading', { level: 1 }).waitFor()
     await sleep(300)
@@ -175,6 +175,12 @@ test('on a phone nothing is wider than the screen, and the navigation is under t
     assert.ok(scroll <= 390 && width <= 390, `${path} is ${scroll} wide`)
     const nav = await page.getByRole('navigation', { name: 'Main' }).boundingBox()
     assert.ok(nav.y > 700, `${path}: the navigation is at ${nav.y}`)
+    const small = await page.evaluate(() => [...document.querySelectorAll('button, input, select, textarea, nav a, .button')]
+      .filter((e) => e.checkVisibility())
+      .map((e) => [e.textContent || e.ariaLabel || e.name, (e.type === 'checkbox' ? e.closest('label') : e).getBoundingClientRect()])
+      .filter(([, r]) => r.height < 44 || r.width < 44)
+      .map(([name, r]) => `${name}: ${Math.round(r.width)} x ${Math.round(r.height)}`))
+    assert.deepEqual(small, [], path)
   }
 })
 
