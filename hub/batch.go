@@ -95,7 +95,7 @@ func (c *Conn) writeQueued() (written int, err error) {
 	if _, ok := c.tr.(*stream); !ok || len(q) == 1 {
 		for i := range q {
 			c.applySkip(&q[i])
-			n, err := c.tr.tryWrite(&q[i])
+			n, err := c.tr.tryWrite(q[i])
 			if written += n; err != nil || n < len(q[i].data) {
 				return written, err
 			}
@@ -115,7 +115,7 @@ func (c *Conn) writeQueued() (written int, err error) {
 	if len(chunk) == 0 {
 		return 0, nil
 	}
-	return c.tr.tryWrite(&entry{data: chunk})
+	return c.tr.tryWrite(entry{data: chunk})
 }
 
 // written takes so many bytes off the front of the queue.

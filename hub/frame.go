@@ -116,7 +116,7 @@ type appender interface {
 func (s *scratch) payloadJSON(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:
-		return []byte("{}"), nil
+		return view(emptyPayload), nil
 	case json.RawMessage:
 		if !wire.Valid(v) {
 			return nil, fmt.Errorf("%w: not JSON", ErrPayload)

@@ -124,13 +124,13 @@ func (p *Pipe) Resume() {
 			return
 		}
 		for i := range entries {
-			p.give(&entries[i])
+			p.give(entries[i])
 		}
 		p.c.taken(entries)
 	}
 }
 
-func (p *Pipe) give(e *entry) {
+func (p *Pipe) give(e entry) {
 	f := PipeFrame{Data: e.data[e.head:], Binary: e.op == opBinary}
 	if e.op == opClose {
 		f = PipeFrame{Close: true, Code: int(f.Data[0])<<8 | int(f.Data[1]), Reason: string(f.Data[2:])}
@@ -147,7 +147,7 @@ type pipeEnd struct {
 func (p *pipeEnd) name() string       { return "memory" }
 func (p *pipeEnd) remoteAddr() string { return p.addr }
 
-func (p *pipeEnd) tryWrite(e *entry) (int, error) {
+func (p *pipeEnd) tryWrite(e entry) (int, error) {
 	if p.paused {
 		return 0, nil
 	}

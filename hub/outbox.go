@@ -19,7 +19,7 @@ type transport interface {
 
 	// tryWrite writes as much of the entry as it can at once and returns how many bytes
 	// of e.data that was; less than all of it leaves the rest to the queue.
-	tryWrite(e *entry) (n int, err error)
+	tryWrite(e entry) (n int, err error)
 
 	// wake says that there is something in the queue which tryWrite did not take.
 	wake()
@@ -74,7 +74,7 @@ func (c *Conn) sendLocked(e entry) bool {
 		e = compress(e)
 	}
 	if len(o.queue) == 0 && !o.flying && !o.corked {
-		n, err := c.tr.tryWrite(&e)
+		n, err := c.tr.tryWrite(e)
 		if err != nil {
 			c.breakLocked()
 			return false
@@ -258,7 +258,7 @@ func (c *Conn) closeLocked(code int, reason string, cause error) {
 	o.closing = true
 	o.corked = false
 	if len(o.queue) == 0 && !o.flying {
-		n, err := c.tr.tryWrite(&e)
+		n, err := c.tr.tryWrite(e)
 		if err != nil {
 			c.breakLocked()
 			c.finish(cause)

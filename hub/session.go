@@ -40,7 +40,7 @@ func (s *session) name() string       { return "longpoll" }
 func (s *session) remoteAddr() string { return s.addr }
 
 // tryWrite implements transport: everything waits for a poll.
-func (s *session) tryWrite(*entry) (int, error) { return 0, nil }
+func (s *session) tryWrite(entry) (int, error) { return 0, nil }
 
 // wake implements transport.
 func (s *session) wake() {

@@ -22,7 +22,8 @@ type slot struct {
 
 	mu         sync.Mutex
 	items      []*item
-	fromClient int // of items
+	first      [1]*item // where items is kept while there is one, as there mostly is
+	fromClient int      // of items
 	running    bool
 	dead       bool          // removed from the connection
 	ending     error         // the connection has gone; set once
@@ -117,6 +118,9 @@ func (t *slot) post(it *item) bool {
 // start appends it and sees to it that a runner runs. The connection has not finished, so its
 // task is still counted.
 func (t *slot) start(it *item) {
+	if t.items == nil {
+		t.items = t.first[:0]
+	}
 	t.items = append(t.items, it)
 	t.wake()
 }
@@ -126,11 +130,14 @@ func (t *slot) wake() {
 	if !t.running {
 		t.running = true
 		t.conn.ep.tasks.Add(1)
-		go func() {
-			defer t.conn.ep.tasks.Done()
-			t.run()
-		}()
+		go t.runTask()
 	}
+}
+
+// runTask is run as a task of its own.
+func (t *slot) runTask() {
+	defer t.conn.ep.tasks.Done()
+	t.run()
 }
 
 // hangUp ends the topic because the connection has gone. What is in the inbox is handled

@@ -313,7 +313,7 @@ func (t *stream) readSome(fd uintptr) bool {
 }
 
 // tryWrite implements transport.
-func (t *stream) tryWrite(e *entry) (int, error) {
+func (t *stream) tryWrite(e entry) (int, error) {
 	if t.raw == nil {
 		return 0, nil
 	}
