@@ -1,6 +1,6 @@
 // Bench measures the hub against the limit: raw TCP, written in Go, in the same run.
 //
-//	go run ./hub/hubtest/bench [-run fanout,queued,reply,joins,presence,memory,million] [-markdown]
+//	go run ./hub/hubtest/bench [-run fanout,queued,reply,fanout2,reply2,joins,presence,memory,million] [-markdown]
 //
 // The server, ../peer, is a process of its own on one core, the load is on the others; CPU is what
 // the server's process used, user and system. A figure means something next to the raw row
@@ -33,6 +33,8 @@ var benches = []bench{
 	{"fanout", fanout},
 	{"queued", queued},
 	{"reply", reply},
+	{"fanout2", fanout2},
+	{"reply2", reply2},
 	{"joins", joins},
 	{"presence", presenceJoins},
 	{"memory", memory},

@@ -59,10 +59,14 @@ type server struct {
 }
 
 // hub starts the peer, raw the raw server, each on the first core.
-func (s *setup) hub() (*server, error) { return start(s.peer, "-quiet", "-listen") }
-func (s *setup) raw() (*server, error) { return start(s.self, "-raw") }
+func (s *setup) hub() (*server, error) { return s.hubOn(1) }
+func (s *setup) raw() (*server, error) { return s.rawOn(1) }
 
-func start(program string, args ...string) (*server, error) {
+// hubOn and rawOn start them on so many cores, the first ones.
+func (s *setup) hubOn(cores int) (*server, error) { return start(cores, s.peer, "-quiet", "-listen") }
+func (s *setup) rawOn(cores int) (*server, error) { return start(cores, s.self, "-raw") }
+
+func start(cores int, program string, args ...string) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -71,9 +75,10 @@ func start(program string, args ...string) (*server, error) {
 	l.Close()
 	args = append(args, addr)
 	if taskset, err := exec.LookPath("taskset"); err == nil {
-		program, args = taskset, append([]string{"-c", "0", program}, args...)
+		program, args = taskset, append([]string{"-c", fmt.Sprintf("0-%d", cores-1), program}, args...)
 	}
 	sv := &server{cmd: exec.Command(program, args...), addr: addr}
+	sv.cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", cores))
 	sv.cmd.Stderr = os.Stderr
 	if err := sv.cmd.Start(); err != nil {
 		return nil, err
@@ -101,14 +106,32 @@ func (sv *server) cpu() time.Duration {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", sv.cmd.Process.Pid))
 	var sum time.Duration
 	for _, file := range tasks {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		ns, _ := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
-		sum += time.Duration(ns)
+		sum += schedstat(file)
 	}
 	return sum
+}
+
+// ksoftirqd returns what the kernel's threads for network packets have used so far, on all cores.
+// Most packets on loopback are handled in the sender's time; these are the rest.
+func ksoftirqd() time.Duration {
+	var sum time.Duration
+	names, _ := filepath.Glob("/proc/[0-9]*/comm")
+	for _, file := range names {
+		if b, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(b), "ksoftirqd/") {
+			sum += schedstat(filepath.Join(filepath.Dir(file), "schedstat"))
+		}
+	}
+	return sum
+}
+
+// schedstat returns the CPU that a task has used.
+func schedstat(file string) time.Duration {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	ns, _ := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
+	return time.Duration(ns)
 }
 
 // rss returns the resident memory of the process in bytes.

@@ -105,15 +105,36 @@ const padding = 151 // for 200 bytes
 
 // fanout measures the CPU of a delivery: 1000 receivers, one message of 200 bytes a write.
 func fanout(s *setup) (row, error) {
-	return fan(s, "fan-out 1 to 1000, 200 bytes", 1000, 1)
+	return fan(s, 1, "fan-out 1 to 1000, 200 bytes", 1000, 1)
 }
 
 // queued is fanout with 16 messages handed over together.
 func queued(s *setup) (row, error) {
-	return fan(s, "fan-out, 16 messages together", 1000, 16)
+	return fan(s, 1, "fan-out, 16 messages together", 1000, 16)
 }
 
-func fan(s *setup, work string, conns, together int) (row, error) {
+// onTwo runs a bench with the server on one core and then on two, and compares them.
+func onTwo(bench func(cores int) (row, error)) (row, error) {
+	one, err := bench(1)
+	if err != nil {
+		return one, err
+	}
+	two, err := bench(2)
+	two.work += ", on two cores"
+	two.note = fmt.Sprintf("%.2f times one core's %.3g; raw %.2f times", two.hub/one.hub, one.hub, two.raw/one.raw)
+	return two, err
+}
+
+// fanout2 and reply2 measure what a second core costs: the server with GOMAXPROCS 2 against 1.
+func fanout2(s *setup) (row, error) {
+	return onTwo(func(cores int) (row, error) { return fan(s, cores, "fan-out 1 to 1000, 200 bytes", 1000, 1) })
+}
+
+func reply2(s *setup) (row, error) {
+	return onTwo(func(cores int) (row, error) { return replyOn(s, cores) })
+}
+
+func fan(s *setup, cores int, work string, conns, together int) (row, error) {
 	rounds := s.n(300)
 	flag := 0
 	if together > 1 {
@@ -125,7 +146,7 @@ func fan(s *setup, work string, conns, together int) (row, error) {
 	}
 	r := row{work: work, unit: "CPU µs a delivery"}
 
-	sv, err := s.hub()
+	sv, err := s.hubOn(cores)
 	if err != nil {
 		return r, err
 	}
@@ -151,14 +172,16 @@ func fan(s *setup, work string, conns, together int) (row, error) {
 	if _, err := one(20); err != nil {
 		return r, err
 	}
+	kernel := ksoftirqd()
 	used, err := one(rounds)
 	if err != nil {
 		return r, err
 	}
 	r.hub = micros(used, rounds*conns*together)
+	r.note = fmt.Sprintf("ksoftirqd %.2g", micros(ksoftirqd()-kernel, rounds*conns*together))
 	size = sent(padding)
 
-	raw, err := s.raw()
+	raw, err := s.rawOn(cores)
 	if err != nil {
 		return r, err
 	}
@@ -169,14 +192,16 @@ func fan(s *setup, work string, conns, together int) (row, error) {
 		return r, err
 	}
 	before := raw.cpu()
+	kernel = ksoftirqd()
 	for range rounds {
 		wg := drain(rawAll, size)
 		rawAll[0].Write(rawRequest('b', size, 1))
 		wg.Wait()
 	}
 	r.raw = micros(raw.cpu()-before, rounds*conns)
+	r.note += fmt.Sprintf(", raw %.2g", micros(ksoftirqd()-kernel, rounds*conns))
 	if together > 1 {
-		r.note = "raw: one message a write"
+		r.note += "; raw: one message a write"
 	}
 	return r, nil
 }
@@ -184,11 +209,13 @@ func fan(s *setup, work string, conns, together int) (row, error) {
 func micros(d time.Duration, n int) float64 { return float64(d.Nanoseconds()) / 1000 / float64(n) }
 
 // reply measures the CPU of a request and its reply: 1000 clients, 120 bytes.
-func reply(s *setup) (row, error) {
+func reply(s *setup) (row, error) { return replyOn(s, 1) }
+
+func replyOn(s *setup, cores int) (row, error) {
 	const conns = 1000
 	rounds := s.n(100)
 	r := row{work: "request and reply, 120 bytes", unit: "CPU µs"}
-	sv, err := s.hub()
+	sv, err := s.hubOn(cores)
 	if err != nil {
 		return r, err
 	}
@@ -223,7 +250,7 @@ func reply(s *setup) (row, error) {
 	}
 	r.hub = micros(sv.cpu()-before, conns*rounds)
 
-	raw, err := s.raw()
+	raw, err := s.rawOn(cores)
 	if err != nil {
 		return r, err
 	}
@@ -326,16 +353,18 @@ func presenceJoins(s *setup) (row, error) {
 	if err != nil {
 		return r, err
 	}
-	var bytes atomic.Int64
+	var bytes, frames atomic.Int64
 	for _, c := range all {
 		go func() {
-			buf := make([]byte, 16384)
+			var buf []byte
 			for {
-				n, err := c.Conn.Read(buf)
+				body, err := c.read(buf)
 				if err != nil {
 					return
 				}
-				bytes.Add(int64(n))
+				buf = body[:cap(body)]
+				bytes.Add(int64(len(body)))
+				frames.Add(1)
 			}
 		}()
 	}
@@ -351,7 +380,26 @@ func presenceJoins(s *setup) (row, error) {
 		last = bytes.Load()
 	}
 	r.hub = (sv.cpu() - before).Seconds()
-	r.note = fmt.Sprintf("%.0f MB sent", float64(bytes.Load())/1e6)
+	r.note = fmt.Sprintf("%.0f MB in %d frames; raw: as many bytes in as many writes", float64(bytes.Load())/1e6, frames.Load())
+
+	raw, err := s.raw()
+	if err != nil {
+		return r, err
+	}
+	defer raw.stop()
+	rawAll, err := rawClients(raw, n)
+	defer closeAll(rawAll)
+	if err != nil {
+		return r, err
+	}
+	size, writes := int(bytes.Load()/frames.Load()), int(frames.Load())/n
+	before = raw.cpu()
+	wg := drain(rawAll, size*writes)
+	if _, err := rawAll[0].Write(rawRequest('b', size, writes)); err != nil {
+		return r, err
+	}
+	wg.Wait()
+	r.raw = (raw.cpu() - before).Seconds()
 	return r, nil
 }
 
