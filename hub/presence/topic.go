@@ -238,8 +238,7 @@ func (g *group) json() []byte {
 }
 
 func appendEntry(dst []byte, key string, metas [][]byte) []byte {
-	name, _ := marshal(key) // a string always encodes
-	dst = append(dst, name...)
+	dst = appendString(dst, key)
 	dst = append(dst, `:{"metas":[`...)
 	for i, m := range metas {
 		if i > 0 {
