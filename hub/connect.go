@@ -101,13 +101,13 @@ func (m *mount) connectInfo(r *http.Request, transport string, vars Params) (*Co
 	}
 	info := &ConnectInfo{Params: params, Transport: transport, RemoteAddr: r.RemoteAddr, UserAgent: r.UserAgent(), URI: &uri}
 	for name, values := range r.Header {
-		switch lower := strings.ToLower(name); {
-		case lower == "x-phoenix-authtoken":
-		case strings.HasPrefix(lower, "x-"):
+		switch {
+		case strings.EqualFold(name, "X-Phoenix-AuthToken"):
+		case begins(name, "X-"):
 			info.XHeaders = with(info.XHeaders, name, values)
-		case lower == "traceparent" || lower == "tracestate":
+		case strings.EqualFold(name, "Traceparent") || strings.EqualFold(name, "Tracestate"):
 			info.TraceContext = with(info.TraceContext, name, values)
-		case strings.HasPrefix(lower, "sec-websocket-") && lower != "sec-websocket-protocol":
+		case begins(name, "Sec-Websocket-") && !strings.EqualFold(name, "Sec-Websocket-Protocol"):
 			info.WebSocketHeaders = with(info.WebSocketHeaders, name, values)
 		}
 	}
@@ -124,6 +124,11 @@ func (m *mount) connectInfo(r *http.Request, transport string, vars Params) (*Co
 		}
 	}
 	return info, nil
+}
+
+// begins reports whether the name of a header begins with prefix, whatever the case.
+func begins(name, prefix string) bool {
+	return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
 }
 
 func with(h http.Header, name string, values []string) http.Header {
