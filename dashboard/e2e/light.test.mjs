@@ -53,6 +53,7 @@ test('brightness by keyboard, colour, white and effects arrive in the light’s 
   const { id, light } = await lamp(t, 'dimmer', { state: { on: true, brightness: 128, mode: 'rgb', rgb: [255, 255, 255] } })
   const page = await window(t, `/devices/${id}`)
   const slider = page.getByRole('slider', { name: 'Brightness' })
+  await page.getByText('Online').first().waitFor() // before, it is disabled, and a key does nothing
   await slider.focus()
   await slider.press('End')
   await eventually('full brightness', () => light.state.brightness === 255)
