@@ -92,7 +92,7 @@ func (c *Conn) uncork() {
 // writeQueued tries to write what is queued and returns how many bytes of it were taken.
 func (c *Conn) writeQueued() (written int, err error) {
 	q := c.out.queue
-	if _, ok := c.tr.(*stream); !ok || len(q) == 1 {
+	if !c.tr.gathers() || len(q) == 1 {
 		for i := range q {
 			c.applySkip(&q[i])
 			n, err := c.tr.tryWrite(q[i])

@@ -94,6 +94,9 @@
 //
 // # Transports
 //
-// A WebSocket is served by one goroutine, which reads; while it waits it holds no buffer.
-// Package hubtest connects clients in memory, in virtual time.
+// A WebSocket is served by one goroutine, which reads; while it waits it holds no buffer, and its
+// stack is small. Package hubtest connects clients in memory, in virtual time. Each of
+// them, and long polling, is one implementation of the interface transport: the hub hands it
+// frames and never waits for it, and it hands the hub what a client has sent. Another one, such as
+// an event loop of its own over many connections, plugs in there.
 package hub

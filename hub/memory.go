@@ -146,6 +146,7 @@ type pipeEnd struct {
 
 func (p *pipeEnd) name() string       { return "memory" }
 func (p *pipeEnd) remoteAddr() string { return p.addr }
+func (p *pipeEnd) gathers() bool      { return false }
 
 func (p *pipeEnd) tryWrite(e entry) (int, error) {
 	if p.paused {

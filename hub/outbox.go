@@ -21,6 +21,10 @@ type transport interface {
 	// of e.data that was; less than all of it leaves the rest to the queue.
 	tryWrite(e entry) (n int, err error)
 
+	// gathers says that frames written together cost about as much as one: what has waited is
+	// handed to tryWrite as one entry. Others get frame by frame.
+	gathers() bool
+
 	// wake says that there is something in the queue which tryWrite did not take.
 	wake()
 

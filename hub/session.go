@@ -38,6 +38,7 @@ func newSession(c *Conn, addr string) *session {
 
 func (s *session) name() string       { return "longpoll" }
 func (s *session) remoteAddr() string { return s.addr }
+func (s *session) gathers() bool      { return false }
 
 // tryWrite implements transport: everything waits for a poll.
 func (s *session) tryWrite(entry) (int, error) { return 0, nil }

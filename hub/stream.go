@@ -71,6 +71,7 @@ func newStream(c *Conn, nc net.Conn, addr string) *stream {
 
 func (t *stream) name() string       { return "websocket" }
 func (t *stream) remoteAddr() string { return t.addr }
+func (t *stream) gathers() bool      { return true }
 
 // run serves the connection from its beginning. It owns the connection's task.
 func (t *stream) run() {
