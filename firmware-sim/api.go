@@ -294,11 +294,11 @@ type Row struct {
 	} `json:"status"`
 }
 
-// Devices lists the devices that q finds, page by page.
-func (a *API) Devices(ctx context.Context, q string, each func(Row)) error {
+// Devices lists the devices with a label, k:v, page by page.
+func (a *API) Devices(ctx context.Context, label string, each func(Row)) error {
 	cursor := ""
 	for {
-		query := url.Values{"q": {q}, "limit": {"200"}}
+		query := url.Values{"label": {label}, "limit": {"200"}}
 		if cursor != "" {
 			query.Set("cursor", cursor)
 		}

@@ -156,6 +156,9 @@ func (h *fakeHub) routes(mux *http.ServeMux) {
 		defer h.mu.Unlock()
 		var out []any
 		for id, d := range h.devices {
+			if r.FormValue("label") != "sim:"+strings.Split(id, "-")[1] {
+				continue
+			}
 			link := "down"
 			if d.conn != nil || h.blind {
 				link = "up"

@@ -40,7 +40,7 @@ func (s *Sim) checkPresence(ctx context.Context) {
 		}
 		asked := time.Now()
 		n := 0
-		err := s.api.Devices(ctx, "label:sim="+s.run, func(r Row) {
+		err := s.api.Devices(ctx, "sim:"+s.run, func(r Row) {
 			if u := byID[r.ID]; u != nil {
 				n++
 				s.comparePresence(u, r, asked, after)

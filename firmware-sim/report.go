@@ -213,6 +213,9 @@ func (r *Report) assert(a profile.Assertion) Result {
 	if slices.Contains(readBack, a.Figure) && (!r.Judged || len(r.Unjudged) > 0) {
 		res.Known = false
 	}
+	if a.Figure == "presence_wrong_after" && r.Verdict("presence_wrong").Checked == 0 {
+		res.Known = false // nobody was looked at: too short a run, or a hub that lists nobody
+	}
 	res.Holds = res.Known && a.Holds(res.Got)
 	return res
 }

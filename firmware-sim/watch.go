@@ -78,6 +78,8 @@ func (w *watcher) reading(u *unit, m hubclient.Message) {
 		w.s.stats.failed("watcher_malformed")
 		return
 	}
+	w.s.judge.checked("leaked", 1)
+	w.s.judge.checked("latest_backwards", len(said.R))
 	if said.Device != "" && said.Device != u.id {
 		w.s.stats.leaked.Add(1)
 		w.s.judge.found("leaked", Finding{Device: said.Device, Text: "its reading came on the topic of " + u.id,
