@@ -259,7 +259,7 @@ func TestBackfillHasItsShare(t *testing.T) {
 			})
 		}
 		send(9999, false)
-		synctest.Wait() // for the rest to come while this one is being kept
+		synctest.Wait()      // for the rest to come while this one is being kept
 		for i := range 300 { // 76800 readings of each, 16384 a commit: 64 pushes
 			send(i, false)
 			send(1000+i, true)
