@@ -32,15 +32,29 @@ func (r *refMaker) next() string {
 	return base64.URLEncoding.EncodeToString(b[:])
 }
 
+// encodeMeta returns the JSON text of meta with its refs, which are the tracker's alone to set.
 func encodeMeta(meta Meta, ref, prev string) ([]byte, error) {
-	m := make(Meta, len(meta)+2)
-	maps.Copy(m, meta)
-	m["phx_ref"] = ref
-	delete(m, "phx_ref_prev")
-	if prev != "" {
-		m["phx_ref_prev"] = prev
+	_, has := meta["phx_ref"]
+	if _, hasPrev := meta["phx_ref_prev"]; has || hasPrev {
+		meta = maps.Clone(meta)
+		delete(meta, "phx_ref")
+		delete(meta, "phx_ref_prev")
 	}
-	return marshal(m)
+	refs := `"phx_ref":"` + ref + `"}`
+	if prev != "" {
+		refs = `"phx_ref":"` + ref + `","phx_ref_prev":"` + prev + `"}`
+	}
+	if len(meta) == 0 {
+		return []byte("{" + refs), nil
+	}
+	e := encoders.Get().(*encoder)
+	defer encoders.Put(e)
+	text, err := e.encode(meta)
+	if err != nil {
+		return nil, err
+	}
+	text[len(text)-1] = ','
+	return append(append(make([]byte, 0, len(text)+len(refs)), text...), refs...), nil
 }
 
 // encoder is json.Marshal without the escaping for HTML.
@@ -56,16 +70,24 @@ var encoders = sync.Pool{New: func() any {
 	return e
 }}
 
+// encode returns text that is valid until the encoder is used again.
+func (e *encoder) encode(v any) ([]byte, error) {
+	e.buf.Reset()
+	if err := e.enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(e.buf.Bytes(), []byte("\n")), nil
+}
+
 // marshal returns the JSON text of v, in memory of just its size: that of a meta is kept for as
 // long as its owner is there.
 func marshal(v any) ([]byte, error) {
 	e := encoders.Get().(*encoder)
 	defer encoders.Put(e)
-	e.buf.Reset()
-	if err := e.enc.Encode(v); err != nil {
+	text, err := e.encode(v)
+	if err != nil {
 		return nil, err
 	}
-	text := bytes.TrimSuffix(e.buf.Bytes(), []byte("\n"))
 	return append(make([]byte, 0, len(text)), text...), nil
 }
 
