@@ -36,6 +36,7 @@ type Conn struct {
 	base64   bool // a long-poll client that takes binary frames in base64
 	binary   bool // the transport carries binary frames
 	deflates bool
+	gone     bool // no slot may be added; guarded by mu
 	stripe   uint32
 	id       string
 
@@ -47,19 +48,18 @@ type Conn struct {
 	lastSeen atomic.Int64 // unix nanoseconds
 	pending  atomic.Int32 // references not answered
 	draining atomic.Bool  // nothing more is received
-	place    int          // in the registry
+	place    int32        // in the registry
 	last     *slot        // that got the last frame; of receive alone
 
 	mu      sync.Mutex
 	slots   []*slot
 	index   map[string]*slot // when there are many
-	parting int              // how many of slots are
-	gone    bool             // no slot may be added
+	parting int32            // how many of slots are
 
 	forget   func() // ends the subscription to the id
 	warned   atomic.Bool
 	finished atomic.Bool
-	ended    chan struct{} // closed when every channel has ended
+	ended    sync.WaitGroup // until every channel has ended
 }
 
 // Transport returns "websocket", "longpoll" or "memory".
@@ -173,13 +173,13 @@ func (c *Conn) lost(cause error) {
 		c.cancel(cause)
 		c.teardown(cause)
 	} else {
-		<-c.ended
+		c.ended.Wait()
 	}
 	c.ep.remove(c)
 }
 
 func (c *Conn) teardown(cause error) {
-	defer close(c.ended)
+	defer c.ended.Done()
 	c.mu.Lock()
 	c.gone = true
 	slots := append([]*slot(nil), c.slots...)
@@ -320,7 +320,7 @@ func (c *Conn) addSlot(m *wire.Message) *slot {
 		return nil
 	}
 	// Those whose Terminate takes its time are bounded too.
-	if n := c.mount.opts.maxChannels; len(c.slots)-c.parting >= n || len(c.slots) >= 2*n {
+	if n := c.mount.opts.maxChannels; len(c.slots)-int(c.parting) >= n || len(c.slots) >= 2*n {
 		c.mu.Unlock()
 		c.ep.counters.joinsRefused.Add(1)
 		c.ep.log.Error("too many channels joined", "topic", m.Topic.String(), "max", c.mount.opts.maxChannels)

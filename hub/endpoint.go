@@ -172,8 +172,9 @@ func (ep *Endpoint) start(f func()) {
 func (ep *Endpoint) newConn(m *mount, a *admission) *Conn {
 	c := &Conn{
 		ep: ep, mount: m, version: a.version, ctx: a.ctx, base: a.base, cancel: a.cancel, id: a.id,
-		binary: true, stripe: ep.next.Add(1), ended: make(chan struct{}),
+		binary: true, stripe: ep.next.Add(1),
 	}
+	c.ended.Add(1)
 	c.lastSeen.Store(time.Now().UnixNano())
 	return c
 }
@@ -212,7 +213,7 @@ func (r *registry) add(c *Conn) {
 	sh := &r[c.stripe%uint32(len(r))]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	c.place = len(sh.conns)
+	c.place = int32(len(sh.conns))
 	sh.conns = append(sh.conns, c)
 }
 

@@ -99,7 +99,7 @@ func (p *Pipe) hangUp(cause error) {
 	p.done = true
 	p.c.out.mu.Unlock()
 	if again {
-		<-p.c.ended
+		p.c.ended.Wait()
 		return
 	}
 	p.c.lost(cause)

@@ -65,7 +65,7 @@ func ParseParams(query string) (Params, error) {
 			return nil, errQuery
 		}
 		name, path := splitKey(key)
-		p[name] = put(p[name], path, value)
+		p[name] = put(p[name], path, strings.Clone(value)) // who keeps it keeps no request with it
 	}
 	return p, nil
 }

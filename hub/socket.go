@@ -23,20 +23,21 @@ type Socket struct {
 
 	// Of the runner alone.
 	ref        wire.Value
+	intercepts []string
 	handling   bool // in HandleIn
 	terminated bool
 	skip       bool // SkipBroadcasts
-	intercepts []string
+
+	state state // guarded by conn.out.mu
+	over  bool  // guarded by slot.mu
 
 	// Guarded by conn.out.mu.
-	state  state
 	closes []*frame // phx_close of replaced channels, which precede whatever this one sends
 	held   []entry  // broadcasts that came before the reply to the join
 	heldN  int      // bytes of held
 
 	// Guarded by slot.mu.
-	done   chan struct{} // made when asked for
-	over   bool
+	done   chan struct{}     // made when asked for
 	cancel func()            // of the channel's own topic
 	subs   map[string]func() // of others, by topic
 	onDone []*doneFunc

@@ -24,8 +24,9 @@ type shard struct {
 }
 
 type topic struct {
-	name string
-	subs []*subscription
+	name  string
+	subs  []*subscription
+	first [1]*subscription // where subs is kept while there is one, as there mostly is
 }
 
 type subscription struct {
@@ -55,6 +56,7 @@ func (l *Local) Subscribe(name string, s Subscriber) (cancel func()) {
 	t := sh.topics[name]
 	if t == nil {
 		t = &topic{name: name}
+		t.subs = t.first[:0]
 		sh.topics[name] = t
 	}
 	sub := &subscription{s: s, topic: t, index: len(t.subs)}

@@ -95,7 +95,9 @@ func (c *channel) track(ctx context.Context, s *hub.Socket) error {
 }
 
 // Intercepts implements hub.Interceptor.
-func (c *channel) Intercepts() []string { return []string{"shout_intercepted", "filtered"} }
+func (c *channel) Intercepts() []string { return intercepted }
+
+var intercepted = []string{"shout_intercepted", "filtered"}
 
 // HandleOut implements hub.Interceptor.
 func (c *channel) HandleOut(ctx context.Context, s *hub.Socket, event string, p hub.Payload) error {
