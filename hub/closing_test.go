@@ -1,11 +1,18 @@
 package hub_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/gorilla/websocket"
 
 	"devicehub/hub"
 	"devicehub/hub/hubtest"
@@ -39,6 +46,42 @@ func TestOnClosing(t *testing.T) {
 			room.WantQuiet()
 		}
 	})
+}
+
+// hijacked calls f when the response is taken over, which is just before the client hears that it
+// is let in.
+type hijacked struct {
+	http.ResponseWriter
+	f func()
+}
+
+func (w hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.f()
+	return w.ResponseWriter.(http.Hijacker).Hijack()
+}
+
+func TestDisconnectOnTheWayIn(t *testing.T) {
+	ep := hub.New()
+	r := hub.NewRouter(nil)
+	r.ID(func(context.Context) string { return "someone" })
+	r.Channel("room:*", func() hub.Channel { return echo{} })
+	ep.Socket("/socket", r)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ep.ServeHTTP(hijacked{w, func() { ep.Disconnect("someone") }}, r)
+	}))
+	defer srv.Close()
+	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(srv.URL, "http")+"/socket/websocket?vsn=2.0.0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	ws.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, _, err := ws.ReadMessage(); !websocket.IsCloseError(err, hub.CloseGoingAway) {
+		t.Errorf("got %v, want close 1001", err)
+	}
+	if err := ep.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // slowEnd is a channel that takes its time to terminate.

@@ -37,30 +37,38 @@ type Conn struct {
 	binary   bool // the transport carries binary frames
 	deflates bool
 	gone     bool // no slot may be added; guarded by mu
-	stripe   uint32
 	id       string
 
 	ctx    context.Context // as the program made it
 	base   context.Context // what ctx is derived from
 	cancel context.CancelCauseFunc
+	forget func() // ends the subscription to the id
 
 	out      outbox
 	lastSeen atomic.Int64 // unix nanoseconds
 	pending  atomic.Int32 // references not answered
+	stage    atomic.Int32 // connecting, open, or disconnected before it was open
 	draining atomic.Bool  // nothing more is received
-	place    int32        // in the registry
-	last     *slot        // that got the last frame; of receive alone
-
-	mu      sync.Mutex
-	slots   []*slot
-	index   map[string]*slot // when there are many
-	parting int32            // how many of slots are
-
-	forget   func() // ends the subscription to the id
 	warned   atomic.Bool
 	finished atomic.Bool
-	ended    sync.WaitGroup // until every channel has ended
+	stripe   uint32
+	place    int32 // in the registry
+	parting  int32 // how many of slots are; guarded by mu
+	last     *slot // that got the last frame; of receive alone
+
+	mu    sync.Mutex
+	slots []*slot
+	index map[string]*slot // when there are many
+
+	ended sync.WaitGroup // until every channel has ended
 }
+
+// Stages of a connection.
+const (
+	connecting   = iota
+	opened       // the transport is set
+	disconnected // the id was told to, while connecting
+)
 
 // Transport returns "websocket", "longpoll" or "memory".
 func (c *Conn) Transport() string { return c.tr.name() }
@@ -183,11 +191,8 @@ func (c *Conn) teardown(cause error) {
 	c.mu.Lock()
 	c.gone = true
 	slots := append([]*slot(nil), c.slots...)
-	forget := c.forget
 	c.mu.Unlock()
-	if forget != nil {
-		forget()
-	}
+	c.forget()
 	var wait []*slot
 	for _, t := range slots {
 		if !t.hangUp(cause) {
@@ -423,29 +428,21 @@ func (c *Conn) drop(t *slot) bool {
 type idSubscriber struct{ c *Conn }
 
 func (s *idSubscriber) Deliver(m *pubsub.Message) {
-	if m.Event == "disconnect" {
+	if m.Event != "disconnect" {
+		return
+	}
+	s.c.stage.CompareAndSwap(connecting, disconnected)
+	if s.c.stage.Load() == opened {
 		s.c.close(CloseGoingAway, "", ErrDisconnected)
 	}
 }
 
-// subscribeID listens for the id's disconnect until teardown, which a drain may
-// have begun by now.
-func (c *Conn) subscribeID() {
-	forget := c.ep.ps.Subscribe(c.id, &idSubscriber{c})
-	c.mu.Lock()
-	gone := c.gone
-	c.forget = forget
-	c.mu.Unlock()
-	if gone {
-		forget()
-	}
-}
-
-// open finishes the making of a connection: id, OnOpen, the registry.
+// open finishes the making of a connection, which is in the registry: OnOpen.
 func (c *Conn) open() error {
 	r := c.mount.router
-	if c.id != "" {
-		c.subscribeID()
+	if !c.stage.CompareAndSwap(connecting, opened) {
+		c.close(CloseGoingAway, "", ErrDisconnected)
+		return ErrDisconnected
 	}
 	if r.onOpen != nil {
 		ctx, err := protect(func() (context.Context, error) { return r.onOpen(c.ctx, c) })

@@ -168,13 +168,18 @@ func (ep *Endpoint) start(f func()) {
 	}()
 }
 
-// newConn returns a connection that is let in; its transport, set by the caller, owns one task.
+// newConn returns a connection that is let in; its transport, set by the caller, owns one task. It
+// listens for its id's disconnect from now on, before its client can know that it is in.
 func (ep *Endpoint) newConn(m *mount, a *admission) *Conn {
 	c := &Conn{
 		ep: ep, mount: m, version: a.version, ctx: a.ctx, base: a.base, cancel: a.cancel, id: a.id,
 		binary: true, stripe: ep.next.Add(1),
 	}
 	c.ended.Add(1)
+	c.forget = func() {}
+	if c.id != "" {
+		c.forget = ep.ps.Subscribe(c.id, &idSubscriber{c})
+	}
 	c.lastSeen.Store(time.Now().UnixNano())
 	return c
 }

@@ -61,14 +61,15 @@ func (ep *Endpoint) serveWebSocket(w http.ResponseWriter, r *http.Request, m *mo
 	if protocol != "" {
 		header = http.Header{"Sec-Websocket-Protocol": {protocol}}
 	}
+	c := ep.newConn(m, a)
+	c.deflates = deflates
 	ws, err := up.Upgrade(w, r, header)
 	if err != nil {
+		c.forget()
 		a.cancel(err)
 		ep.tasks.Done()
 		return
 	}
-	c := ep.newConn(m, a)
-	c.deflates = deflates
 	t := newStream(c, ws.NetConn(), r.RemoteAddr)
 	c.tr = t
 	// The request's goroutine has a stack and buffers that a connection which is idle for
