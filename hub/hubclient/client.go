@@ -20,6 +20,7 @@ type Client struct {
 	mu       sync.Mutex
 	running  bool
 	closed   bool // Close was called, or Run has ended
+	waiting  bool // before the next attempt
 	conn     transport
 	cause    error         // why this side ended conn
 	openedAt time.Time     // of conn
@@ -123,6 +124,8 @@ func (c *Client) delay(n int, err error) time.Duration {
 }
 
 func (c *Client) pause(ctx context.Context, d time.Duration) {
+	c.wait(true)
+	defer c.wait(false)
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -130,6 +133,12 @@ func (c *Client) pause(ctx context.Context, d time.Duration) {
 	case <-c.kick:
 	case <-t.C:
 	}
+}
+
+func (c *Client) wait(yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = yes
 }
 
 // once makes one connection and serves it to its end.
@@ -354,6 +363,13 @@ func (c *Client) Connected() Transport {
 		return ""
 	}
 	return c.conn.name()
+}
+
+// Waiting reports whether the client lets time pass before its next attempt to connect.
+func (c *Client) Waiting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.waiting
 }
 
 // unlock releases the lock and runs the callbacks that have gathered, unless another goroutine is at it already: so they

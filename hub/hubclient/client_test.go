@@ -432,9 +432,12 @@ func TestDropAndAbandon(t *testing.T) {
 			if s.count() != i+1 || ch.State() != hubclient.Errored {
 				t.Fatalf("%d connections, channel %v; want to stay away", s.count(), ch.State())
 			}
+			if !c.Waiting() {
+				t.Error("stays away, and does not say that it waits")
+			}
 			time.Sleep(2 * time.Second)
 			synctest.Wait()
-			if s.count() != i+2 || ch.State() != hubclient.Joined {
+			if s.count() != i+2 || ch.State() != hubclient.Joined || c.Waiting() {
 				t.Fatalf("%d connections, channel %v; want to be back", s.count(), ch.State())
 			}
 		}
