@@ -158,6 +158,7 @@ type link interface {
 	reconnect()
 	stall(d time.Duration)
 	garbage()
+	stage() Stage
 }
 
 // verdict is what became of a push.

@@ -55,6 +55,7 @@ func (l *fakeLink) abandon(time.Duration) {}
 func (l *fakeLink) reconnect()            {}
 func (l *fakeLink) stall(time.Duration)   {}
 func (l *fakeLink) garbage()              {}
+func (l *fakeLink) stage() Stage          { return Joined }
 
 // take returns the pushes since the last take.
 func (l *fakeLink) take() []push {

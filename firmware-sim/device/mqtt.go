@@ -26,6 +26,7 @@ type mqtt struct {
 	conn    *tappedConn
 	cause   error
 	until   time.Time // no reconnect before
+	waiting bool      // before the next attempt
 	kick    chan struct{}
 	booted  string
 	wasUp   bool
@@ -95,7 +96,7 @@ func (m *mqtt) run(ctx context.Context) error {
 		}
 		wait := m.d.cfg.Backoff(max(failed, 1))
 		m.mu.Lock()
-		wait = max(wait, time.Until(m.until))
+		wait, m.waiting = max(wait, time.Until(m.until)), true
 		m.mu.Unlock()
 		t := time.NewTimer(wait)
 		select {
@@ -104,6 +105,9 @@ func (m *mqtt) run(ctx context.Context) error {
 		case <-t.C:
 		}
 		t.Stop()
+		m.mu.Lock()
+		m.waiting = false
+		m.mu.Unlock()
 	}
 	return nil
 }

@@ -155,6 +155,15 @@ func testMQTTComesBack(t *testing.T, version device.Transport) {
 				t.Fatalf("round %d: %d readings not acknowledged", i, d.Backlog())
 			}
 		}
+		if got := d.Stage(); got != device.Joined {
+			t.Errorf("round %d: stage %d, want joined", i, got)
+		}
+	}
+	d.Drop(time.Hour)
+	for end := time.Now().Add(10 * time.Second); d.Stage() != device.Waiting; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("held down: stage %d, want waiting", d.Stage())
+		}
 	}
 }
 
