@@ -38,6 +38,7 @@ type fakeHub struct {
 	leak      bool             // devices hear what is for people
 	backwards bool             // live readings are shown with times that go back
 	blind     bool             // devices are shown online whatever happens
+	deny      bool             // no device may join
 	n         int
 }
 
@@ -252,7 +253,7 @@ func (c *fakeChannel) Join(ctx context.Context, s *hub.Socket, _ hub.Payload) (h
 	defer c.h.mu.Unlock()
 	c.d, c.s = c.h.devices[id], s
 	c.person = ctx.Value(fakeKey{}) == ""
-	if c.d == nil || !c.person && ctx.Value(fakeKey{}) != id || !slices.Contains(c.d.kinds, c.kind) {
+	if c.d == nil || !c.person && c.h.deny || !c.person && ctx.Value(fakeKey{}) != id || !slices.Contains(c.d.kinds, c.kind) {
 		return hub.Refuse("unauthorized"), nil
 	}
 	if c.person {

@@ -3,7 +3,10 @@ package sim
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +24,12 @@ func (f *faultLog) quietSince(t time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.away && f.back.Before(t)
+}
+
+func (f *faultLog) isAway() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.away
 }
 
 func (f *faultLog) set(away bool) {
@@ -50,10 +59,75 @@ func (s *Sim) breakThings(ctx, after context.Context) {
 			for _, p := range f.Kinds {
 				s.note("fault: %v", p)
 				units := s.some(r, p.Pct)
-				wg.Go(func() { s.fault(ctx, after, p, units) })
+				wg.Go(func() {
+					defer s.force(p)()
+					s.fault(ctx, after, p, units)
+					sleep(ctx, lasting(p))
+				})
 			}
 		})
 	}
+}
+
+// inForce is a fault from its moment to its end.
+type inForce struct {
+	text string
+	till time.Time // zero: it ends when it does
+}
+
+// force notes that a fault is in force until the function that it returns is called.
+func (s *Sim) force(p profile.FaultPart) (end func()) {
+	f := &inForce{text: p.String()}
+	if p.For > 0 {
+		f.till = time.Now().Add(p.For)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inForce = append(s.inForce, f)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.inForce = slices.DeleteFunc(s.inForce, func(x *inForce) bool { return x == f })
+	}
+}
+
+// lasting is how long a fault works on after the devices have been told.
+func lasting(p profile.FaultPart) time.Duration {
+	switch p.Kind {
+	case profile.Drop, profile.HalfOpen, profile.SlowReader:
+		return max(p.For, time.Second)
+	case profile.Duplicate, profile.Reorder:
+		return math.MaxInt64 // to the end
+	case profile.Reboot, profile.Malformed:
+		return 3 * time.Second // so that it is seen
+	}
+	return 0
+}
+
+// faultSigns returns what is in force, and the next fault of the profile.
+func (s *Sim) faultSigns(elapsed time.Duration) (now []FaultSign, next *FaultSign) {
+	s.mu.Lock()
+	for _, f := range s.inForce {
+		sign := FaultSign{Text: f.text}
+		if !f.till.IsZero() {
+			sign.Left = max(0, time.Until(f.till).Seconds())
+		}
+		now = append(now, sign)
+	}
+	s.mu.Unlock()
+	if s.faults.isAway() {
+		now = append(now, FaultSign{Text: "the hub is away"})
+	}
+	for _, f := range s.profile.Faults {
+		if left := (f.At - elapsed).Seconds(); left > 0 && (next == nil || left < next.Left) {
+			text := make([]string, len(f.Kinds))
+			for i, p := range f.Kinds {
+				text[i] = p.String()
+			}
+			next = &FaultSign{Text: strings.Join(text, ", "), Left: left}
+		}
+	}
+	return now, next
 }
 
 // some picks a part of the fleet.
@@ -81,7 +155,7 @@ func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*un
 	switch p.Kind {
 	case profile.Drop:
 		for _, u := range units {
-			u.dev.Drop(p.For)
+			u.drop(p.For)
 		}
 	case profile.HalfOpen:
 		for _, u := range units {
@@ -92,7 +166,7 @@ func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*un
 		defer cancel()
 		for ctx.Err() == nil {
 			for _, u := range units {
-				u.dev.Drop(0)
+				u.drop(0)
 			}
 			sleep(ctx, p.Every)
 		}
@@ -144,14 +218,6 @@ func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*un
 	}
 }
 
-// halfOpen leaves the connection standing; the hub cannot know until its liveness time has passed.
-func (u *unit) halfOpen(stay time.Duration) {
-	u.mu.Lock()
-	u.half = true
-	u.mu.Unlock()
-	u.dev.Abandon(stay)
-}
-
 // revoke ends the tokens of some devices, and gives them new ones after a while.
 func (s *Sim) revoke(ctx, after context.Context, p profile.FaultPart, units []*unit) {
 	for _, u := range units {
@@ -167,7 +233,7 @@ func (s *Sim) revoke(ctx, after context.Context, p profile.FaultPart, units []*u
 			continue
 		}
 		u.dev.SetToken(tok)
-		u.dev.Reconnect()
+		u.reconnect()
 	}
 }
 

@@ -25,14 +25,17 @@ type unit struct {
 	stamped bool // its clock is so wrong that the hub puts its own times
 	ledger  ledger
 
-	mu      sync.Mutex
-	up      bool
-	since   time.Time // of up
-	turns   []string  // the last of its comings and goings, for the time line of a finding
-	half    bool      // half open: the hub cannot know yet
-	skew    time.Duration
-	drift   float64
-	clocked time.Time // when the clock started
+	mu       sync.Mutex
+	power    power
+	up       bool
+	since    time.Time // of up
+	turns    []string  // the last of its comings and goings, for the time line of a finding
+	half     bool      // half open: the hub cannot know yet
+	heldTill time.Time // by a fault
+	refused  bool      // since it was last up
+	skew     time.Duration
+	drift    float64
+	clocked  time.Time // when the clock started
 }
 
 // plan lays out the fleet. Everything but the run's id follows from the seed.
@@ -152,7 +155,7 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 		Up: func(up device.Up) {
 			u.mu.Lock()
 			was := u.up
-			u.up, u.half = true, false
+			u.up, u.half, u.refused, u.heldTill = true, false, false, time.Time{}
 			u.turned("up")
 			u.mu.Unlock()
 			if !was {
@@ -193,7 +196,10 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			st.refused.Add(1)
 			st.failed("refused:" + code)
 		},
-		Error: func(code string) { st.failed(code) },
+		Error: func(code string) {
+			u.heard(code)
+			st.failed(code)
+		},
 		Command: func(c device.Command, repeated bool) {
 			u.ledger.command(c.ID, false)
 			if repeated {

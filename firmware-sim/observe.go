@@ -12,33 +12,69 @@ type Snapshot struct {
 	At         time.Time `json:"at"`
 	Phase      string    `json:"phase"`
 	Elapsed    float64   `json:"elapsed_s"`
+	Left       float64   `json:"left_s,omitzero"` // of the hold; 0: none, or until stopped
+	Warming    bool      `json:"warming,omitzero"`
 	Devices    int       `json:"devices"`
 	Up         int64     `json:"up"`
 	Sent       int64     `json:"sent"`
+	SentPerS   float64   `json:"sent_per_s"`
 	Acked      int64     `json:"acknowledged"`
 	AckedPerS  float64   `json:"acknowledged_per_s"`
 	Commands   int64     `json:"commands"`
 	CommandsOK int64     `json:"commands_confirmed"`
 	Errors     int64     `json:"errors"`
-	AckP99     float64   `json:"ack_p99_ms"` // of this second; 0 without any
 	Drops      int64     `json:"drops"`
 	Goroutines int       `json:"goroutines"`
 	HeapMB     float64   `json:"heap_mb"`
-	CPU        float64   `json:"cpu_s"` // of this process, since it began
+	CPU        float64   `json:"cpu_s"`     // of this process, since it began
+	CPUShare   float64   `json:"cpu_share"` // of all cores, in this second
+
+	// Percentiles of this second; 0 without any. Lag is how late the schedule was.
+	AckP50     float64 `json:"ack_p50_ms"`
+	AckP99     float64 `json:"ack_p99_ms"`
+	ConfirmP50 float64 `json:"confirm_p50_ms,omitzero"`
+	ConfirmP99 float64 `json:"confirm_p99_ms,omitzero"`
+	LagP99     float64 `json:"lag_p99_ms"`
+
+	Links map[string]Links `json:"links,omitempty"` // by transport, or "bridged"
+
+	// For those who watch; the report's history leaves them out.
+	Codes  map[string]int64 `json:"codes,omitempty"`  // Errors by code
+	Faults []FaultSign      `json:"faults,omitempty"` // in force
+	Next   *FaultSign       `json:"next,omitempty"`   // the next of the profile
+}
+
+// A FaultSign is a fault that is in force or to come, and for how long yet; 0: that is not known.
+type FaultSign struct {
+	Text string  `json:"text"`
+	Left float64 `json:"left_s,omitzero"`
+}
+
+// AllLinks is the sum over the transports.
+func (s Snapshot) AllLinks() (sum Links) {
+	for _, l := range s.Links {
+		sum = sum.Add(l)
+	}
+	return sum
 }
 
 // Live returns the figures of this moment.
 func (s *Sim) Live() Snapshot {
 	s.mu.Lock()
-	phase := s.phase
+	phase, began, hold := s.phase, s.began, s.hold
 	s.mu.Unlock()
 	now := Snapshot{At: time.Now(), Phase: phase, Devices: len(s.units), Up: s.stats.up.Load(), Sent: s.stats.measured.Load(),
 		Acked: s.stats.acked.Load(), Commands: s.stats.commands.Load(), CommandsOK: s.stats.commandsOK.Load(), Drops: s.stats.drops.Load(),
-		Goroutines: runtime.NumGoroutine()}
-	if !s.began.IsZero() {
-		now.Elapsed = time.Since(s.began).Seconds()
+		Goroutines: runtime.NumGoroutine(), Links: s.links(), Codes: s.stats.errorCounts()}
+	if !began.IsZero() {
+		now.Elapsed = time.Since(began).Seconds()
 	}
-	for _, n := range s.stats.errorCounts() {
+	if phase == playing {
+		now.Warming = !s.stats.warm.Load()
+		now.Left = max(0, (hold - time.Since(began)).Seconds())
+		now.Faults, now.Next = s.faultSigns(time.Since(began))
+	}
+	for _, n := range now.Codes {
 		now.Errors += n
 	}
 	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
@@ -60,13 +96,19 @@ func (s *Sim) observe(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := s.Live()
-		now.AckP99 = s.stats.tick()
+		now.AckP50, now.AckP99 = s.stats.tick("ack_ms")
+		now.ConfirmP50, now.ConfirmP99 = s.stats.tick("confirm_ms")
+		_, now.LagP99 = s.stats.tick("lag_ms")
 		if dt := now.At.Sub(before.At).Seconds(); !before.At.IsZero() && dt > 0 {
+			now.SentPerS = float64(now.Sent-before.Sent) / dt
 			now.AckedPerS = float64(now.Acked-before.Acked) / dt
+			now.CPUShare = (now.CPU - before.CPU) / dt / float64(runtime.GOMAXPROCS(0))
 		}
 		before = now
+		kept := now
+		kept.Codes, kept.Faults, kept.Next = nil, nil, nil
 		s.mu.Lock()
-		if s.history = append(s.history, now); len(s.history) > 4000 {
+		if s.history = append(s.history, kept); len(s.history) > 4000 {
 			s.history = thin(s.history)
 		}
 		s.mu.Unlock()

@@ -86,7 +86,7 @@ func (s *Sim) agenda() agenda {
 			a = append(a, s.sometimes(u, on, time.Duration(float64(time.Hour)/g.Behaviour.PressPerH), func() { u.dev.Press() }))
 		}
 		if g.Misbehave.Flap > 0 {
-			a = append(a, s.sometimes(u, on, g.Misbehave.Flap, func() { u.dev.Drop(time.Duration(u.rand.Int64N(int64(3 * time.Second)))) }))
+			a = append(a, s.sometimes(u, on, g.Misbehave.Flap, func() { u.drop(time.Duration(u.rand.Int64N(int64(3 * time.Second)))) }))
 		}
 		if g.Misbehave.Restart > 0 {
 			a = append(a, s.sometimes(u, on, g.Misbehave.Restart, func() { u.dev.Restart() }))

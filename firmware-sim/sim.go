@@ -60,7 +60,7 @@ type Config struct {
 
 	// Server, if not nil, runs the hub, and Broker the broker of Bridge, for faults that kill them.
 	Server, Broker Server
-	// Progress, if not nil, is called once a second while the fleet plays.
+	// Progress, if not nil, is called when a phase begins, and once a second while the fleet plays; from any goroutine.
 	Progress func(Snapshot)
 	Log      *slog.Logger
 }
@@ -96,9 +96,11 @@ type Sim struct {
 	offline int // at the end
 	events  []Event
 
-	mu    sync.Mutex
-	phase string
-	gone  bool // the hub does not answer any more
+	mu      sync.Mutex
+	phase   string
+	hold    time.Duration // 0: until stopped
+	gone    bool          // the hub does not answer any more
+	inForce []*inForce
 }
 
 // New prepares a run; nothing is sent. The error is about cfg.
@@ -229,11 +231,17 @@ func (s *Sim) reachable(ctx context.Context) bool {
 // rate is a rate of the profile, as far as it falls to this process.
 func (s *Sim) rate(r float64) float64 { return r * s.cfg.Scale / float64(s.cfg.Shards) }
 
+// playing is the phase in which there is load.
+const playing = "playing"
+
 func (s *Sim) setPhase(p string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.phase = p
 	s.events = append(s.events, Event{At: time.Now(), Text: p})
+	s.mu.Unlock()
+	if s.cfg.Progress != nil {
+		s.cfg.Progress(s.Live())
+	}
 }
 
 func (s *Sim) note(format string, args ...any) {
@@ -250,8 +258,6 @@ type Event struct {
 
 // play runs devices, schedule, people and faults together, and returns when all have ended.
 func (s *Sim) play(ctx, after context.Context) {
-	s.began = time.Now()
-	s.setPhase("playing")
 	hold := s.cfg.Duration
 	if hold == 0 {
 		hold = s.profile.Load.Hold
@@ -259,6 +265,10 @@ func (s *Sim) play(ctx, after context.Context) {
 	if hold == 0 {
 		hold = s.profile.Load.Length()
 	}
+	s.mu.Lock()
+	s.began, s.hold = time.Now(), hold
+	s.mu.Unlock()
+	s.setPhase(playing)
 	load, endLoad := context.WithCancel(ctx)
 	defer endLoad()
 	if hold > 0 {
@@ -319,7 +329,11 @@ func (s *Sim) switchOn(load, fleet context.Context, wg *sync.WaitGroup) {
 			return
 		}
 		wg.Go(func() {
-			if err := u.dev.Run(fleet); err != nil {
+			u.turn(on)
+			err := u.dev.Run(fleet)
+			u.turn(off)
+			if err != nil {
+				u.turn(failed)
 				s.stats.failed("device_ended")
 				s.cfg.Log.Warn("device ended", "device", u.id, "err", err)
 			}
@@ -333,7 +347,7 @@ func (s *Sim) settle(ctx context.Context) {
 	began := time.Now()
 	deadline := began.Add(s.cfg.Settle)
 	for _, u := range s.units {
-		u.dev.Reconnect()
+		u.reconnect()
 		u.dev.Flush(time.Now())
 	}
 	for time.Now().Before(deadline) && ctx.Err() == nil {

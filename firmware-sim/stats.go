@@ -25,14 +25,15 @@ type stats struct {
 	mu     sync.Mutex
 	errors map[string]int64
 	hist   map[string]*hdrhistogram.Histogram
-	second *hdrhistogram.Histogram // ack_ms of the present second
+	second map[string]*hdrhistogram.Histogram // of the present second, warm-up or not
 }
 
 // Histograms hold microseconds, to three digits, up to an hour.
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 3_600_000_000, 3) }
 
 func newStats() *stats {
-	return &stats{errors: map[string]int64{}, hist: map[string]*hdrhistogram.Histogram{}, second: newHistogram()}
+	return &stats{errors: map[string]int64{}, hist: map[string]*hdrhistogram.Histogram{},
+		second: map[string]*hdrhistogram.Histogram{"ack_ms": newHistogram(), "confirm_ms": newHistogram(), "lag_ms": newHistogram()}}
 }
 
 func (s *stats) failed(code string) {
@@ -47,35 +48,36 @@ func (s *stats) failed(code string) {
 	s.errors[code]++
 }
 
-// record adds a duration to a histogram once the warm-up is over.
+// record adds a duration to the histogram of this second, and to that of the run once the warm-up is over.
 func (s *stats) record(name string, d time.Duration) {
-	if !s.warm.Load() {
-		return
-	}
 	us := min(max(d.Microseconds(), 1), 3_600_000_000)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if h := s.second[name]; h != nil {
+		_ = h.RecordValue(us) // within the bounds
+	}
+	if !s.warm.Load() {
+		return
+	}
 	h := s.hist[name]
 	if h == nil {
 		h = newHistogram()
 		s.hist[name] = h
 	}
-	_ = h.RecordValue(us) // within the bounds
-	if name == "ack_ms" {
-		_ = s.second.RecordValue(us)
-	}
+	_ = h.RecordValue(us)
 }
 
-// tick returns the 99th percentile of ack_ms since the last tick, in ms.
-func (s *stats) tick() float64 {
+// tick returns the 50th and the 99th percentile of a histogram since it was asked last, in ms; 0 without any.
+func (s *stats) tick(name string) (p50, p99 float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := float64(s.second.ValueAtPercentile(99)) / 1000
-	if s.second.TotalCount() == 0 {
-		v = 0
+	h := s.second[name]
+	if h.TotalCount() == 0 {
+		return 0, 0
 	}
-	s.second.Reset()
-	return v
+	p50, p99 = float64(h.ValueAtPercentile(50))/1000, float64(h.ValueAtPercentile(99))/1000
+	h.Reset()
+	return p50, p99
 }
 
 func (s *stats) errorCounts() map[string]int64 {

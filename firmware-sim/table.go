@@ -94,12 +94,28 @@ func (r *Report) ifJudged(n int64) string {
 	return fmt.Sprint(n)
 }
 
+func joined(faults []FaultSign) string {
+	var texts []string
+	for _, f := range faults {
+		texts = append(texts, f.Text)
+	}
+	return strings.Join(texts, ", ")
+}
+
 // String is one line for a terminal.
 func (s Snapshot) String() string {
 	p99 := "-"
 	if s.AckP99 > 0 {
 		p99 = fmt.Sprintf("%.0f ms", s.AckP99)
 	}
-	return fmt.Sprintf("%5.0fs %-9s up %d/%d  sent %d  acknowledged %d (%.0f/s, p99 %s)  commands %d/%d  errors %d",
-		s.Elapsed, s.Phase, s.Up, s.Devices, s.Sent, s.Acked, s.AckedPerS, p99, s.CommandsOK, s.Commands, s.Errors)
+	rest := s.AllLinks().String()
+	if rest != "" {
+		rest = " (" + rest + ")"
+	}
+	line := fmt.Sprintf("%5.0fs %-9s up %d/%d%s  sent %d  acknowledged %d (%.0f/s, p99 %s)  commands %d/%d  errors %d",
+		s.Elapsed, s.Phase, s.Up, s.Devices, rest, s.Sent, s.Acked, s.AckedPerS, p99, s.CommandsOK, s.Commands, s.Errors)
+	if len(s.Faults) > 0 {
+		line += "  fault: " + joined(s.Faults)
+	}
+	return line
 }

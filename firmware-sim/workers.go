@@ -128,22 +128,50 @@ func addHistory(a, b []Snapshot) []Snapshot {
 	return out
 }
 
-// Add returns the sum of two snapshots of the same moment.
+// Add returns the sum of two snapshots of the same moment. Percentiles cannot be added: the greater one stands.
 func (s Snapshot) Add(o Snapshot) Snapshot {
 	s.Elapsed = max(s.Elapsed, o.Elapsed)
+	s.Left = max(s.Left, o.Left)
+	s.Warming = s.Warming || o.Warming
 	s.Devices += o.Devices
 	s.Up += o.Up
 	s.Sent += o.Sent
 	s.Acked += o.Acked
+	s.SentPerS += o.SentPerS
 	s.AckedPerS += o.AckedPerS
 	s.Commands += o.Commands
 	s.CommandsOK += o.CommandsOK
 	s.Errors += o.Errors
-	s.AckP99 = max(s.AckP99, o.AckP99)
+	s.AckP50, s.AckP99 = max(s.AckP50, o.AckP50), max(s.AckP99, o.AckP99)
+	s.ConfirmP50, s.ConfirmP99 = max(s.ConfirmP50, o.ConfirmP50), max(s.ConfirmP99, o.ConfirmP99)
+	s.LagP99 = max(s.LagP99, o.LagP99)
 	s.Drops += o.Drops
 	s.Goroutines += o.Goroutines
 	s.HeapMB += o.HeapMB
 	s.CPU += o.CPU
+	s.CPUShare += o.CPUShare
+	s.Links, s.Codes = maps.Clone(s.Links), maps.Clone(s.Codes)
+	for path, l := range o.Links {
+		if s.Links == nil {
+			s.Links = make(map[string]Links)
+		}
+		s.Links[path] = s.Links[path].Add(l)
+	}
+	for code, n := range o.Codes {
+		if s.Codes == nil {
+			s.Codes = make(map[string]int64)
+		}
+		s.Codes[code] += n
+	}
+	s.Faults = slices.Clone(s.Faults)
+	for _, f := range o.Faults { // every worker has the same, each on its own devices
+		if !slices.ContainsFunc(s.Faults, func(x FaultSign) bool { return x.Text == f.Text }) {
+			s.Faults = append(s.Faults, f)
+		}
+	}
+	if s.Next == nil || o.Next != nil && o.Next.Left < s.Next.Left {
+		s.Next = o.Next
+	}
 	return s
 }
 
