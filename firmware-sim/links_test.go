@@ -50,7 +50,7 @@ faults:
 	if !up || !dropped || !half {
 		t.Errorf("up %v, dropped %v, half open %v; want all seen\n%s", up, dropped, half, table(r))
 	}
-	for _, want := range []string{"playing", "settling", "judging"} {
+	for _, want := range []string{"registering", "playing", "settling", "judging"} {
 		if !phases[want] {
 			t.Errorf("phase %s was not shown", want)
 		}

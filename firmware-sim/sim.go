@@ -390,6 +390,9 @@ func (s *Sim) register(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("register devices: %w", err)
 		}
+		if from == 0 {
+			s.setPhase("registering")
+		}
 		for _, u := range units {
 			if err := s.build(ctx, u, tokens[u.id]); err != nil {
 				return err

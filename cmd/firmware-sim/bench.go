@@ -39,9 +39,11 @@ func newBenchKind(kind, short, topic string) *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Transport = hubclient.Transport(transport)
-			show := newProgress(cmd.ErrOrStderr())
+			show := newProgress(cmd.Context(), cmd.ErrOrStderr())
+			defer show.close()
 			cfg.Progress = func(joined int) { show.line(fmt.Sprintf("%d of %d joined", joined, cfg.N)) }
 			res, err := bench.Run(cmd.Context(), kind, cfg)
+			show.close()
 			if err != nil {
 				return err
 			}

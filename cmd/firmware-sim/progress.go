@@ -1,115 +1,99 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
 
+	tea "charm.land/bubbletea/v2"
 	"golang.org/x/term"
 
 	sim "devicehub/firmware-sim"
 )
 
-// progress shows how a run goes: a view that is drawn over on a terminal, else a line a second.
+// progress shows how a run goes: on a terminal by a view that is drawn over, else by a line a second. It is an io.Writer for
+// what is to be said meanwhile, whole lines at a time, which stands above the view.
 type progress struct {
-	w        io.Writer
-	terminal bool
-	width    int
+	terminal *os.File // nil: there is none
+	ctx      context.Context
 
-	mu     sync.Mutex
-	drawn  int // lines of the view that stand
-	rates  []float64
-	delays []float64
+	mu      sync.Mutex
+	w       io.Writer
+	program *tea.Program // nil: nothing was shown yet, or nothing is any more
+	done    chan struct{}
 }
 
-func newProgress(w io.Writer) *progress {
-	p := &progress{w: w, width: 80}
-	if f, ok := w.(*os.File); ok {
-		p.terminal = term.IsTerminal(int(f.Fd()))
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 20 {
-			p.width = width
-		}
+// newProgress shows on w until close. When ctx is done, the view says that the run is about to end.
+func newProgress(ctx context.Context, w io.Writer) *progress {
+	p := &progress{ctx: ctx, w: w}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+		p.terminal = f
 	}
 	return p
 }
 
-// update shows a second of a run.
-func (p *progress) update(s sim.Snapshot) {
+// open draws the view, which is with the first thing that it has to show.
+func (p *progress) open() *tea.Program {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.terminal {
-		fmt.Fprintln(p.w, s.String())
+	if p.terminal == nil || p.program != nil {
+		return p.program
+	}
+	// Standard input may be a pipe that holds a password, and signals are the run's: the program gets neither. Without input
+	// it asks the terminal nothing, and leaves it as it is, so that Ctrl-C stays a signal.
+	program := tea.NewProgram(newView(), tea.WithOutput(p.terminal), tea.WithInput(nil), tea.WithoutSignalHandler(), tea.WithFPS(10))
+	done := make(chan struct{})
+	go func() { // close waits for it
+		defer close(done)
+		defer context.AfterFunc(p.ctx, func() { program.Send(endingMsg{}) })()
+		if _, err := program.Run(); err != nil {
+			fmt.Fprintln(p.terminal, "the view has ended:", err) // the run goes on unseen
+		}
+	}()
+	p.program, p.done = program, done
+	return program
+}
+
+// close leaves the last view standing. What comes later is written plainly.
+func (p *progress) close() {
+	p.mu.Lock()
+	program := p.program
+	p.terminal, p.program = nil, nil
+	p.mu.Unlock()
+	if program != nil {
+		program.Quit()
+		<-p.done
+	}
+}
+
+// update shows a second of a run.
+func (p *progress) update(s sim.Snapshot) {
+	if program := p.open(); program != nil {
+		program.Send(s)
 		return
 	}
-	p.rates = append(p.rates, s.AckedPerS)
-	p.delays = append(p.delays, s.AckP99)
-	p.draw(p.view(s))
-}
-
-// view is the terminal's picture of a second.
-func (p *progress) view(s sim.Snapshot) []string {
-	bar := p.width - 34
-	up := 0
-	if s.Devices > 0 {
-		up = int(s.Up) * bar / s.Devices
-	}
-	return []string{
-		fmt.Sprintf("firmware-sim  %s  %.0f s", s.Phase, s.Elapsed),
-		fmt.Sprintf("  devices up  %7d of %-7d %s%s", s.Up, s.Devices, strings.Repeat("█", up), strings.Repeat("░", bar-up)),
-		fmt.Sprintf("  readings    %9d sent  %9d acknowledged  %7.0f/s  %s", s.Sent, s.Acked, s.AckedPerS, spark(p.rates, p.width-66)),
-		fmt.Sprintf("  ack p99     %9.1f ms  %s", s.AckP99, spark(p.delays, p.width-30)),
-		fmt.Sprintf("  commands    %9d given %9d confirmed", s.Commands, s.CommandsOK),
-		fmt.Sprintf("  trouble     %9d errors  %7d connections lost", s.Errors, s.Drops),
-	}
-}
-
-// spark draws the newest values as a row of n bars, the tallest being the greatest of them.
-func spark(vs []float64, n int) string {
-	if n < 1 {
-		return ""
-	}
-	vs = vs[max(0, len(vs)-n):]
-	top := 0.0
-	for _, v := range vs {
-		top = max(top, v)
-	}
-	levels := []rune("▁▂▃▄▅▆▇█")
-	var b strings.Builder
-	for _, v := range vs {
-		i := 0
-		if top > 0 {
-			i = int(v / top * float64(len(levels)-1))
-		}
-		b.WriteRune(levels[i])
-	}
-	return b.String()
-}
-
-// draw replaces what stands with lines.
-func (p *progress) draw(lines []string) {
-	var b strings.Builder
-	if p.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA", p.drawn)
-	}
-	for _, l := range lines {
-		if r := []rune(l); len(r) >= p.width {
-			l = string(r[:p.width-1])
-		}
-		b.WriteString("\r\x1b[K" + l + "\n")
-	}
-	p.drawn = len(lines)
-	io.WriteString(p.w, b.String())
+	p.Write([]byte(s.String() + "\n"))
 }
 
 // line shows one line in place of the last.
 func (p *progress) line(line string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.terminal {
-		fmt.Fprintln(p.w, line)
+	if program := p.open(); program != nil {
+		program.Send(line)
 		return
 	}
-	p.draw([]string{line})
+	p.Write([]byte(line + "\n"))
+}
+
+// Write implements io.Writer.
+func (p *progress) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.program != nil {
+		p.program.Println(strings.TrimRight(string(b), "\n"))
+		return len(b), nil
+	}
+	return p.w.Write(b)
 }

@@ -92,11 +92,12 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	show := newProgress(cmd.ErrOrStderr())
-	cfg.Progress = show.update
+	show := newProgress(cmd.Context(), cmd.ErrOrStderr())
+	defer show.close()
+	cfg.Progress, cfg.Log = show.update, f.log(show)
 	output := io.Discard
 	if f.debug {
-		output = cmd.ErrOrStderr()
+		output = show
 	}
 	if f.startBroker != "" {
 		if cfg.Bridge == nil {
@@ -125,6 +126,7 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	}
 	if f.workers > 1 {
 		report, err := f.inWorkers(cmd, path, p, cfg, show)
+		show.close()
 		if err != nil {
 			return err
 		}
@@ -142,6 +144,7 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 		defer stop()
 	}
 	report, err := s.Run(cmd.Context())
+	show.close()
 	if err != nil {
 		return err
 	}
@@ -172,7 +175,7 @@ func (f *runFlags) present(cmd *cobra.Command, report *sim.Report) error {
 
 // config is the whole configuration; base leaves out the sign-in.
 func (f *runFlags) config(cmd *cobra.Command, p *profile.Profile) (sim.Config, error) {
-	cfg, err := f.base(cmd, p)
+	cfg, err := f.base(p)
 	if err != nil {
 		return cfg, err
 	}
@@ -188,7 +191,7 @@ func (f *runFlags) config(cmd *cobra.Command, p *profile.Profile) (sim.Config, e
 	return cfg, nil
 }
 
-func (f *runFlags) base(cmd *cobra.Command, p *profile.Profile) (sim.Config, error) {
+func (f *runFlags) base(p *profile.Profile) (sim.Config, error) {
 	cfg := sim.Config{Profile: p, Username: f.username, Token: f.token, Duration: f.duration, Settle: f.settle, Scale: f.scale,
 		Keep: f.keep, NoJudge: f.noJudge}
 	var err error
@@ -212,12 +215,15 @@ func (f *runFlags) base(cmd *cobra.Command, p *profile.Profile) (sim.Config, err
 		}
 		cfg.Sources = append(cfg.Sources, a)
 	}
+	return cfg, nil
+}
+
+func (f *runFlags) log(w io.Writer) *slog.Logger {
 	level := slog.LevelWarn
 	if f.debug {
 		level = slog.LevelDebug
 	}
-	cfg.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-	return cfg, nil
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
 func parseURL(flag, s string, schemes ...string) (*url.URL, error) {

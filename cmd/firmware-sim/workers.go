@@ -142,7 +142,7 @@ func (f *runFlags) inWorkers(cmd *cobra.Command, path string, p *profile.Profile
 	if cfg.Username == "" {
 		secret = cfg.Token
 	}
-	w := &workers{profile: p, args: f.workerArgs(path, p.Seed), secret: secret, stderr: cmd.ErrOrStderr(), show: show}
+	w := &workers{profile: p, args: f.workerArgs(path, p.Seed), secret: secret, stderr: show, show: show}
 	return w.run(cmd.Context(), f.workers, cfg.Server, cfg.Broker, hubFaults)
 }
 
@@ -185,7 +185,7 @@ func (f *runFlags) asWorker(cmd *cobra.Command, p *profile.Profile) error {
 	}
 	secret = strings.TrimRight(secret, "\n")
 	sim.SplitFaults(p)
-	cfg, err := f.base(cmd, p)
+	cfg, err := f.base(p)
 	if err != nil {
 		return err
 	}
@@ -195,6 +195,7 @@ func (f *runFlags) asWorker(cmd *cobra.Command, p *profile.Profile) error {
 		cfg.Password = secret
 	}
 	cfg.Shard, cfg.Shards, cfg.Run = shard, shards, run
+	cfg.Log = f.log(cmd.ErrOrStderr())
 	var mu sync.Mutex
 	enc := json.NewEncoder(cmd.OutOrStdout())
 	cfg.Progress = func(s sim.Snapshot) {
