@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -66,14 +67,21 @@ func (p *Process) Start(ctx context.Context) error {
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Env = append(cmd.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = p.output, p.output
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the %s: %w", p.what, err)
-	}
-	end := make(chan struct{})
+	Apart(cmd)
+	started, end := make(chan error), make(chan struct{})
 	go func() {
 		defer close(end)
-		_ = cmd.Wait() // how it ended is seen by those who wait for it
+		runtime.LockOSThread() // Apart: a process may end with the thread that started it
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is seen by those who wait for it
+		}
 	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start the %s: %w", p.what, err)
+	}
 	p.mu.Lock()
 	p.cmd, p.end = cmd, end
 	p.mu.Unlock()

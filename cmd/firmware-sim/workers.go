@@ -49,6 +49,7 @@ func (w *workers) run(ctx context.Context, n int, server, broker sim.Server, hub
 		args := append([]string{}, w.args...)
 		args = append(args, fmt.Sprintf("--worker=%d/%d/%s", i, n, run))
 		cmd := exec.Command(exe, args...)
+		sim.Apart(cmd)
 		cmd.Stderr = w.stderr
 		in, err := cmd.StdinPipe()
 		if err != nil {
@@ -63,7 +64,6 @@ func (w *workers) run(ctx context.Context, n int, server, broker sim.Server, hub
 		}
 		fmt.Fprintln(in, w.secret)
 		w.pipes = append(w.pipes, in)
-		// A terminal's Ctrl-C reaches the workers by itself; another end of the parent does not.
 		stop := context.AfterFunc(ctx, func() { cmd.Process.Signal(os.Interrupt) })
 		wg.Go(func() {
 			defer stop()
