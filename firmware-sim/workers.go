@@ -131,8 +131,9 @@ func addHistory(a, b []Snapshot) []Snapshot {
 // Add returns the sum of two snapshots of the same moment. Percentiles cannot be added: the greater one stands.
 func (s Snapshot) Add(o Snapshot) Snapshot {
 	s.Elapsed = max(s.Elapsed, o.Elapsed)
-	s.Left = max(s.Left, o.Left)
-	s.Warming = s.Warming || o.Warming
+	if s.Phase == o.Phase {
+		s.Left, s.Warming = max(s.Left, o.Left), s.Warming || o.Warming
+	}
 	s.Devices += o.Devices
 	s.Up += o.Up
 	s.Sent += o.Sent

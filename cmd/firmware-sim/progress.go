@@ -48,7 +48,10 @@ func (p *progress) open() *tea.Program {
 	done := make(chan struct{})
 	go func() { // close waits for it
 		defer close(done)
-		defer context.AfterFunc(p.ctx, func() { program.Send(endingMsg{}) })()
+		defer context.AfterFunc(p.ctx, func() {
+			io.WriteString(p.terminal, "\r\x1b[K") // over the ^C that the terminal has echoed
+			program.Send(endingMsg{})
+		})()
 		if _, err := program.Run(); err != nil {
 			fmt.Fprintln(p.terminal, "the view has ended:", err) // the run goes on unseen
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -48,11 +49,11 @@ func TestViewShowsEverything(t *testing.T) {
 	got := picture(100, 40, second, second)
 	for _, want := range []string{
 		"playing  0:42 of 5:00, 4:18 left", "14 of 20 up",
-		"by transport  all  connecting  joining  up  waiting  dropped  half open",
-		"bridged         1                        1", "mqtt5           7                        3        1        2          1", "websocket      12           1        1  10",
+		"transport  all  connecting  joining  up  waiting  dropped  half open",
+		"bridged      1                        1", "mqtt5        7                        3        1        2          1", "websocket   12           1        1  10",
 		"120/s sent  118/s acknowledged", "█", "5000 sent  4990 acknowledged  10 not yet",
 		"p50 1.2 ms  p99 4.0 ms", "40 given  38 confirmed  p50 21 ms  p99 90 ms",
-		"9  5 unauthorized, 2 rate_limited, 1 command:expired, and 1 other codes", "6 connections",
+		"9  5 unauthorized, 2 rate_limited, 1 command:expired, 1 no_answer", "6 connections",
 		"drop 20 % for 30s, 0:12 left", "0:48  flap 5 % every 2s",
 		"0.4 ms late (p99)  12 % of the CPUs  23 MB of heap", "Ctrl-C ends the run, and the verdict follows",
 	} {
@@ -72,6 +73,19 @@ func TestViewFits(t *testing.T) {
 		if !strings.Contains(got, "firmware-sim") {
 			t.Errorf("%v: no head:\n%s", size, got)
 		}
+	}
+}
+
+// Even with devices in every state, a terminal of 80 columns has room for them.
+func TestViewOfAllStates(t *testing.T) {
+	s := second
+	s.Links = map[string]sim.Links{"websocket": {Off: 1, Connecting: 2, Joining: 3, Up: 4, Waiting: 5, Dropped: 6, HalfOpen: 7, Refused: 8, Gone: 9}}
+	got := picture(80, 24, s)
+	if !strings.Contains(got, "websocket  45   1          2       3  4       5       6         7       8    9") {
+		t.Errorf("got\n%s", got)
+	}
+	if got := topCodes(map[string]int64{"a": 1, "b": 3, "c": 2}, 2); got != "3 b, 2 c, and 1 more" {
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -122,7 +136,8 @@ func TestProgressOnATerminal(t *testing.T) {
 			}
 		}
 	}
-	p := newProgress(t.Context(), tty)
+	ctx, cancel := context.WithCancel(t.Context())
+	p := newProgress(ctx, tty)
 	p.Write([]byte("before\n"))
 	p.update(second)
 	wait("0:42 of 5:00")
@@ -130,10 +145,10 @@ func TestProgressOnATerminal(t *testing.T) {
 	wait("oops")
 	later := second
 	later.Elapsed = 43
-	p.update(later)
-	wait("3")
 	pty.Setsize(master, &pty.Winsize{Rows: 20, Cols: 60})
 	p.update(later)
+	cancel()
+	wait("ending;")
 	p.close()
 	tty.WriteString("the table follows\n")
 	wait("the table follows")

@@ -25,7 +25,7 @@ type view struct {
 	width, height int
 
 	acked, delays  []float64       // a second each, the newest last
-	states         map[string]bool // that some device was in, whose columns stay
+	seen           map[string]bool // states that some device was in, whose columns stay
 	p50, p99       float64         // of acknowledgements, when there were some last
 	confirm50      float64
 	confirm99      float64
@@ -50,7 +50,7 @@ var stateColours = map[string]color.Color{"up": lipgloss.Green, "connecting": li
 	"dropped": lipgloss.Magenta, "half open": lipgloss.Magenta, "refused": lipgloss.Red, "gone": lipgloss.Red, "off": lipgloss.BrightBlack}
 
 func newView() *view {
-	return &view{width: 80, height: 24, states: map[string]bool{"up": true}}
+	return &view{width: 80, height: 24, seen: map[string]bool{"up": true}}
 }
 
 func (v *view) Init() tea.Cmd { return nil }
@@ -77,7 +77,7 @@ func (v *view) take(s sim.Snapshot) {
 	}
 	v.now = s
 	for _, c := range s.AllLinks().All() {
-		v.states[c.State] = v.states[c.State] || c.Count > 0
+		v.seen[c.State] = v.seen[c.State] && c.State != "off" || c.Count > 0
 	}
 	if !second {
 		return
@@ -143,19 +143,28 @@ func clock(seconds float64) string {
 func (v *view) devices() []string {
 	all := v.now.AllLinks()
 	lines := []string{row("devices", fmt.Sprintf("%d of %d up  ", all.Up, v.now.Devices)+v.bar(all, v.width-40)), ""}
+	states := v.states(all, 2)
+	if lipgloss.Width(states) > v.width {
+		states = v.states(all, 1)
+	}
+	return append(lines, states, "")
+}
+
+// states is a table of devices by transport and state, with so many blanks between the columns.
+func (v *view) states(all sim.Links, gap int) string {
 	var columns []string
 	for _, c := range all.All() {
-		if v.states[c.State] {
+		if v.seen[c.State] {
 			columns = append(columns, c.State)
 		}
 	}
 	t := table.New().Border(lipgloss.HiddenBorder()).BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
 		BorderColumn(false).BorderHeader(false).Wrap(false).
-		Headers(append([]string{"by transport", "all"}, columns...)...).
+		Headers(append([]string{"transport", "all"}, columns...)...).
 		StyleFunc(func(row, col int) lipgloss.Style {
-			s := lipgloss.NewStyle().PaddingRight(2)
+			s := lipgloss.NewStyle()
 			if col > 0 {
-				s = s.Align(lipgloss.Right)
+				s = s.PaddingLeft(gap).Align(lipgloss.Right)
 			}
 			if col == 0 || row == table.HeaderRow {
 				return s.Faint(true)
@@ -171,7 +180,7 @@ func (v *view) devices() []string {
 			switch {
 			case c.Count > 0:
 				cells = append(cells, fmt.Sprint(c.Count))
-			case v.states[c.State]:
+			case v.seen[c.State]:
 				cells = append(cells, "")
 			}
 		}
@@ -180,7 +189,7 @@ func (v *view) devices() []string {
 	for _, path := range slices.Sorted(maps.Keys(v.now.Links)) {
 		add(path, v.now.Links[path])
 	}
-	return append(lines, t.String(), "")
+	return t.String()
 }
 
 // bar shows the shares of the states, n characters wide; a state that somebody is in has one at least.
@@ -231,9 +240,9 @@ func (v *view) trouble() []string {
 	s := v.now
 	errors := good.Render("none")
 	if s.Errors > 0 {
-		errors = bad.Render(fmt.Sprint(s.Errors)) + "  " + topCodes(s.Codes, 3)
+		errors = bad.Render(fmt.Sprint(s.Errors)) + "  " + topCodes(s.Codes, 5)
 	}
-	lines := []string{row("errors", errors)}
+	lines := []string{row("errors", lipgloss.NewStyle().Width(max(20, v.width-labels)).Render(errors))}
 	if s.Drops > 0 {
 		lines = append(lines, row("lost", fmt.Sprintf("%d connections", s.Drops)))
 	}
@@ -255,7 +264,7 @@ func (v *view) trouble() []string {
 	if s.CPUShare > 0.6 { // 0.85 is
 		cpu = doubt
 	}
-	return append(lines, row("generator", lag.Render(ms(s.LagP99)+" late (p99)")+"  "+cpu.Render(fmt.Sprintf("%.0f %% of the CPUs", 100*s.CPUShare))+
+	return append(lines, row("generator", lag.Render(fmt.Sprintf("%.1f ms late (p99)", s.LagP99))+"  "+cpu.Render(fmt.Sprintf("%.0f %% of the CPUs", 100*s.CPUShare))+
 		fmt.Sprintf("  %.0f MB of heap", s.HeapMB)))
 }
 
@@ -267,12 +276,16 @@ func topCodes(codes map[string]int64, n int) string {
 		out = append(out, fmt.Sprintf("%d %s", codes[name], name))
 	}
 	if len(names) > n {
-		out = append(out, fmt.Sprintf("and %d other codes", len(names)-n))
+		out = append(out, fmt.Sprintf("and %d more", len(names)-n))
 	}
 	return strings.Join(out, ", ")
 }
 
-func row(label, text string) string { return quiet.Width(14).Render(label) + text }
+const labels = 14 // the width of the first column
+
+func row(label, text string) string {
+	return lipgloss.JoinHorizontal(lipgloss.Top, quiet.Width(labels).Render(label), text)
+}
 
 func figure(v float64) string {
 	if v < 10 {
