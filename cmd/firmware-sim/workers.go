@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,6 +41,8 @@ func (w *workers) run(ctx context.Context, n int, server, broker sim.Server, hub
 	if err != nil {
 		return nil, err
 	}
+	runtime.LockOSThread() // workers end with the thread that started them: see sim.Apart
+	defer runtime.UnlockOSThread()
 	run := sim.NewRun()
 	w.latest = make([]sim.Snapshot, n)
 	reports := make([]sim.Message, n)
