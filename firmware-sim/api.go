@@ -349,12 +349,16 @@ func (a *API) Export(ctx context.Context, id string, from, to time.Time, each fu
 	}
 }
 
-// Counted returns how many readings the series route finds for a metric.
-func (a *API) Counted(ctx context.Context, id, metric string, from, to time.Time) (int, error) {
+// A Bucket is a stretch of a series.
+type Bucket struct {
+	T     int64 `json:"t"` // where it begins
+	Count int   `json:"count"`
+}
+
+// Counted returns how many readings the series route finds for a metric, and the buckets that it counts them in.
+func (a *API) Counted(ctx context.Context, id, metric string, from, to time.Time) (int, []Bucket, error) {
 	var out struct {
-		Buckets []struct {
-			Count int `json:"count"`
-		} `json:"buckets"`
+		Buckets []Bucket `json:"buckets"`
 	}
 	query := url.Values{"metric": {metric}, "from": {msText(from)}, "to": {msText(to)}, "points": {"200"}}
 	err := a.patient(ctx, 10*time.Second, http.MethodGet, "/devices/"+id+"/series", query, nil, &out)
@@ -362,7 +366,7 @@ func (a *API) Counted(ctx context.Context, id, metric string, from, to time.Time
 	for _, b := range out.Buckets {
 		n += b.Count
 	}
-	return n, err
+	return n, out.Buckets, err
 }
 
 func msText(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -39,6 +40,8 @@ type fakeHub struct {
 	backwards bool             // live readings are shown with times that go back
 	blind     bool             // devices are shown online whatever happens
 	deny      bool             // no device may join
+	hidden    bool             // no device is listed
+	miscount  bool             // a series has one reading less than there are
 	n         int
 }
 
@@ -157,7 +160,7 @@ func (h *fakeHub) routes(mux *http.ServeMux) {
 		defer h.mu.Unlock()
 		var out []any
 		for id, d := range h.devices {
-			if r.FormValue("label") != "sim:"+strings.Split(id, "-")[1] {
+			if h.hidden || r.FormValue("label") != "sim:"+strings.Split(id, "-")[1] {
 				continue
 			}
 			link := "down"
@@ -186,8 +189,18 @@ func (h *fakeHub) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/devices/{id}/series", func(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		n := len(h.devices[r.PathValue("id")].stored[r.FormValue("metric")])
-		answer(w, 200, map[string]any{"buckets": []any{map[string]int{"count": n}}})
+		counts := map[int64]int64{}
+		for t := range h.devices[r.PathValue("id")].stored[r.FormValue("metric")] {
+			counts[t-t%100]++
+		}
+		buckets := []map[string]int64{}
+		for _, t := range slices.Sorted(maps.Keys(counts)) {
+			buckets = append(buckets, map[string]int64{"t": t, "count": counts[t]})
+		}
+		if h.miscount {
+			buckets[len(buckets)/2]["count"]--
+		}
+		answer(w, 200, map[string]any{"buckets": buckets})
 	})
 	mux.HandleFunc("POST /api/v1/devices/{id}/commands", h.postCommand)
 	mux.HandleFunc("GET /api/v1/devices/{id}/commands/{cmd}", func(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,16 +165,54 @@ func (s *Sim) judgeReadings(ctx context.Context, u *unit) {
 		s.judge.checked("lost_acked", acked)
 		s.judge.checked("dup_stored", total)
 		s.judge.checked("value_wrong", acked)
-		if total == 0 {
+		if total == 0 || isText(entries) {
 			continue
 		}
-		if n, err := s.api.Counted(ctx, u.id, metric, from, to); err != nil {
+		n, buckets, err := s.api.Counted(ctx, u.id, metric, from, to)
+		if err != nil {
 			s.judge.unable("%s: %v", u.id, err)
-		} else if n != total && !isText(entries) {
-			s.judge.found("series_differs", Finding{Device: u.id, Text: fmt.Sprintf("%s: series counts %d readings, export %d", metric, n, total)})
+			continue
+		}
+		if n != total {
+			s.judge.found("series_differs", Finding{Device: u.id, Text: fmt.Sprintf("%s: series counts %d readings, export %d", metric, n, total),
+				Line: bucketLines(there, buckets)})
 		}
 		s.judge.checked("series_differs", 1)
 	}
+}
+
+// bucketLines holds the buckets of a series against the rows of an export: those that differ, with the one before and after.
+func bucketLines(rows map[int64][]float64, buckets []Bucket) (lines []string) {
+	exported, early := make([]int, len(buckets)), 0
+	for t, vs := range rows {
+		i, found := slices.BinarySearchFunc(buckets, t, func(b Bucket, t int64) int { return cmp.Compare(b.T, t) })
+		if !found {
+			i--
+		}
+		if i < 0 {
+			early += len(vs)
+			continue
+		}
+		exported[i] += len(vs)
+	}
+	if early > 0 {
+		lines = append(lines, fmt.Sprintf("before the first bucket  series 0, export %d  <--", early))
+	}
+	const most = 10
+	for i, b := range buckets {
+		differs := func(i int) bool { return i >= 0 && i < len(buckets) && buckets[i].Count != exported[i] }
+		if !differs(i-1) && !differs(i) && !differs(i+1) {
+			continue
+		}
+		line := fmt.Sprintf("%s  bucket t=%d  series %d, export %d", stamp(time.UnixMilli(b.T)), b.T, b.Count, exported[i])
+		if differs(i) {
+			line += "  <--"
+		}
+		if lines = append(lines, line); len(lines) == most {
+			break
+		}
+	}
+	return lines
 }
 
 // isText reports strings, which have no series of numbers.

@@ -22,7 +22,7 @@ fleet:
   - {count: 3, kind: sensor, metrics: {temperature: {every: 30ms}}}
   - {count: 3, kind: light, behaviour: {ack_ms: 2, exec_ms: 3}}
 load: {hold: 1500ms, warmup: 200ms, commands: {rate: 40/s, mix: {set: 0.8, toggle: 0.2}}, watchers: 1}
-assert: [lost_acked == 0, dup_stored == 0, value_wrong == 0, cmd_run_twice == 0, cmd_false_done == 0, leaked == 0, unacknowledged == 0, latest_backwards == 0]
+assert: [lost_acked == 0, dup_stored == 0, value_wrong == 0, cmd_run_twice == 0, cmd_false_done == 0, leaked == 0, unacknowledged == 0, latest_backwards == 0, series_differs == 0]
 `
 
 func parse(t *testing.T, text string) *profile.Profile {
@@ -99,6 +99,7 @@ func TestABadHubFails(t *testing.T) {
 		{"leaked", func(h *fakeHub) { h.leak = true }},
 		{"latest_backwards", func(h *fakeHub) { h.backwards = true }},
 		{"presence_wrong", func(h *fakeHub) { h.blind = true }},
+		{"series_differs", func(h *fakeHub) { h.miscount = true }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.verdict, func(t *testing.T) {
@@ -117,6 +118,9 @@ func TestABadHubFails(t *testing.T) {
 			v := r.Verdict(tt.verdict)
 			if v.Count == 0 || len(v.First) == 0 || len(v.First[0].Line) == 0 || r.ExitCode() != 1 {
 				t.Errorf("%s: count %d, exit code %d; want it found, with its time line\n%s", tt.verdict, v.Count, r.ExitCode(), table(r))
+			}
+			if line := strings.Join(v.First[0].Line, "\n"); !strings.Contains(line, "<--") && tt.verdict == "series_differs" {
+				t.Errorf("the time line does not show where: %s", line)
 			}
 			if out := table(r); !strings.Contains(out, "BROKEN  "+tt.verdict) || !strings.Contains(out, "verdict: failed") {
 				t.Errorf("the table does not say so:\n%s", out)

@@ -22,7 +22,7 @@ type Assertion struct {
 
 // What can be asserted.
 var (
-	Counts = []string{"lost_acked", "dup_stored", "cmd_run_twice", "cmd_false_done", "presence_wrong_after", "latest_backwards",
+	Counts = []string{"lost_acked", "dup_stored", "series_differs", "cmd_run_twice", "cmd_false_done", "presence_wrong_after", "latest_backwards",
 		"leaked", "value_wrong", "unacknowledged", "refused", "errors", "offline", "commands_unconfirmed"}
 	Histograms = []string{"ack_ms", "confirm_ms", "connect_ms", "join_ms", "watch_ms", "replay_ms", "lag_ms"}
 )
