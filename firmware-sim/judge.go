@@ -23,8 +23,12 @@ type Verdict struct {
 	Name    string    `json:"name"`
 	Count   int64     `json:"count"`
 	Checked int64     `json:"checked"`
+	Idle    string    `json:"idle,omitempty"` // why there was nothing to check, if the profile does not ask for any of it
 	First   []Finding `json:"first,omitempty"`
 }
+
+// Seen reports whether anything was looked at: of what nobody saw, it is not known whether it holds.
+func (v Verdict) Seen() bool { return v.Checked > 0 || v.Count > 0 }
 
 const keepFindings = 5
 
@@ -241,8 +245,9 @@ func (u *unit) finding(metric string, e entry, format string, args ...any) Findi
 	return f
 }
 
-// judgeCommands checks that each command ran at most once, and that none is called done that did not run.
-func (s *Sim) judgeCommands(ctx context.Context) {
+// judgeDevices judges what the devices know by themselves: that each command ran at most once. Whoever was up would have
+// noticed what is not meant for it.
+func (s *Sim) judgeDevices() {
 	for _, u := range s.units {
 		u.ledger.mu.Lock()
 		for id := range u.ledger.commands {
@@ -252,7 +257,16 @@ func (s *Sim) judgeCommands(ctx context.Context) {
 		}
 		s.judge.checked("cmd_run_twice", len(u.ledger.commands))
 		u.ledger.mu.Unlock()
+		u.mu.Lock()
+		if !u.since.IsZero() {
+			s.judge.checked("leaked", 1)
+		}
+		u.mu.Unlock()
 	}
+}
+
+// judgeCommands checks that no command is called done that did not run, nor one refused that did.
+func (s *Sim) judgeCommands(ctx context.Context) {
 	s.judge.commands.mu.Lock()
 	all := slices.Clone(s.judge.commands.all)
 	s.judge.commands.mu.Unlock()

@@ -42,8 +42,9 @@ func (s *Sim) checkPresence(ctx context.Context) {
 		n := 0
 		err := s.api.Devices(ctx, "sim:"+s.run, func(r Row) {
 			if u := byID[r.ID]; u != nil {
-				n++
-				s.comparePresence(u, r, asked, after)
+				if s.comparePresence(u, r, asked, after) {
+					n++
+				}
 			}
 		})
 		if err == nil {
@@ -52,13 +53,14 @@ func (s *Sim) checkPresence(ctx context.Context) {
 	}
 }
 
-// comparePresence judges one row against what the device has known for longer than after, before the hub was asked.
-func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Duration) {
+// comparePresence judges one row against what the device has known for longer than after, before the hub was asked. It
+// reports whether it could: whoever came or went a moment ago is not judged.
+func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Duration) bool {
 	u.mu.Lock()
 	up, since, half := u.up, u.since, u.half
 	u.mu.Unlock()
 	if since.IsZero() || half || r.Status.Unverified {
-		return
+		return false
 	}
 	if !up && u.config.Transport == device.LongPoll {
 		after += longPollGrace
@@ -67,11 +69,11 @@ func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Durati
 		after += bridgeGrace
 	}
 	if asked.Sub(since) < after || !s.faults.quietSince(asked.Add(-after)) {
-		return
+		return false
 	}
 	link := r.Status.Link == "up"
 	if link == up {
-		return
+		return true
 	}
 	// It may have changed while the pages were read.
 	u.mu.Lock()
@@ -79,11 +81,12 @@ func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Durati
 	turns := append(slices.Clone(u.turns), stamp(asked)+"  the hub was asked")
 	u.mu.Unlock()
 	if changed {
-		return
+		return false
 	}
 	s.judge.found("presence_wrong", Finding{Device: u.id, Text: fmt.Sprintf(
 		"the device has been %s for %v, the hub says %s (link %s, reason %q)", map[bool]string{true: "up", false: "down"}[up],
 		asked.Sub(since).Round(time.Millisecond), r.Status.State, r.Status.Link, r.Status.Reason), Line: turns})
+	return true
 }
 
 func socketURL(hub *url.URL) string {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -83,9 +84,15 @@ type Result struct {
 	Text  string  `json:"text"`
 	Got   float64 `json:"got"`
 	Known bool    `json:"known"` // false: there was nothing to judge by
-	Holds bool    `json:"holds"`
+	Holds bool    `json:"holds"` // never without Known
+	Why   string  `json:"why,omitempty"`
+	// Idle says that the profile asks for nothing that the assertion is about, commands for instance: that is no failure.
+	Idle  bool `json:"idle,omitempty"`
 	count bool
 }
+
+// Failed reports whether the assertion speaks against the hub, or against a run that was to check it and did not.
+func (r Result) Failed() bool { return !r.Holds && !r.Idle }
 
 // The invariants that are shown even when nothing was found.
 var invariants = []string{"lost_acked", "dup_stored", "value_wrong", "series_differs", "cmd_run_twice", "cmd_false_done", "presence_wrong", "latest_backwards", "leaked"}
@@ -120,7 +127,7 @@ func (s *Sim) report() *Report {
 	}
 	r.Machine.HeapMB = max(peak, r.Machine.HeapMB)
 	r.Machine.perDevice(r.Devices)
-	r.conclude(s.profile.Assert)
+	r.conclude(s.profile)
 	return r
 }
 
@@ -137,13 +144,44 @@ func (m *Machine) perDevice(devices int) {
 }
 
 // conclude draws the conclusions from what was counted.
-func (r *Report) conclude(assert []profile.Assertion) {
+func (r *Report) conclude(p *profile.Profile) {
 	r.Latency = latencies(r.hist)
 	r.Bottleneck = r.bottleneck()
-	r.Assertions = nil
-	for _, a := range assert {
-		r.Assertions = append(r.Assertions, r.assert(a))
+	for i := range r.Verdicts {
+		if v := &r.Verdicts[i]; !v.Seen() {
+			v.Idle = idle(p, v.Name)
+		}
 	}
+	r.Assertions = nil
+	for _, a := range p.Assert {
+		res := r.assert(a)
+		if why := idle(p, a.Figure); !res.Known && why != "" {
+			res.Idle, res.Why = true, why
+		}
+		r.Assertions = append(r.Assertions, res)
+	}
+}
+
+// idle says why a run of a profile has nothing to check for a figure, "" if it has.
+func idle(p *profile.Profile, figure string) string {
+	sensors := slices.ContainsFunc(p.Fleet, func(g profile.Group) bool { return g.Sensor })
+	lights := slices.ContainsFunc(p.Fleet, func(g profile.Group) bool { return g.Light })
+	commands := p.Load.Commands.Rate > 0 || slices.ContainsFunc(p.Load.Stages, func(s profile.Stage) bool { return s.Commands > 0 })
+	switch figure {
+	case "lost_acked", "dup_stored", "value_wrong", "series_differs", "unacknowledged", "refused", "ack_ms":
+		if !sensors {
+			return "the fleet has no sensors"
+		}
+	case "cmd_run_twice", "cmd_false_done", "commands_unconfirmed", "confirm_ms":
+		if !lights || !commands {
+			return "the profile gives no commands"
+		}
+	case "latest_backwards", "watch_ms":
+		if !sensors || p.Load.Watchers == 0 {
+			return "the profile has nobody watch sensors"
+		}
+	}
+	return ""
 }
 
 func (r *Report) broken(name string) int64 {
@@ -187,18 +225,19 @@ func (r *Report) assert(a profile.Assertion) Result {
 	res := Result{Text: a.Text, Known: true, count: true}
 	if a.Pctl > 0 {
 		res.count = false
-		res.Got, res.Known = r.percentile(a.Figure, a.Pctl)
+		if res.Got, res.Known = r.percentile(a.Figure, a.Pctl); !res.Known {
+			res.Why = "nothing was measured"
+		}
 		res.Holds = res.Known && a.Holds(res.Got)
 		return res
 	}
-	readBack := []string{"lost_acked", "dup_stored", "value_wrong", "cmd_false_done"}
+	readBack := []string{"lost_acked", "dup_stored", "value_wrong", "series_differs", "cmd_false_done"}
+	seen := true
 	switch a.Figure {
-	case "presence_wrong_after":
-		res.Got = float64(r.broken("presence_wrong"))
 	case "unacknowledged":
-		res.Got = float64(r.Readings.Unacknowledged)
+		res.Got, seen = float64(r.Readings.Unacknowledged), r.Readings.Sent > 0
 	case "refused":
-		res.Got = float64(r.Readings.Refused)
+		res.Got, seen = float64(r.Readings.Refused), r.Readings.Sent > 0
 	case "errors":
 		for _, n := range r.Errors {
 			res.Got += float64(n)
@@ -206,15 +245,18 @@ func (r *Report) assert(a profile.Assertion) Result {
 	case "offline":
 		res.Got = float64(r.Offline)
 	case "commands_unconfirmed":
-		res.Got = float64(r.Commands.Failed)
+		res.Got, seen = float64(r.Commands.Failed), r.Commands.Issued > 0
 	default:
-		res.Got = float64(r.broken(a.Figure))
+		v := r.Verdict(strings.TrimSuffix(a.Figure, "_after"))
+		res.Got, seen = float64(v.Count), v.Seen()
 	}
-	if slices.Contains(readBack, a.Figure) && (!r.Judged || len(r.Unjudged) > 0) {
-		res.Known = false
-	}
-	if a.Figure == "presence_wrong_after" && r.Verdict("presence_wrong").Checked == 0 {
-		res.Known = false // nobody was looked at: too short a run, or a hub that lists nobody
+	switch {
+	case slices.Contains(readBack, a.Figure) && !r.Judged:
+		res.Known, res.Why = false, "what the hub has stored was not read back"
+	case slices.Contains(readBack, a.Figure) && len(r.Unjudged) > 0:
+		res.Known, res.Why = false, "not all could be read back"
+	case !seen: // too short a run, or a hub that lists nobody, or acknowledges nothing
+		res.Known, res.Why = false, "nothing was checked"
 	}
 	res.Holds = res.Known && a.Holds(res.Got)
 	return res
@@ -225,7 +267,7 @@ func (r *Report) assert(a profile.Assertion) Result {
 func (r *Report) ExitCode() int {
 	failed, hard := false, false
 	for _, a := range r.Assertions {
-		if !a.Holds {
+		if a.Failed() {
 			failed = true
 			hard = hard || a.count
 		}

@@ -200,6 +200,7 @@ func (s *Sim) Run(ctx context.Context) (*Report, error) {
 		defer s.unregister(after)
 	}
 	s.play(ctx, after)
+	s.judgeDevices()
 	switch {
 	case s.cfg.NoJudge:
 	case s.reachable(after):

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,70 @@ func TestABadHubFails(t *testing.T) {
 				t.Errorf("the table does not say so:\n%s", out)
 			}
 		})
+	}
+}
+
+// Of what nobody looked at it is not known whether it holds; the run has failed to check it.
+func TestNothingSeenDoesNotHold(t *testing.T) {
+	t.Parallel()
+	const asserts = "latest_backwards == 0, unacknowledged >= 0, presence_wrong_after(500ms) == 0"
+	tests := []struct {
+		name    string
+		hub     func(h *fakeHub)
+		unknown []string // the assertions that are not known to hold
+	}{
+		{"a hub that lists nobody", func(h *fakeHub) { h.hidden = true }, []string{"presence_wrong_after(500ms) == 0"}},
+		{"a hub that lets nobody in", func(h *fakeHub) { h.deny = true }, []string{"lost_acked == 0", "dup_stored == 0", "value_wrong == 0",
+			"cmd_run_twice == 0", "cmd_false_done == 0", "leaked == 0", "latest_backwards == 0", "presence_wrong_after(500ms) == 0", "series_differs == 0"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newFakeHub(t)
+			tt.hub(h)
+			r := play(t, h, strings.Replace(small, "latest_backwards == 0", asserts, 1), func(c *sim.Config) { c.Duration, c.Settle = 4*time.Second, time.Second })
+			out := table(r)
+			var page bytes.Buffer
+			if err := r.WriteHTML(&page); err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range r.Assertions {
+				unknown := slices.Contains(tt.unknown, a.Text)
+				if a.Known == unknown || unknown && (a.Holds || !a.Failed() || a.Why == "") {
+					t.Errorf("%+v, want known %v", a, !unknown)
+				}
+				if line := a.Text + "  (not checked"; strings.Contains(out, line) != unknown {
+					t.Errorf("the table about %s:\n%s", a.Text, out)
+				}
+			}
+			if r.ExitCode() != 1 {
+				t.Errorf("exit code %d, want 1\n%s", r.ExitCode(), out)
+			}
+			if n := strings.Count(page.String(), ">not checked<"); n < len(tt.unknown) {
+				t.Errorf("the page says %d times that something was not checked, want at least %d", n, len(tt.unknown))
+			}
+		})
+	}
+}
+
+// A profile that gives no commands has none to be checked: that is no failure, and no success either.
+func TestNothingToSeeIsNoFailure(t *testing.T) {
+	t.Parallel()
+	r := play(t, newFakeHub(t), `
+fleet: [{kind: sensor, metrics: {temperature: {every: 20ms}}}]
+load: {hold: 500ms, warmup: 100ms}
+assert: [lost_acked == 0, cmd_run_twice == 0, cmd_false_done == 0, latest_backwards == 0, leaked == 0, p99(confirm_ms) < 100]
+`, nil)
+	for i, a := range r.Assertions {
+		if idle := i != 0 && i != 4; a.Idle != idle || a.Holds == idle || a.Failed() {
+			t.Errorf("%+v, want idle %v", a, idle)
+		}
+	}
+	if out := table(r); r.ExitCode() == 1 || !strings.Contains(out, "-       cmd_run_twice == 0  (not checked: the profile gives no commands)") {
+		t.Errorf("exit code %d\n%s", r.ExitCode(), out)
+	}
+	if v := r.Verdict("cmd_run_twice"); v.Seen() || v.Idle == "" {
+		t.Errorf("got %+v", v)
 	}
 }
 

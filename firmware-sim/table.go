@@ -71,11 +71,17 @@ func (r *Report) WriteTable(w io.Writer) {
 		p("the generator was the bottleneck: %s", b)
 	}
 	for _, a := range r.Assertions {
-		got := fmt.Sprintf("%g", a.Got)
+		got, said := fmt.Sprintf("%g", a.Got), "ok"
 		if !a.Known {
-			got = "unknown"
+			got = "not checked: " + a.Why
 		}
-		p("%-6s  %s  (%s)", map[bool]string{true: "ok", false: "FAILED"}[a.Holds], a.Text, got)
+		switch {
+		case a.Idle:
+			said = "-"
+		case !a.Holds:
+			said = "FAILED"
+		}
+		p("%-6s  %s  (%s)", said, a.Text, got)
 	}
 	switch r.ExitCode() {
 	case 0:

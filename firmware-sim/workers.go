@@ -92,7 +92,7 @@ func Merge(p *profile.Profile, ms []Message) (*Report, error) {
 	}
 	slices.SortFunc(all.Events, func(a, b Event) int { return a.At.Compare(b.At) })
 	all.Machine.perDevice(all.Devices)
-	all.conclude(p.Assert)
+	all.conclude(p)
 	return all, nil
 }
 
