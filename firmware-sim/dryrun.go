@@ -10,6 +10,13 @@ import (
 	"devicehub/firmware-sim/profile"
 )
 
+// Plan is what WritePlan writes, line by line.
+func Plan(p *profile.Profile, scale float64, duration time.Duration) []string {
+	var b strings.Builder
+	WritePlan(&b, p, scale, duration)
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+}
+
 // WritePlan says what a run of the profile would do, without a hub.
 func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Duration) {
 	pr := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }

@@ -36,6 +36,7 @@ type Report struct {
 	Assertions []Result  `json:"assertions"`
 	Bottleneck []string  `json:"bottleneck,omitempty"` // why the generator was it
 
+	Plan    []string   `json:"plan"` // what was to be played, as of --dry-run
 	Events  []Event    `json:"events"`
 	History []Snapshot `json:"history"`
 
@@ -103,6 +104,7 @@ func (s *Sim) report() *Report {
 		ByTransp: map[string]int{}, Errors: s.stats.errorCounts(), hist: s.stats.histograms(), commandsLate: s.stats.commandsLate.Load(), Judged: !s.cfg.NoJudge,
 		Machine: Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), CPU: live.CPU, GC: gcShare(), HeapMB: live.HeapMB}}
 	r.Offline = s.offline
+	r.Plan = Plan(s.profile, s.cfg.Scale, s.cfg.Duration)
 	for _, u := range s.units {
 		r.ByTransp[string(u.config.Transport)]++
 	}

@@ -44,7 +44,7 @@ func Merge(p *profile.Profile, ms []Message) (*Report, error) {
 	for i, m := range ms {
 		r := m.Report
 		if i == 0 {
-			all.Run, all.Seed, all.Began, all.Hub, all.Machine = r.Run, r.Seed, r.Began, r.Hub, r.Machine
+			all.Run, all.Seed, all.Began, all.Hub, all.Machine, all.Plan = r.Run, r.Seed, r.Began, r.Hub, r.Machine, r.Plan
 			all.Machine.CPU, all.Machine.GC, all.Machine.HeapMB = 0, 0, 0
 		}
 		all.Seconds = max(all.Seconds, r.Seconds)

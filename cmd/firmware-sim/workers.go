@@ -137,6 +137,7 @@ func (w *workers) away(gone bool) {
 
 // inWorkers plays the fleet in several processes. The hub's own faults are this one's.
 func (f *runFlags) inWorkers(cmd *cobra.Command, path string, p *profile.Profile, cfg sim.Config, show *progress) (*sim.Report, error) {
+	plan := sim.Plan(p, cfg.Scale, cfg.Duration)
 	hubFaults := sim.SplitFaults(p)
 	if err := cfg.CanBreak(hubFaults); err != nil {
 		return nil, usageError{err}
@@ -146,7 +147,11 @@ func (f *runFlags) inWorkers(cmd *cobra.Command, path string, p *profile.Profile
 		secret = cfg.Token
 	}
 	w := &workers{profile: p, args: f.workerArgs(path, p.Seed), secret: secret, stderr: show, show: show}
-	return w.run(cmd.Context(), f.workers, cfg.Server, cfg.Broker, hubFaults)
+	report, err := w.run(cmd.Context(), f.workers, cfg.Server, cfg.Broker, hubFaults)
+	if err == nil {
+		report.Plan = plan // with the hub's faults, of which workers do not know
+	}
+	return report, err
 }
 
 // workerArgs are the flags of this command line that workers need, in the form that they read.
