@@ -41,7 +41,7 @@ func (f *faultLog) set(away bool) {
 // HubAway tells the judge that the hub was killed, or is back, by somebody other than the simulator.
 func (s *Sim) HubAway(away bool) {
 	s.faults.set(away)
-	s.note("hub away: %v", away)
+	s.note("the hub is %s", map[bool]string{true: "away", false: "back"}[away])
 }
 
 // breakThings makes the profile's faults happen, each at its moment. after outlives the load, so that what was broken is mended.
@@ -57,7 +57,7 @@ func (s *Sim) breakThings(ctx, after context.Context) {
 			}
 			r := rand.New(rand.NewPCG(s.profile.Seed, 0xfa0+uint64(i)))
 			for _, p := range f.Kinds {
-				s.note("fault: %v", p)
+				s.note(faultEvent+"%v", p)
 				units := s.some(r, p.Pct)
 				wg.Go(func() {
 					defer s.force(p)()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	_ "embed"
 )
@@ -42,94 +43,109 @@ func (r *Report) WriteDir(dir string) error {
 // WriteHTML writes the report as one page that needs nothing else: no script, no other file.
 func (r *Report) WriteHTML(w io.Writer) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"trim": func(s string) string { return strings.TrimSuffix(s, "_ms") },
-		"ms":   func(v float64) string { return fmt.Sprintf("%.1f", v) },
-		"code": func() string {
-			return map[int]string{0: "passed", 1: "failed"}[min(r.ExitCode(), 2)]
-		},
+		"trim":   func(s string) string { return strings.TrimSuffix(s, "_ms") },
+		"ms":     func(v float64) string { return fmt.Sprintf("%.1f", v) },
+		"number": func(v any) string { return number(toFloat(v)) },
+		"clock":  clock,
+		"join":   func(s []string) string { return strings.Join(s, "\n") },
+		"about":  func(name string) string { return promises[strings.TrimSuffix(name, "_ms")] },
+		"since":  func(at time.Time) string { return fmt.Sprintf("%.1f s", max(0, at.Sub(r.Began).Seconds())) },
+		"share":  func(n int64) float64 { return 100 * float64(n) / float64(max(1, r.mostErrors())) },
 	}).Parse(reportTemplate)
 	if err != nil {
 		return fmt.Errorf("report template: %w", err)
 	}
 	return t.Execute(w, struct {
 		*Report
-		Codes  []string
-		Charts []chart
-	}{r, r.errorCodes(), r.charts()})
+		Verdict  string
+		Passed   bool
+		Codes    []string
+		Tiles    []tile
+		Charts   []chart
+		TimeLine []moments
+	}{r, verdictWords[r.ExitCode()], r.ExitCode() == 0, r.errorCodes(), r.tiles(), r.charts(), r.timeLine()})
 }
 
-// chart is a picture drawn as one SVG path a line, over 720 × 160.
-type chart struct {
-	Title string
-	Lines []line
-	Top   string // the value at the upper edge
-	Left  string
-	Right string
+var verdictWords = map[int]string{0: "passed", 1: "failed", 3: "no verdict: the generator was too slow"}
+
+// promises are the invariants and the latencies in words.
+var promises = map[string]string{
+	"lost_acked":       "a reading that was acknowledged and is not stored",
+	"dup_stored":       "a reading that is stored more than once, or was never sent",
+	"value_wrong":      "a reading that is stored with another value",
+	"series_differs":   "a series that counts other readings than the export has",
+	"cmd_run_twice":    "a command that ran twice",
+	"cmd_false_done":   "a command that is called done and never ran, or refused and ran",
+	"presence_wrong":   "a device that is shown online and is not, or the other way round",
+	"latest_backwards": "a live reading that is older than the one before",
+	"leaked":           "something that was heard by whom it is not for",
+
+	"ack":     "from the moment at which a push was due to its acknowledgement",
+	"confirm": "from the moment at which a command was due to its confirmation",
+	"connect": "until the hub let the device in",
+	"join":    "from then until the last topic was joined",
+	"watch":   "from the measurement to those who look on",
+	"replay":  "readings that had to wait for a connection, or were sent again",
+	"lag":     "how late the simulator itself was",
 }
 
-type line struct{ Name, Colour, Path string }
+// tile is a figure that is shown large.
+type tile struct{ Figure, Name, More string }
 
-const chartWidth, chartHeight = 720.0, 160.0
-
-func (r *Report) charts() []chart {
-	var out []chart
-	over := func(title string, names []string, values ...func(Snapshot) float64) {
-		if len(r.History) < 2 {
-			return
-		}
-		top := 0.0
-		for _, h := range r.History {
-			for _, v := range values {
-				top = max(top, v(h))
-			}
-		}
-		last := r.History[len(r.History)-1].Elapsed
-		c := chart{Title: title, Top: fmt.Sprintf("%.4g", top), Left: "0 s", Right: fmt.Sprintf("%.0f s", last)}
-		for i, v := range values {
-			var b strings.Builder
-			for j, h := range r.History {
-				fmt.Fprintf(&b, "%c%.1f %.1f", "ML"[min(j, 1)], h.Elapsed/max(last, 1e-9)*chartWidth, chartHeight-v(h)/max(top, 1e-9)*chartHeight)
-			}
-			c.Lines = append(c.Lines, line{names[i], colours[i%len(colours)], b.String()})
-		}
-		out = append(out, c)
+func (r *Report) tiles() []tile {
+	out := []tile{
+		{number(float64(r.Devices)), "devices", fmt.Sprintf("%d not connected at the end", r.Offline)},
+		{number(float64(r.Readings.Acknowledged)), "readings acknowledged", "of " + number(float64(r.Readings.Sent)) + " sent"},
 	}
-	over("devices connected", []string{"up"}, func(s Snapshot) float64 { return float64(s.Up) })
-	over("readings acknowledged per second", []string{"per second"}, func(s Snapshot) float64 { return s.AckedPerS })
-	over("99 % of acknowledgements within, ms", []string{"p99"}, func(s Snapshot) float64 { return s.AckP99 })
-	over("commands", []string{"issued", "confirmed"}, func(s Snapshot) float64 { return float64(s.Commands) }, func(s Snapshot) float64 { return float64(s.CommandsOK) })
-	over("errors", []string{"so far"}, func(s Snapshot) float64 { return float64(s.Errors) })
-	if c, ok := r.percentiles(); ok {
-		out = append(out, c)
+	if r.Commands.Issued > 0 {
+		out = append(out, tile{number(float64(r.Commands.Confirmed)), "commands confirmed", "of " + number(float64(r.Commands.Issued)) + " issued"})
+	}
+	for _, l := range r.Latency {
+		if name := map[string]string{"ack_ms": "to acknowledge a reading", "confirm_ms": "to confirm a command"}[l.Name]; name != "" {
+			out = append(out, tile{fmt.Sprintf("%.3g ms", l.P99), name, fmt.Sprintf("99 %% within; half within %.3g ms", l.P50)})
+		}
+	}
+	sum := int64(0)
+	for _, n := range r.Errors {
+		sum += n
+	}
+	return append(out, tile{number(float64(sum)), "errors", fmt.Sprintf("of %d codes", len(r.Errors))})
+}
+
+func (r *Report) mostErrors() (n int64) {
+	for _, m := range r.Errors {
+		n = max(n, m)
+	}
+	return n
+}
+
+// moments is an event of the time line; N is its mark in the charts, 0 without.
+type moments struct {
+	Event
+	N int
+}
+
+func (r *Report) timeLine() (out []moments) {
+	n := 0
+	for _, e := range r.Events {
+		m := moments{Event: e}
+		if strings.HasPrefix(e.Text, faultEvent) {
+			n++
+			m.N = n
+		}
+		out = append(out, m)
 	}
 	return out
 }
 
-var colours = []string{"#1769aa", "#b3541e", "#2e7d32", "#6a1b9a", "#ad1457", "#455a64"}
-
-// percentiles draws every histogram against 1/(1-p), in decades, and ms in decades.
-func (r *Report) percentiles() (chart, bool) {
-	c := chart{Title: "latency by percentile (both axes logarithmic), ms", Left: "0 %", Right: "99.99 %"}
-	lo, hi := math.Inf(1), math.Inf(-1)
-	for _, l := range r.Latency {
-		if l.Count > 0 {
-			lo, hi = min(lo, max(l.P50/4, 0.01)), max(hi, l.Max)
-		}
+func toFloat(v any) float64 {
+	switch v := v.(type) {
+	case int:
+		return float64(v)
+	case int64:
+		return float64(v)
+	case float64:
+		return v
 	}
-	if math.IsInf(lo, 1) || hi <= lo {
-		return c, false
-	}
-	c.Top = fmt.Sprintf("%.4g", hi)
-	y := func(ms float64) float64 {
-		return chartHeight * (1 - (math.Log(max(ms, lo))-math.Log(lo))/(math.Log(hi)-math.Log(lo)))
-	}
-	for i, l := range r.Latency {
-		var b strings.Builder
-		for _, d := range l.Distribution {
-			x := math.Log10(1/max(1-d[0]/100, 1e-4)) / 4 * chartWidth
-			fmt.Fprintf(&b, "%c%.1f %.1f", "ML"[min(b.Len(), 1)], x, y(d[1]))
-		}
-		c.Lines = append(c.Lines, line{strings.TrimSuffix(l.Name, "_ms"), colours[i%len(colours)], b.String()})
-	}
-	return c, true
+	return math.NaN()
 }

@@ -304,7 +304,7 @@ func TestReportDir(t *testing.T) {
 	t.Parallel()
 	h := newFakeHub(t)
 	dir := filepath.Join(t.TempDir(), "report")
-	r := play(t, h, small, func(c *sim.Config) { c.Duration = 500 * time.Millisecond })
+	r := play(t, h, small+"\nfaults: [{at: 500ms, drop: {pct: 50, for: 500ms}}]\n", func(c *sim.Config) { c.Duration = 2 * time.Second })
 	if err := r.WriteDir(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -317,8 +317,14 @@ func TestReportDir(t *testing.T) {
 		t.Errorf("report.json: %v, run %q, want %q", err, back.Run, r.Run)
 	}
 	html, err := os.ReadFile(filepath.Join(dir, "report.html"))
-	if err != nil || !bytes.Contains(html, []byte(r.Run)) || bytes.Contains(html, []byte("http-equiv")) {
+	if err != nil || bytes.Contains(html, []byte("<script")) || bytes.Contains(html, []byte("http-equiv")) || bytes.Contains(html, []byte("NaN")) {
 		t.Errorf("report.html: %v", err)
+	}
+	for _, want := range []string{r.Run, "Assertions", "Devices by state of their connection", "per second", ">0:02<", "99.9 %", "12 devices, for 2s", "assert lost_acked == 0",
+		`title="fault: drop 50 % for 500ms"`, "cores"} {
+		if !bytes.Contains(html, []byte(want)) {
+			t.Errorf("report.html: no %q", want)
+		}
 	}
 	fmt.Fprintln(t.Output(), table(r))
 }
