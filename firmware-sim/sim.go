@@ -9,6 +9,10 @@
 // The load is open: every value and every command has its moment, whether or not the hub has answered the one before, and
 // latency counts from that moment. The simulator measures its own lag too, and says so when it was itself too slow.
 //
+// A Snapshot is one second of a run, for those who watch: where the devices stand, by transport, and how the hub answers.
+// The Report has the verdicts. What nothing was seen of does not hold; only what the profile does not ask for, commands in a
+// fleet of sensors for instance, is left open.
+//
 // Sub-packages: profile reads the YAML, device is the firmware of one device, bench compares plain Phoenix servers.
 package sim
 

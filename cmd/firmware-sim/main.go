@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes (6-firmware-sim): 0 every assertion holds, 1 one does not or the run failed, 2 wrong usage, 3 the generator was
-// the bottleneck.
+// Exit codes (6-firmware-sim): 0 every assertion holds, 1 one does not, was not checked, or the run failed, 2 wrong usage,
+// 3 the generator was the bottleneck.
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }

@@ -39,7 +39,8 @@ func newRun() *cobra.Command {
 		Use:   "run PROFILE.yaml",
 		Short: "Play a fleet and judge the hub",
 		Long: "Registers the devices of a profile, plays them, reads back what the hub has stored, and removes them.\n" +
-			"Exit code: 0 every assertion holds, 1 one does not, 2 wrong usage, 3 the generator was the bottleneck.",
+			"Ctrl-C ends the play early, and the verdict follows; a second one stops at once.\n" +
+			"Exit code: 0 every assertion holds, 1 one does not or could not be checked, 2 wrong usage, 3 the generator was the bottleneck.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
