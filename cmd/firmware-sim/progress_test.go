@@ -65,6 +65,9 @@ func TestViewShowsEverything(t *testing.T) {
 }
 
 func TestViewFits(t *testing.T) {
+	if got := strings.TrimSpace(picture(80, 24, "3 of 9 joined")); got != "3 of 9 joined" {
+		t.Errorf("one line is shown as %q", got)
+	}
 	for _, size := range [][2]int{{80, 24}, {40, 10}, {20, 3}, {250, 60}} {
 		got := picture(size[0], size[1], second, second)
 		if w, h := lipgloss.Width(got), lipgloss.Height(got); w > size[0] || h > size[1] {
