@@ -15,14 +15,38 @@ type Command struct {
 	TTL       int64           `json:"ttl_ms"`
 	Attempt   int             `json:"attempt"`
 	By        string          `json:"by"`
+
+	until  time.Time // when it is too late to begin; zero: never
+	answer answerTo
+}
+
+// request is what came with an envelope beside it. Only MQTT 5 has such things.
+type request struct {
+	answer answerTo
+	until  time.Time // when the message expires; zero: it does not
+}
+
+// answerTo says where an answer goes. The zero value is the device's own topic, which every transport has.
+type answerTo struct {
+	topic       string // MQTT 5 §3.3.2.3.5, response topic
+	correlation []byte // §3.3.2.3.6, comes back as it was sent
 }
 
 // command takes an envelope. One that was had before is not executed again; its answer is repeated.
-func (d *Device) command(payload []byte) {
+func (d *Device) command(payload []byte, asked request) {
 	var c Command
 	if json.Unmarshal(payload, &c) != nil || c.ID == "" {
 		d.failed("malformed_command")
 		return
+	}
+	arrived := time.Now()
+	c.answer = asked.answer
+	// What a broker kept for a while says in its envelope how long it had when it was written, and in its expiry how long it
+	// still has (MQTT 5 §3.3.2.3.3).
+	if c.until = asked.until; c.TTL > 0 {
+		if until := arrived.Add(time.Duration(c.TTL) * time.Millisecond); c.until.IsZero() || until.Before(c.until) {
+			c.until = until
+		}
 	}
 	d.mu.Lock()
 	known := d.ring.find(c.ID)
@@ -32,7 +56,7 @@ func (d *Device) command(payload []byte) {
 		if d.cfg.Hooks.Command != nil {
 			d.cfg.Hooks.Command(c, true)
 		}
-		d.link.ack(answer)
+		d.link.ack(answer, c.answer)
 		return
 	}
 	d.ring.add(c.ID, "acked")
@@ -45,22 +69,21 @@ func (d *Device) command(payload []byte) {
 		d.cfg.Hooks.Command(c, false)
 	}
 	if think <= 0 {
-		d.accept(c, time.Now())
+		d.accept(c, arrived)
 		return
 	}
-	arrived := time.Now()
 	d.mu.Lock()
 	d.after(think, func() { d.accept(c, arrived) })
 	d.mu.Unlock()
 }
 
-// accept acknowledges a command and executes it after the time that the device takes for that.
+// accept acknowledges a command and executes it after the time that the device takes for that, or refuses it if it is too late.
 func (d *Device) accept(c Command, arrived time.Time) {
-	if c.TTL > 0 && time.Since(arrived) > time.Duration(c.TTL)*time.Millisecond {
+	if !c.until.IsZero() && !time.Now().Before(c.until) {
 		d.finishCommand(c, "rejected", "expired", arrived)
 		return
 	}
-	d.link.ack(ackPayload(c.ID, heard{status: "acked"}))
+	d.link.ack(ackPayload(c.ID, heard{status: "acked"}), c.answer)
 	d.mu.Lock()
 	var exec time.Duration
 	fails := false
@@ -109,7 +132,7 @@ func (d *Device) finishCommand(c Command, status, code string, began time.Time) 
 		*e = h
 	}
 	d.mu.Unlock()
-	d.link.ack(ackPayload(c.ID, h))
+	d.link.ack(ackPayload(c.ID, h), c.answer)
 }
 
 func ackPayload(id string, h heard) []byte {

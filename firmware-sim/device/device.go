@@ -151,7 +151,7 @@ type link interface {
 	run(ctx context.Context) error
 	readings(payload []byte, n int, answer func(verdict))
 	state(payload []byte)
-	ack(payload []byte)
+	ack(payload []byte, to answerTo)
 	raw(event string, payload []byte)
 	drop(stay time.Duration)
 	abandon(stay time.Duration)

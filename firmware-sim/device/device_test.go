@@ -40,7 +40,7 @@ func (l *fakeLink) state(p []byte) {
 	defer l.mu.Unlock()
 	l.states = append(l.states, string(p))
 }
-func (l *fakeLink) ack(p []byte) {
+func (l *fakeLink) ack(p []byte, _ answerTo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.acks = append(l.acks, string(p))
@@ -278,7 +278,7 @@ func TestCommandRunsOnce(t *testing.T) {
 			ran[c.ID]++
 		}}})
 		send := func(id string) {
-			d.command([]byte(`{"cmd_id":"` + id + `","op":"set","params":{"brightness":7},"ttl_ms":5000}`))
+			d.command([]byte(`{"cmd_id":"`+id+`","op":"set","params":{"brightness":7},"ttl_ms":5000}`), request{})
 		}
 		send("a")
 		send("a") // while it is on its way: answered, not run
@@ -320,7 +320,7 @@ func TestCommandEnds(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				d, l := newTest(t, Config{Light: &LightConfig{}})
 				boot := d.Boot()
-				d.command([]byte(`{"cmd_id":"a","op":"` + tt.op + `","params":` + tt.params + `}`))
+				d.command([]byte(`{"cmd_id":"a","op":"`+tt.op+`","params":`+tt.params+`}`), request{})
 				time.Sleep(time.Second)
 				synctest.Wait()
 				if got := l.acks[len(l.acks)-1]; !strings.Contains(got, `"status":"`+tt.want+`"`) {
@@ -337,7 +337,7 @@ func TestCommandEnds(t *testing.T) {
 func TestExpiredOnArrival(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d, l := newTest(t, Config{Light: &LightConfig{Ack: constant(500)}})
-		d.command([]byte(`{"cmd_id":"a","op":"set","params":{"on":true},"ttl_ms":100}`))
+		d.command([]byte(`{"cmd_id":"a","op":"set","params":{"on":true},"ttl_ms":100}`), request{})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if got := strings.Join(l.acks, " "); !strings.Contains(got, `"rejected","code":"expired"`) || len(l.states) != 0 {
@@ -349,7 +349,7 @@ func TestExpiredOnArrival(t *testing.T) {
 func TestTransition(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d, l := newTest(t, Config{Light: &LightConfig{Transition: true}})
-		d.command([]byte(`{"cmd_id":"a","op":"set","params":{"brightness":100,"transition_ms":1000}}`))
+		d.command([]byte(`{"cmd_id":"a","op":"set","params":{"brightness":100,"transition_ms":1000}}`), request{})
 		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
 		if len(l.states) != 1 || !strings.Contains(l.states[0], `"transitioning":true,"target":{"brightness":100}`) {
@@ -424,7 +424,7 @@ func FuzzCommand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bubble(t, func(t *testing.T) {
 			d, l := newTest(t, Config{Light: &LightConfig{Transition: true, Modes: []string{"rgb"}}})
-			d.command(b)
+			d.command(b, request{})
 			time.Sleep(time.Second)
 			synctest.Wait()
 			for _, s := range append(l.states, l.acks...) {

@@ -234,7 +234,7 @@ type welcome struct {
 func (d *Device) welcomed(w welcome, cause string) {
 	d.report(cause, "")
 	for _, env := range w.Pending {
-		d.command(env)
+		d.command(env, request{})
 	}
 	var p setParams
 	if len(w.Pending) > 0 || len(w.Delta) < 3 || json.Unmarshal(w.Delta, &p) != nil {

@@ -37,9 +37,9 @@ type mqtt struct {
 // session is one connection that was let in, in either version of the protocol. What arrives goes to mqtt.message.
 type session interface {
 	subscribe(ctx context.Context, filters ...string) error
-	// publish sends with QoS 1 and returns when it is acknowledged. The error is a *refusal, errNoAnswer, or why the
-	// connection was lost.
-	publish(topic string, payload []byte) error
+	// publish sends with QoS 1 and returns when it is acknowledged. correlation goes with it where the protocol has such a
+	// thing. The error is a *refusal, errNoAnswer, or why the connection was lost.
+	publish(topic string, payload, correlation []byte) error
 	// lost tells, once, why the connection ended.
 	lost() <-chan error
 	// close ends it, properly with a DISCONNECT, so that the will is not published.
@@ -224,13 +224,13 @@ func (m *mqtt) away(stay time.Duration) {
 }
 
 // message handles what the hub sends.
-func (m *mqtt) message(topic string, payload []byte) {
+func (m *mqtt) message(topic string, payload []byte, asked request) {
 	topic = strings.TrimPrefix(topic, m.prefix)
 	if m.d.cfg.Hooks.Frame != nil {
 		m.d.cfg.Hooks.Frame(false, topic, payload)
 	}
 	if topic == "cmd" {
-		m.d.command(payload)
+		m.d.command(payload, asked)
 		return
 	}
 	var said struct {
@@ -260,6 +260,10 @@ func (m *mqtt) message(topic string, payload []byte) {
 
 // publish sends with QoS 1; then, if not nil, hears whether it was acknowledged on this connection.
 func (m *mqtt) publish(topic string, payload []byte, then func(error)) {
+	m.publishTo(answerTo{topic: m.prefix + topic}, payload, then)
+}
+
+func (m *mqtt) publishTo(to answerTo, payload []byte, then func(error)) {
 	m.mu.Lock()
 	session := m.session
 	m.mu.Unlock()
@@ -267,14 +271,14 @@ func (m *mqtt) publish(topic string, payload []byte, then func(error)) {
 		return
 	}
 	if m.d.cfg.Hooks.Frame != nil {
-		m.d.cfg.Hooks.Frame(true, topic, payload)
+		m.d.cfg.Hooks.Frame(true, strings.TrimPrefix(to.topic, m.prefix), payload)
 	}
 	if n := len(payload); m.d.cfg.Carry != "" && n > 2 && payload[0] == '{' {
 		carried := append(bytes.Clone(payload[:n-1]), `,"token":`...)
 		payload = append(append(carried, jsonString(m.d.cfg.Carry)...), '}')
 	}
 	m.workers.Go(func() {
-		err := session.publish(m.prefix+topic, payload)
+		err := session.publish(to.topic, payload, to.correlation)
 		if then != nil {
 			then(err)
 		}
@@ -304,7 +308,13 @@ func (m *mqtt) readings(payload []byte, n int, answer func(verdict)) {
 }
 
 func (m *mqtt) state(payload []byte) { m.publish("state", payload, nil) }
-func (m *mqtt) ack(payload []byte)   { m.publish("ack", payload, nil) }
+
+func (m *mqtt) ack(payload []byte, to answerTo) {
+	if to.topic == "" {
+		to.topic = m.prefix + "ack"
+	}
+	m.publishTo(to, payload, nil)
+}
 
 // raw sends an event of the channel in its MQTT form: readings on r, the rest on sys with the key e.
 func (m *mqtt) raw(event string, payload []byte) {

@@ -66,10 +66,10 @@ func (s *session3) subscribe(ctx context.Context, filters ...string) error {
 	for _, f := range filters {
 		wanted[f] = 1
 	}
-	return s.wait(ctx, s.client.SubscribeMultiple(wanted, func(_ paho.Client, msg paho.Message) { s.m.message(msg.Topic(), msg.Payload()) }))
+	return s.wait(ctx, s.client.SubscribeMultiple(wanted, func(_ paho.Client, msg paho.Message) { s.m.message(msg.Topic(), msg.Payload(), request{}) }))
 }
 
-func (s *session3) publish(topic string, payload []byte) error {
+func (s *session3) publish(topic string, payload, _ []byte) error {
 	return s.wait(context.Background(), s.client.Publish(topic, 1, false, payload))
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
@@ -26,7 +27,7 @@ func openMQTT5(ctx context.Context, m *mqtt, conn net.Conn) (session, error) {
 		Conn:          packets.NewThreadSafeConn(conn),
 		PacketTimeout: mqttTimeout,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-			m.message(p.Packet.Topic, p.Packet.Payload)
+			m.message(p.Packet.Topic, p.Packet.Payload, request5(p.Packet.Properties, time.Now()))
 			return true, nil
 		}},
 		OnClientError: s.end,
@@ -58,6 +59,18 @@ func openMQTT5(ctx context.Context, m *mqtt, conn net.Conn) (session, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// request5 reads what stands beside the payload of a message that arrived now.
+func request5(p *paho.PublishProperties, now time.Time) (asked request) {
+	if p == nil {
+		return asked
+	}
+	if p.MessageExpiry != nil {
+		asked.until = now.Add(time.Duration(*p.MessageExpiry) * time.Second)
+	}
+	asked.answer = answerTo{topic: p.ResponseTopic, correlation: p.CorrelationData}
+	return asked
 }
 
 // refusal5 is what a reason code stands for (2-domain §8), nil for one that refuses nothing.
@@ -101,10 +114,11 @@ func (s *session5) subscribe(ctx context.Context, filters ...string) error {
 	return err
 }
 
-func (s *session5) publish(topic string, payload []byte) error {
+func (s *session5) publish(topic string, payload, correlation []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), mqttTimeout)
 	defer cancel()
-	ack, err := s.client.Publish(ctx, &paho.Publish{Topic: topic, QoS: 1, Payload: payload})
+	ack, err := s.client.Publish(ctx, &paho.Publish{Topic: topic, QoS: 1, Payload: payload,
+		Properties: &paho.PublishProperties{CorrelationData: correlation}})
 	switch {
 	case err == nil:
 		return nil

@@ -3,6 +3,7 @@ package device_test
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"strings"
@@ -45,7 +46,7 @@ func newBroker(t *testing.T) *broker {
 	b.server.Subscribe("hub/v1/#", 1, func(_ *mochi.Client, _ packets.Subscription, p packets.Packet) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.got = append(b.got, p.TopicName+" "+string(p.Payload))
+		b.got = append(b.got, p.TopicName+" "+string(p.Properties.CorrelationData)+string(p.Payload))
 	})
 	return b
 }
@@ -211,5 +212,36 @@ func TestMQTT5HeedsReasonCodes(t *testing.T) {
 	d.Measure("temperature", 2.0, "", time.Now())
 	if n := <-acked; n != 1 {
 		t.Errorf("%d acknowledged, want 1", n)
+	}
+}
+
+// Over version 5 a command that a broker kept too long is refused, whatever its envelope says, and each answer goes where the
+// message says, with its correlation data.
+func TestMQTT5HeedsWhatStandsBesideACommand(t *testing.T) {
+	b := newBroker(t)
+	ran := make(chan string, 10)
+	slow := func(*rand.Rand) float64 { return 1500 }
+	startMQTT(t, b, device.Config{Transport: device.MQTT5, Light: &device.LightConfig{Ack: slow},
+		Hooks: device.Hooks{Ran: func(c device.Command) { ran <- c.ID }}})
+	person := b.server.NewClient(nil, "t", "person", true)
+	person.Properties.ProtocolVersion = 5
+	give := func(id string, p packets.Properties) {
+		pk := packets.Packet{ProtocolVersion: 5, FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, PacketID: 1, Properties: p,
+			TopicName: "hub/v1/lamp/cmd", Created: time.Now().Unix(), Payload: []byte(`{"cmd_id":"` + id + `","op":"identify","ttl_ms":60000}`)}
+		if err := b.server.InjectPacket(person, pk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	give("late", packets.Properties{MessageExpiryInterval: 1, CorrelationData: []byte("c-late")})
+	give("good", packets.Properties{MessageExpiryInterval: 60, CorrelationData: []byte("c-good"), ResponseTopic: "hub/v1/lamp/ack/here"})
+	give("plain", packets.Properties{})
+	b.wait(t, "hub/v1/lamp/ack c-late", `"cmd_id":"late","status":"rejected","code":"expired"`)
+	b.wait(t, "hub/v1/lamp/ack/here c-good", `"cmd_id":"good","status":"acked"`)
+	b.wait(t, "hub/v1/lamp/ack/here c-good", `"cmd_id":"good","status":"done"`)
+	b.wait(t, "hub/v1/lamp/ack ", `"cmd_id":"plain","status":"done"`)
+	give("good", packets.Properties{CorrelationData: []byte("c-again")})
+	b.wait(t, "hub/v1/lamp/ack c-again", `"cmd_id":"good","status":"done"`)
+	if first, second := <-ran, <-ran; first == "late" || second == "late" || len(ran) > 0 {
+		t.Errorf("executed %s, %s and %d more, want good and plain alone", first, second, len(ran))
 	}
 }

@@ -204,7 +204,7 @@ func (p *phoenix) lit(w welcome) {
 func (p *phoenix) message(m hubclient.Message) {
 	switch m.Event {
 	case "command":
-		p.d.command(m.Payload)
+		p.d.command(m.Payload, request{})
 	case "ping":
 		p.raw("pong", p.d.pong(m.Payload))
 	case "token_expiring":
@@ -305,8 +305,8 @@ func code(r hubclient.Reply) string {
 	return said.Code
 }
 
-func (p *phoenix) state(payload []byte) { p.tell("state", payload) }
-func (p *phoenix) ack(payload []byte)   { p.tell("ack", payload) }
+func (p *phoenix) state(payload []byte)           { p.tell("state", payload) }
+func (p *phoenix) ack(payload []byte, _ answerTo) { p.tell("ack", payload) }
 
 // tell sends what is of the present moment only: not kept for a later connection.
 func (p *phoenix) tell(event string, payload []byte) {
