@@ -97,7 +97,8 @@ type Sim struct {
 	judge   judge
 	faults  faultLog
 	history []Snapshot
-	offline int // at the end
+	offline int           // at the end
+	grace   time.Duration // for the judgement and all else that follows the load
 	events  []Event
 
 	mu      sync.Mutex
@@ -134,7 +135,7 @@ func New(cfg Config) (*Sim, error) {
 		cfg.Run = NewRun()
 	}
 	cfg.Shards = max(cfg.Shards, 1)
-	s := &Sim{cfg: cfg, profile: cfg.Profile, run: cfg.Run, stats: newStats(), phase: "registering",
+	s := &Sim{cfg: cfg, profile: cfg.Profile, run: cfg.Run, stats: newStats(), phase: "registering", grace: 10 * time.Minute,
 		api: NewAPI(cfg.Hub, cfg.Username, cfg.Password, cfg.Token)}
 	poll := &http.Transport{MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute, ReadBufferSize: 1024, WriteBufferSize: 1024}
 	if s.sources = s.addresses(); len(s.sources) > 0 {
@@ -198,12 +199,12 @@ func (s *Sim) Run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	// From here on ctx ends the play, not the judgement.
-	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Settle+10*time.Minute)
+	after, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	if !s.cfg.Keep {
 		defer s.unregister(after)
 	}
-	s.play(ctx, after)
+	s.play(ctx, after, cancel)
 	s.judgeDevices()
 	switch {
 	case s.cfg.NoJudge:
@@ -262,7 +263,8 @@ type Event struct {
 }
 
 // play runs devices, schedule, people and faults together, and returns when all have ended.
-func (s *Sim) play(ctx, after context.Context) {
+// What follows the load has its time; then end is called.
+func (s *Sim) play(ctx, after context.Context, end func()) {
 	hold := s.cfg.Duration
 	if hold == 0 {
 		hold = s.profile.Load.Hold
@@ -296,6 +298,7 @@ func (s *Sim) play(ctx, after context.Context) {
 	people.Go(func() { s.breakThings(load, after) })
 	people.Go(func() { s.checkPresence(load) })
 	people.Wait()
+	time.AfterFunc(s.cfg.Settle+s.grace, end)
 	s.settle(after)
 	s.awaitDelivery(after)
 	endObserver()

@@ -328,3 +328,19 @@ func TestReportDir(t *testing.T) {
 	}
 	fmt.Fprintln(t.Output(), table(r))
 }
+
+// What a run may take after its load does not count from its beginning, or the devices of a long one would be switched off.
+func TestLongRun(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	cfg := sim.Config{Profile: parse(t, small), Hub: h.url(), Username: "admin", Password: "secret", Server: h, Settle: 500 * time.Millisecond, Duration: 4 * time.Second}
+	s, err := sim.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetGrace(2 * time.Second)
+	r, err := s.Run(t.Context())
+	if err != nil || r.ExitCode() == 1 || r.Offline > 0 {
+		t.Errorf("got %v, %d devices offline\n%s", err, r.Offline, table(r))
+	}
+}
