@@ -238,9 +238,13 @@ func (a *API) Register(ctx context.Context, ds []NewDevice) (map[string]string, 
 	return tokens, nil
 }
 
-// Remove deletes a device and its readings.
+// Remove deletes a device and its readings, if it is there.
 func (a *API) Remove(ctx context.Context, id string) error {
-	return a.patient(ctx, 10*time.Second, http.MethodDelete, "/devices/"+id, nil, nil, nil)
+	err := a.patient(ctx, 10*time.Second, http.MethodDelete, "/devices/"+id, nil, nil, nil)
+	if e, ok := errors.AsType[*APIError](err); ok && e.Status == http.StatusNotFound {
+		return nil
+	}
+	return err
 }
 
 // Revoke ends every token of a device.

@@ -203,6 +203,9 @@ func (h *fakeHub) routes(mux *http.ServeMux) {
 		answer(w, 200, map[string]any{"buckets": buckets})
 	})
 	mux.HandleFunc("POST /api/v1/devices/{id}/commands", h.postCommand)
+	mux.HandleFunc("POST /api/v1/devices/{id}/tokens", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, 201, map[string]any{"token": "token-" + r.PathValue("id")})
+	})
 	mux.HandleFunc("GET /api/v1/devices/{id}/commands/{cmd}", func(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
 		defer h.mu.Unlock()

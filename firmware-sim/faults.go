@@ -55,10 +55,14 @@ func (s *Sim) breakThings(ctx, after context.Context) {
 				return
 			case <-time.After(time.Until(s.began.Add(f.At))):
 			}
+			over := s.began.Add(f.At).Before(s.resumed)
 			r := rand.New(rand.NewPCG(s.profile.Seed, 0xfa0+uint64(i)))
 			for _, p := range f.Kinds {
-				s.note(faultEvent+"%v", p)
 				units := s.some(r, p.Pct)
+				if over && !p.Lasts() {
+					continue
+				}
+				s.note(faultEvent+"%v", p)
 				wg.Go(func() {
 					defer s.force(p)()
 					s.fault(ctx, after, p, units)

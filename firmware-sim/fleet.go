@@ -179,6 +179,7 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 		Acked: func(a device.Ack) {
 			now := time.Now()
 			for _, r := range a.Readings {
+				s.cfg.Journal.acked(u.n, r, a.Replayed)
 				u.ledger.answered(r, acknowledged, a.Replayed)
 			}
 			st.acked.Add(int64(len(a.Readings)))
@@ -192,6 +193,7 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			}
 		},
 		Refused: func(r device.Reading, code string) {
+			s.cfg.Journal.refused(u.n, r)
 			u.ledger.answered(r, refused, false)
 			st.refused.Add(1)
 			st.failed("refused:" + code)
@@ -201,6 +203,7 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			st.failed(code)
 		},
 		Command: func(c device.Command, repeated bool) {
+			s.cfg.Journal.command(u.n, c.ID, false)
 			u.ledger.command(c.ID, false)
 			if repeated {
 				st.repeats.Add(1)
@@ -208,6 +211,7 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 		},
 		Ran: func(c device.Command) {
 			st.executed.Add(1)
+			s.cfg.Journal.command(u.n, c.ID, true)
 			u.ledger.command(c.ID, true)
 		},
 		Leak: func(event string) {

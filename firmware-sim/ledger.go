@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/json"
 	"hash/fnv"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ type ledger struct {
 	mu       sync.Mutex
 	metrics  map[string][]entry
 	commands map[string][]moment // by command id
+	gaps     []span              // of which nothing is known
 }
 
 // moment is when an envelope of a command arrived, or when it was executed.
@@ -75,12 +77,15 @@ func (l *ledger) measured(r device.Reading, state entryState) {
 	if l.metrics == nil {
 		l.metrics = make(map[string][]entry)
 	}
+	if n := len(l.gaps); n > 0 && l.gaps[n-1].to == math.MaxInt64 {
+		l.gaps[n-1].to = r.T
+	}
 	es := l.metrics[r.Metric]
 	_, text := r.Value.(string)
 	e := entry{t: r.T, at: r.At.UnixMilli(), v: asNumber(r.Value), text: text, state: state}
 	// The answer may be quicker than this line; then the entry stands already.
 	if i, ok := find(es, r.T); ok {
-		es[i].at, es[i].v = e.at, e.v
+		es[i].at, es[i].v, es[i].text = e.at, e.v, e.text
 		if state == deliberate {
 			es[i].state = state
 		}
@@ -130,13 +135,15 @@ func (l *ledger) when(metric string, t int64) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-func (l *ledger) command(id string, ran bool) {
+func (l *ledger) command(id string, ran bool) { l.commandAt(id, moment{time.Now(), ran}) }
+
+func (l *ledger) commandAt(id string, m moment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.commands == nil {
 		l.commands = make(map[string][]moment)
 	}
-	l.commands[id] = append(l.commands[id], moment{time.Now(), ran})
+	l.commands[id] = append(l.commands[id], m)
 }
 
 // executions is how often a command ran. The lock is held.

@@ -24,6 +24,7 @@ type issued struct {
 	unit   *unit
 	id, op string
 	status string // "" while unknown
+	doubt  bool   // it was given by a process that did not live to hear of its end
 }
 
 // commandLog is every command that was given.
@@ -72,6 +73,9 @@ func (s *Sim) command(ctx context.Context) {
 			return
 		}
 		due := s.began.Add(moment)
+		if due.Before(s.resumed) {
+			continue
+		}
 		if wait := time.Until(due); wait > 0 {
 			select {
 			case <-ctx.Done():
@@ -139,6 +143,7 @@ func drawOp(r *mathrand.Rand, mix []profile.Weight, u *unit) (string, map[string
 func (s *Sim) issue(ctx context.Context, u *unit, op string, params map[string]any, due time.Time) {
 	c := &issued{unit: u, op: op, id: ulid.MustNew(ulid.Now(), rand.Reader).String()}
 	s.judge.commands.add(c)
+	s.cfg.Journal.given(c)
 	s.stats.commands.Add(1)
 	body := map[string]any{"op": op, "params": params, "cmd_id": c.id}
 	if life := s.profile.Load.Commands.Life; life > 0 {
@@ -156,6 +161,7 @@ func (s *Sim) issue(ctx context.Context, u *unit, op string, params map[string]a
 		if e, ok := errors.AsType[*APIError](err); ok {
 			s.stats.failed("command:" + e.Code)
 			if e.Status != 504 && e.Status < 500 {
+				s.cfg.Journal.told(c, "refused")
 				s.judge.commands.ended(c, "refused") // it never left
 			}
 		} else {
@@ -163,6 +169,7 @@ func (s *Sim) issue(ctx context.Context, u *unit, op string, params map[string]a
 		}
 		return
 	}
+	s.cfg.Journal.told(c, rec.Status)
 	s.judge.commands.ended(c, rec.Status)
 	switch rec.Status {
 	case "confirmed", "done":

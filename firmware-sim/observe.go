@@ -80,7 +80,7 @@ func (s *Sim) Live() Snapshot {
 	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(samples)
 	now.HeapMB = float64(samples[0].Value.Uint64()) / (1 << 20)
-	now.CPU = cpuSeconds()
+	now.CPU = s.before.cpu + cpuSeconds()
 	return now
 }
 
@@ -88,8 +88,9 @@ func (s *Sim) Live() Snapshot {
 func (s *Sim) observe(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	defer s.save(true)
 	var before Snapshot
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
@@ -112,6 +113,8 @@ func (s *Sim) observe(ctx context.Context) {
 			s.history = thin(s.history)
 		}
 		s.mu.Unlock()
+		s.cfg.Journal.json(lineSecond, "", kept)
+		s.save(n%5 == 0)
 		if s.cfg.Progress != nil {
 			s.cfg.Progress(now)
 		}

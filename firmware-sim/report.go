@@ -100,7 +100,7 @@ var invariants = []string{"lost_acked", "dup_stored", "value_wrong", "series_dif
 
 func (s *Sim) report() *Report {
 	live := s.Live()
-	r := &Report{Run: s.run, Seed: s.profile.Seed, Began: s.began, Seconds: live.Elapsed, Hub: s.cfg.Hub.Redacted(), Devices: len(s.units),
+	r := &Report{Run: s.run, Seed: s.profile.Seed, Began: s.firstBegan(), Seconds: live.Elapsed, Hub: s.cfg.Hub.Redacted(), Devices: len(s.units),
 		ByTransp: map[string]int{}, Errors: s.stats.errorCounts(), hist: s.stats.histograms(), commandsLate: s.stats.commandsLate.Load(), Judged: !s.cfg.NoJudge,
 		Machine: Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), CPU: live.CPU, GC: gcShare(), HeapMB: live.HeapMB}}
 	r.Offline = s.offline

@@ -59,11 +59,10 @@ func (s *Sim) schedule(ctx context.Context) {
 // agenda lists the first moment of everything. A device begins when it is switched on.
 func (s *Sim) agenda() agenda {
 	var a agenda
-	rate := s.rate(s.profile.Load.Ramp)
 	for i, u := range s.units {
-		on := s.began
-		if rate > 0 {
-			on = on.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+		on, ever := s.powerOn(i)
+		if !ever {
+			break
 		}
 		g := u.group
 		for mi := range g.Metrics {
@@ -124,6 +123,7 @@ func (s *Sim) measure(u *unit, m *profile.Metric, src *profile.Source, due time.
 		return
 	}
 	s.stats.measured.Add(1)
+	s.cfg.Journal.measured(u.n, r, state)
 	u.ledger.measured(r, state)
 }
 

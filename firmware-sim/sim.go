@@ -64,6 +64,8 @@ type Config struct {
 
 	// Server, if not nil, runs the hub, and Broker the broker of Bridge, for faults that kill them.
 	Server, Broker Server
+	// Journal, if not nil, is where the run keeps what another process needs to take it up.
+	Journal *Journal
 	// Progress, if not nil, is called when a phase begins, and once a second while the fleet plays; from any goroutine.
 	Progress func(Snapshot)
 	Log      *slog.Logger
@@ -84,22 +86,26 @@ type Outage interface {
 
 // Sim is one run.
 type Sim struct {
-	cfg     Config
-	profile *profile.Profile
-	run     string
-	api     *API
-	http    *http.Client // long polling, of all devices
-	sources []netip.Addr // where they connect from, in turn
-	buffers sync.Pool
-	stats   *stats
-	units   []*unit
-	began   time.Time
-	judge   judge
-	faults  faultLog
-	history []Snapshot
-	offline int           // at the end
-	grace   time.Duration // for the judgement and all else that follows the load
-	events  []Event
+	cfg         Config
+	profile     *profile.Profile
+	run         string
+	api         *API
+	http        *http.Client // long polling, of all devices
+	sources     []netip.Addr // where they connect from, in turn
+	buffers     sync.Pool
+	stats       *stats
+	units       []*unit
+	began       time.Time // of a run that is taken up: as if it had never stopped
+	resumed     time.Time // when this process began to play; began, in the first
+	before      before
+	unsaved     bool // the journal is broken
+	judge       judge
+	faults      faultLog
+	history     []Snapshot
+	offline     int           // at the end
+	atEndOfLoad func()        // for tests
+	grace       time.Duration // for the judgement and all else that follows the load
+	events      []Event
 
 	mu      sync.Mutex
 	phase   string
@@ -148,7 +154,8 @@ func New(cfg Config) (*Sim, error) {
 	if err := cfg.CanBreak(cfg.Profile.Faults); err != nil {
 		return nil, err
 	}
-	return s, nil
+	s.judge.journal = cfg.Journal
+	return s, s.takeUp()
 }
 
 // CanBreak reports which of the faults needs a process that the simulator does not run.
@@ -195,16 +202,21 @@ func (s *Sim) API() *API { return s.api }
 func (s *Sim) Run(ctx context.Context) (*Report, error) {
 	defer s.api.Close()
 	defer s.http.CloseIdleConnections()
-	if err := s.register(ctx); err != nil {
-		return nil, err
+	registered, err := s.register(ctx)
+	if err != nil && s.cfg.Journal.Resumed() {
+		return nil, err // it can be taken up again
 	}
 	// From here on ctx ends the play, not the judgement.
 	after, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	if !s.cfg.Keep {
+	if registered && (err != nil || !s.cfg.Keep) {
 		defer s.unregister(after)
 	}
+	if err != nil {
+		return nil, err
+	}
 	s.play(ctx, after, cancel)
+	s.cfg.Journal.silence()
 	s.judgeDevices()
 	switch {
 	case s.cfg.NoJudge:
@@ -243,7 +255,7 @@ const playing = "playing"
 func (s *Sim) setPhase(p string) {
 	s.mu.Lock()
 	s.phase = p
-	s.events = append(s.events, Event{At: time.Now(), Text: p})
+	s.happened(p)
 	s.mu.Unlock()
 	if s.cfg.Progress != nil {
 		s.cfg.Progress(s.Live())
@@ -253,7 +265,14 @@ func (s *Sim) setPhase(p string) {
 func (s *Sim) note(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.events = append(s.events, Event{At: time.Now(), Text: fmt.Sprintf(format, args...)})
+	s.happened(fmt.Sprintf(format, args...))
+}
+
+// happened adds an event. The lock is held.
+func (s *Sim) happened(text string) {
+	e := Event{At: time.Now(), Text: text}
+	s.events = append(s.events, e)
+	s.cfg.Journal.json(lineEvent, "", e)
 }
 
 // An Event is something that the simulator did, for the report's time line.
@@ -273,12 +292,14 @@ func (s *Sim) play(ctx, after context.Context, end func()) {
 		hold = s.profile.Load.Length()
 	}
 	s.mu.Lock()
-	s.began, s.hold = time.Now(), hold
+	s.resumed, s.hold = time.Now(), hold
+	s.began = s.resumed.Add(-s.before.elapsed)
 	s.mu.Unlock()
 	s.setPhase(playing)
 	load, endLoad := context.WithCancel(ctx)
 	defer endLoad()
 	if hold > 0 {
+		hold = s.left(hold)
 		load, endLoad = context.WithTimeout(ctx, hold)
 		defer endLoad()
 	}
@@ -298,6 +319,9 @@ func (s *Sim) play(ctx, after context.Context, end func()) {
 	people.Go(func() { s.breakThings(load, after) })
 	people.Go(func() { s.checkPresence(load) })
 	people.Wait()
+	if s.atEndOfLoad != nil {
+		s.atEndOfLoad()
+	}
 	time.AfterFunc(s.cfg.Settle+s.grace, end)
 	s.settle(after)
 	s.awaitDelivery(after)
@@ -315,7 +339,7 @@ func (s *Sim) warmUp(ctx context.Context) {
 			d += time.Duration(float64(len(s.units)) / (s.rate(s.profile.Load.Ramp)) * float64(time.Second))
 		}
 		if stages := s.profile.Load.Stages; len(stages) > 0 {
-			d += stages[0].For
+			d += max(0, stages[0].For-s.before.elapsed)
 		}
 	}
 	select {
@@ -328,11 +352,11 @@ func (s *Sim) warmUp(ctx context.Context) {
 // switchOn powers the devices up, as the ramp or the stages say.
 func (s *Sim) switchOn(load, fleet context.Context, wg *sync.WaitGroup) {
 	for i, u := range s.units {
-		at, ever := s.profile.Load.SwitchOn(i, len(s.units), s.rate(s.profile.Load.Ramp))
+		at, ever := s.powerOn(i)
 		if !ever {
 			return
 		}
-		sleep(load, time.Until(s.began.Add(at)))
+		sleep(load, time.Until(at))
 		if load.Err() != nil {
 			return
 		}
@@ -347,6 +371,20 @@ func (s *Sim) switchOn(load, fleet context.Context, wg *sync.WaitGroup) {
 			}
 		})
 	}
+}
+
+// powerOn is when a device is switched on, never if no stage reaches it. What was on before, in a run that is taken up, comes
+// back at the rate of the ramp.
+func (s *Sim) powerOn(i int) (time.Time, bool) {
+	rate := s.rate(s.profile.Load.Ramp)
+	at, ever := s.profile.Load.SwitchOn(i, len(s.units), rate)
+	if on := s.began.Add(at); !ever || !on.Before(s.resumed) {
+		return on, ever
+	}
+	if rate <= 0 {
+		rate = 500
+	}
+	return s.resumed.Add(time.Duration(float64(i) / rate * float64(time.Second))), true
 }
 
 // settle gives the devices time to get the rest acknowledged; then they are switched off.
@@ -379,35 +417,44 @@ func (s *Sim) settle(ctx context.Context) {
 	}
 }
 
-// register makes the devices on the hub.
-func (s *Sim) register(ctx context.Context) error {
+// register makes the devices on the hub. begun says that there may be some even if it fails.
+func (s *Sim) register(ctx context.Context) (begun bool, err error) {
 	if err := s.api.Login(ctx); err != nil {
-		return err
+		return false, err
 	}
 	if err := s.awaitBridges(ctx); err != nil {
-		return err
+		return false, err
+	}
+	known, err := s.known(ctx)
+	if err != nil {
+		return false, err
 	}
 	const chunk = 200
 	for from := 0; from < len(s.units); from += chunk {
 		units := s.units[from:min(from+chunk, len(s.units))]
-		made := make([]NewDevice, len(units))
-		for i, u := range units {
-			made[i] = u.decl
-		}
-		tokens, err := s.api.Register(ctx, made)
+		tokens, err := s.tokens(ctx, units, known)
 		if err != nil {
-			return fmt.Errorf("register devices: %w", err)
+			return from > 0 || !unheard(err), fmt.Errorf("register devices: %w", err)
 		}
 		if from == 0 {
 			s.setPhase("registering")
 		}
 		for _, u := range units {
 			if err := s.build(ctx, u, tokens[u.id]); err != nil {
-				return err
+				return true, err
 			}
 		}
 	}
-	return nil
+	return true, nil
+}
+
+// unheard reports that a call has changed nothing: it did not reach the hub, or was refused.
+func unheard(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return true
+	}
+	_, refused := errors.AsType[*APIError](err)
+	return refused
 }
 
 func (s *Sim) unregister(ctx context.Context) {

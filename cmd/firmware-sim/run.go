@@ -22,6 +22,7 @@ import (
 
 type runFlags struct {
 	hub, mqtt, username, token, report string
+	state, resume                      string
 	startHub, metrics, worker          string
 	bridge, startBroker                string
 	workers                            int
@@ -40,9 +41,13 @@ func newRun() *cobra.Command {
 		Short: "Play a fleet and judge the hub",
 		Long: "Registers the devices of a profile, plays them, reads back what the hub has stored, and removes them.\n" +
 			"Ctrl-C ends the play early, and the verdict follows; a second one stops at once.\n" +
-			"Exit code: 0 every assertion holds, 1 one does not or could not be checked, 2 wrong usage, 3 the generator was the bottleneck.",
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
+			"Exit code: 0 every assertion holds, 1 one does not or could not be checked, 2 wrong usage, 3 the generator was the bottleneck.\n\n" +
+			"With --state DIR a run survives its own process: after a kill or a reboot, --resume DIR in place of the profile takes it\n" +
+			"up with the same devices, plays what is left, and judges the whole. Say again where the hub is and who you are.",
+		Example: "  firmware-sim run soak.yaml --username admin --password-stdin --state soak\n" +
+			"  firmware-sim run --resume soak --username admin --password-stdin",
+		Args: f.args,
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, append(args, "")[0]) },
 	}
 	fs := c.Flags()
 	fs.StringVar(&f.hub, "hub", "http://127.0.0.1:4000", "the hub's URL")
@@ -55,6 +60,8 @@ func newRun() *cobra.Command {
 	fs.Float64Var(&f.scale, "scale", 1, "multiply counts and rates")
 	fs.Uint64Var(&f.seed, "seed", 0, "instead of the profile's seed")
 	fs.StringVar(&f.report, "report", "", "write report.json and report.html into this folder")
+	fs.StringVar(&f.state, "state", "", "keep in this folder what it takes to resume the run")
+	fs.StringVar(&f.resume, "resume", "", "take up the run in this folder, whose process was killed")
 	fs.StringVar(&f.startHub, "start-hub", "", "a command line that starts the hub, for faults that kill it; its output goes to standard error with --debug")
 	fs.StringVar(&f.bridge, "bridge", "", "the broker's URL for devices that the profile puts behind a bridge (via)")
 	fs.StringVar(&f.startBroker, "start-broker", "", "a command line that starts that broker, for faults that kill it")
@@ -71,10 +78,32 @@ func newRun() *cobra.Command {
 	return c
 }
 
+// args are a profile, or none for a run that is resumed with its own.
+func (f *runFlags) args(cmd *cobra.Command, args []string) error {
+	if f.resume == "" {
+		return cobra.ExactArgs(1)(cmd, args)
+	}
+	if len(args) > 0 {
+		return errors.New("--resume has the profile of its run; leave out " + args[0])
+	}
+	for _, own := range []string{"seed", "scale", "duration", "settle", "keep-devices", "state", "workers", "dry-run"} {
+		if cmd.Flags().Changed(own) {
+			return fmt.Errorf("--%s is as the run began; it does not go with --resume", own)
+		}
+	}
+	return nil
+}
+
 func (f *runFlags) run(cmd *cobra.Command, path string) error {
+	if f.resume != "" {
+		return f.play(cmd, "", &profile.Profile{})
+	}
 	p, err := profile.Read(path)
 	if err != nil {
 		return usageError{err}
+	}
+	if f.state != "" && f.workers > 1 {
+		return usageError{errors.New("--state does not go with --workers")}
 	}
 	if f.scale <= 0 {
 		return usageError{errors.New("--scale must be above 0")}
@@ -89,6 +118,11 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	if f.worker != "" {
 		return f.asWorker(cmd, p)
 	}
+	return f.play(cmd, path, p)
+}
+
+// play is a run in this process, or led by it.
+func (f *runFlags) play(cmd *cobra.Command, path string, p *profile.Profile) error {
 	cfg, err := f.config(cmd, p)
 	if err != nil {
 		return usageError{err}
@@ -133,9 +167,12 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 		}
 		return f.present(cmd, report)
 	}
+	if err := f.openJournal(&cfg, path); err != nil {
+		return usageError{err}
+	}
 	s, err := sim.New(cfg)
 	if err != nil {
-		return usageError{err}
+		return usageError{errors.Join(err, cfg.Journal.Abandon())}
 	}
 	if f.metrics != "" {
 		stop, err := serveMetrics(cmd.Context(), f.metrics, s.Live)
@@ -147,9 +184,26 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	report, err := s.Run(cmd.Context())
 	show.close()
 	if err != nil {
+		return errors.Join(err, cfg.Journal.Abandon())
+	}
+	if err := cfg.Journal.Close(); err != nil {
 		return err
 	}
 	return f.present(cmd, report)
+}
+
+// openJournal begins the journal of a run that is to be kept, or goes on with one.
+func (f *runFlags) openJournal(cfg *sim.Config, path string) (err error) {
+	switch {
+	case f.resume != "":
+		cfg.Journal, err = sim.OpenJournal(f.resume, cfg)
+	case f.state != "":
+		var yaml []byte
+		if yaml, err = os.ReadFile(path); err == nil {
+			cfg.Journal, err = sim.CreateJournal(f.state, cfg, yaml)
+		}
+	}
+	return err
 }
 
 // present writes the report wherever it was asked for; the error is the verdict's exit code.

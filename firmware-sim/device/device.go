@@ -62,6 +62,9 @@ type Config struct {
 	// Backoff returns the delay before connect attempt n, from 1. nil: 0.1 to 5 s, jittered.
 	Backoff func(n int) time.Duration
 
+	// Flash is what survived the loss of power before.
+	Flash Flash
+
 	Hooks Hooks
 	Log   *slog.Logger
 
@@ -69,6 +72,13 @@ type Config struct {
 	HTTP         *http.Client
 	WriteBuffers *sync.Pool
 	Dial         func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Flash is what a device keeps through a loss of power.
+type Flash struct {
+	Readings []Reading // that the hub has not answered, oldest first
+	LastT    int64     // the time of the newest that it ever recorded
+	Commands []string  // that it executed, oldest first
 }
 
 // Hooks tell an observer what happens. Each may be nil, must not block, and may be called from any goroutine.
@@ -194,6 +204,11 @@ func New(cfg Config) (*Device, error) {
 		cfg.InFlight = 4
 	}
 	d := &Device{cfg: cfg, token: cfg.Token, boot: newBoot(), rand: rand.New(rand.NewPCG(cfg.Seed, 0x6465766963650000))}
+	d.store.waiting, d.lastT = append(d.store.waiting, cfg.Flash.Readings...), cfg.Flash.LastT
+	for _, id := range cfg.Flash.Commands {
+		d.ring.add(id, "done")
+	}
+	d.cfg.Flash = Flash{}
 	if cfg.Light != nil {
 		d.light = newLight(*cfg.Light)
 	}

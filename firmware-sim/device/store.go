@@ -33,7 +33,7 @@ func (s *store) len() int {
 func (s *store) cut(n, enough int) *batch {
 	n = min(n, len(s.waiting))
 	for i := 1; i < n; i++ {
-		if s.waiting[i].Boot != s.waiting[0].Boot {
+		if s.waiting[i].Boot != s.waiting[0].Boot || s.waiting[i].Seq != s.waiting[0].Seq+uint64(i) {
 			n = i
 			break
 		}

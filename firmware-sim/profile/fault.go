@@ -64,6 +64,11 @@ func (p FaultPart) String() string {
 	return s
 }
 
+// Lasts reports whether the fault stays to the end of the run.
+func (p FaultPart) Lasts() bool {
+	return p.Kind == Duplicate || p.Kind == Reorder || p.Kind == Skew && p.For == 0
+}
+
 func parseFault(n *yaml.Node) (Fault, error) {
 	f := Fault{Line: n.Line}
 	known := keys{"at": func(n *yaml.Node) error { return duration(n, &f.At) }}
