@@ -85,6 +85,8 @@ type Flash struct {
 type Hooks struct {
 	Up   func(Up)
 	Down func(error)
+	// Unable hears why an attempt to connect came to nothing. There will be another.
+	Unable func(error)
 	// Acked hears of readings that the hub has decided: stored, or had before. Refused of those it will never take.
 	Acked   func(Ack)
 	Refused func(r Reading, code string)

@@ -87,6 +87,8 @@ func (m *mqtt) run(ctx context.Context) error {
 		if m.wasUp {
 			m.wasUp = false
 			m.d.isDown(err)
+		} else if m.d.cfg.Hooks.Unable != nil {
+			m.d.cfg.Hooks.Unable(err)
 		}
 		m.d.cfg.Log.Debug("mqtt disconnected", "device", m.d.cfg.ID, "err", err)
 		if time.Since(began) > 2*time.Second {

@@ -99,7 +99,9 @@ func (p *phoenix) channel(prefix string, then func(welcome)) *hubclient.Channel 
 			if crash, ok := errors.AsType[*hubclient.CrashError](err); ok {
 				p.d.failed("crash:" + crash.Reason)
 			}
-			p.lost(ch, err)
+			if !errors.Is(err, hubclient.ErrDisconnected) { // of that, closes hears the reason
+				p.lost(ch, err)
+			}
 		},
 		OnMessage: p.message,
 	})
@@ -132,7 +134,9 @@ func (p *phoenix) closes(err error) {
 			p.client.Drop(30 * time.Second) // asking again at once changes nothing
 		}
 	}
-	p.lost(nil, err)
+	if !p.lost(nil, err) && p.d.cfg.Hooks.Unable != nil {
+		p.d.cfg.Hooks.Unable(err)
+	}
 }
 
 // joins counts the topics in; the device is up when all of them are. Readings go as soon as their own topic is joined.
@@ -174,8 +178,8 @@ func (p *phoenix) topics() int {
 	return n
 }
 
-// lost is one topic that broke, or with nil the connection.
-func (p *phoenix) lost(ch *hubclient.Channel, err error) {
+// lost is one topic that broke, or with nil the connection. It reports whether the device was up.
+func (p *phoenix) lost(ch *hubclient.Channel, err error) bool {
 	p.mu.Lock()
 	was := len(p.joined) == p.topics()
 	if ch == nil {
@@ -187,6 +191,7 @@ func (p *phoenix) lost(ch *hubclient.Channel, err error) {
 	if was {
 		p.d.isDown(err)
 	}
+	return was
 }
 
 // lit is the light's topic joined: a full report if this boot has made none, and what was waiting.
