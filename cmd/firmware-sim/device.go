@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +25,9 @@ type deviceFlags struct {
 	id, token, hub, mqtt, transport, metric string
 	modes                                   []string
 }
+
+// modes are the ways in which a light can shine (2-domain §3).
+var modes = []string{"onoff", "brightness", "color_temp", "hs", "rgb", "rgbw", "rgbww", "xy", "white"}
 
 const sensorHelp = `Type a number to send it as the metric, or METRIC VALUE (temperature 21.4, motion true).`
 const lightHelp = `Type p to press the switch, or a brightness from 0 (off) to 255.`
@@ -71,6 +77,11 @@ func (f *deviceFlags) run(cmd *cobra.Command, kind string) error {
 	out := &printer{w: cmd.OutOrStdout()}
 	cfg := device.Config{ID: f.id, Token: f.token, Transport: device.Transport(f.transport), Hub: hub, MQTT: mqtt, Firmware: "sim-1.0",
 		Sensor: kind == "sensor", Hooks: out.hooks(f.token)}
+	for _, mode := range f.modes {
+		if !slices.Contains(modes, mode) {
+			return usageError{fmt.Errorf("--modes: %q is none of %s", mode, strings.Join(modes, ", "))}
+		}
+	}
 	if kind == "light" {
 		cfg.Light = &device.LightConfig{Modes: f.modes, Transition: true}
 	}
@@ -79,9 +90,9 @@ func (f *deviceFlags) run(cmd *cobra.Command, kind string) error {
 		return usageError{err}
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
-	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer cancel()
 	wg.Go(func() {
 		if err := dev.Run(ctx); err != nil {
 			out.say("ended: %v", err)
@@ -97,8 +108,10 @@ func (f *deviceFlags) run(cmd *cobra.Command, kind string) error {
 			return nil
 		case line, ok := <-lines:
 			if !ok || line == "q" || line == "quit" {
-				waitAcked(dev, 5*time.Second)
-				cancel()
+				waitAcked(ctx, dev, 5*time.Second)
+				if n := dev.Backlog(); n > 0 {
+					return fmt.Errorf("the hub has not acknowledged %s", plural(n, "reading"))
+				}
 				return nil
 			}
 			if err := f.do(dev, out, kind, line); err != nil {
@@ -116,8 +129,8 @@ func readLines(r io.Reader, lines chan<- string) {
 	close(lines)
 }
 
-func waitAcked(dev *device.Device, limit time.Duration) {
-	for end := time.Now().Add(limit); dev.Backlog() > 0 && time.Now().Before(end); {
+func waitAcked(ctx context.Context, dev *device.Device, limit time.Duration) {
+	for end := time.Now().Add(limit); dev.Backlog() > 0 && time.Now().Before(end) && ctx.Err() == nil; {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
@@ -152,11 +165,11 @@ func (f *deviceFlags) do(dev *device.Device, out *printer, kind, line string) er
 		if ok {
 			out.say("light %s", b)
 		}
-		out.say("boot %s, %d readings not acknowledged", dev.Boot(), dev.Backlog())
+		out.say("boot %s, %s not acknowledged", dev.Boot(), plural(dev.Backlog(), "reading"))
 	case "raw":
 		event, payload, _ := strings.Cut(rest, " ")
 		if event == "" || !json.Valid([]byte(payload)) {
-			return errors.New("raw EVENT JSON")
+			return errors.New(`raw takes an event and its payload: raw reading {"m":"temperature","v":21.4}`)
 		}
 		dev.Raw(event, []byte(payload))
 	default:
@@ -184,8 +197,10 @@ func (f *deviceFlags) act(dev *device.Device, kind, word, rest string) error {
 		metric, text = word, rest
 	}
 	var v any = text
-	if n, err := strconv.ParseFloat(text, 64); err == nil {
+	if n, err := strconv.ParseFloat(text, 64); err == nil && !math.IsNaN(n) && !math.IsInf(n, 0) {
 		v = n
+	} else if err == nil {
+		return fmt.Errorf("%s does not exist in JSON; try raw", text)
 	} else if text == "true" || text == "false" {
 		v = text == "true"
 	} else if rest == "" {
@@ -201,6 +216,8 @@ func (f *deviceFlags) act(dev *device.Device, kind, word, rest string) error {
 type printer struct {
 	mu sync.Mutex
 	w  io.Writer
+
+	reason string // why there is no connection
 }
 
 func (p *printer) say(format string, args ...any) {
@@ -212,11 +229,19 @@ func (p *printer) say(format string, args ...any) {
 func (p *printer) hooks(token string) device.Hooks {
 	return device.Hooks{
 		Up: func(u device.Up) {
+			p.mu.Lock()
+			p.reason = ""
+			p.mu.Unlock()
 			p.say("connected (attempt %d; %v to connect, %v to join)", u.Attempt, u.Connect.Round(time.Millisecond), u.Join.Round(time.Millisecond))
 		},
-		Down: func(err error) { p.say("disconnected: %v", err) },
+		Down:   func(err error) { p.say("disconnected: %v", err) },
+		Unable: p.unable,
 		Acked: func(a device.Ack) {
-			p.say("acknowledged: %d readings, the last %s = %v", len(a.Readings), last(a).Metric, last(a).Value)
+			if last := a.Readings[len(a.Readings)-1]; len(a.Readings) == 1 {
+				p.say("acknowledged: %s = %v", last.Metric, last.Value)
+			} else {
+				p.say("acknowledged: %d readings, the last %s = %v", len(a.Readings), last.Metric, last.Value)
+			}
 		},
 		Refused: func(r device.Reading, code string) { p.say("refused: %s = %v: %s", r.Metric, r.Value, code) },
 		Error:   func(code string) { p.say("error: %s", code) },
@@ -229,10 +254,29 @@ func (p *printer) hooks(token string) device.Hooks {
 			if topic != "" {
 				topic += " "
 			}
-			text := strings.ReplaceAll(string(data), token, "***")
+			text := newToken.ReplaceAllString(strings.ReplaceAll(string(data), token, "***"), `"token":"***"`)
 			p.say("%s %s%s", arrow, topic, text)
 		},
 	}
 }
 
-func last(a device.Ack) device.Reading { return a.Readings[len(a.Readings)-1] }
+// newToken is one that the hub gives, which is as secret as the first.
+var newToken = regexp.MustCompile(`"token":"[^"]*"`)
+
+// unable says once why there is no connection, however often it is tried again.
+func (p *printer) unable(err error) {
+	p.mu.Lock()
+	again := p.reason == err.Error()
+	p.reason = err.Error()
+	p.mu.Unlock()
+	if !again && !errors.Is(err, context.Canceled) {
+		p.say("no connection: %v; trying again", err)
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
