@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"runtime"
 	"sync"
@@ -18,6 +20,7 @@ import (
 // is when it listens.
 type Process struct {
 	what   string
+	where  string // host:port
 	ready  func(ctx context.Context) bool
 	argv   []string
 	env    []string
@@ -32,22 +35,32 @@ type Process struct {
 func NewProcess(hub *url.URL, argv, env []string, output io.Writer) (*Process, error) {
 	u := *hub
 	u.Path += "/readyz"
-	return newProcess("hub", func(ctx context.Context) bool { return answersOK(ctx, u.String()) }, argv, env, output)
+	return newProcess("hub", hostPort(hub, "80"), func(ctx context.Context) bool { return answersOK(ctx, u.String()) }, argv, env, output)
 }
 
 // NewBroker returns a broker that is started with argv and listens at broker. It is not started.
 func NewBroker(broker *url.URL, argv []string, output io.Writer) (*Process, error) {
-	return newProcess("broker", func(ctx context.Context) bool {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", broker.Host)
-		return err == nil && conn.Close() == nil
-	}, argv, nil, output)
+	where := hostPort(broker, "1883")
+	return newProcess("broker", where, func(ctx context.Context) bool { return listens(ctx, where) }, argv, nil, output)
 }
 
-func newProcess(what string, ready func(context.Context) bool, argv, env []string, output io.Writer) (*Process, error) {
+func hostPort(u *url.URL, port string) string {
+	if u.Port() != "" {
+		return u.Host
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+func listens(ctx context.Context, where string) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", where)
+	return err == nil && conn.Close() == nil
+}
+
+func newProcess(what, where string, ready func(context.Context) bool, argv, env []string, output io.Writer) (*Process, error) {
 	if len(argv) == 0 {
 		return nil, errors.New("no command that starts the " + what)
 	}
-	return &Process{what: what, ready: ready, argv: argv, env: env, output: output}, nil
+	return &Process{what: what, where: where, ready: ready, argv: argv, env: env, output: output}, nil
 }
 
 func answersOK(ctx context.Context, url string) bool {
@@ -64,9 +77,14 @@ const readyWithin = 2 * time.Minute
 
 // Start starts the process and returns when it is ready, or has ended instead.
 func (p *Process) Start(ctx context.Context) error {
+	if listens(ctx, p.where) {
+		return fmt.Errorf("start the %s: something listens at %s already", p.what, p.where)
+	}
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Env = append(cmd.Environ(), p.env...)
-	cmd.Stdout, cmd.Stderr = p.output, p.output
+	said := &lastLine{}
+	out := io.MultiWriter(said, p.output)
+	cmd.Stdout, cmd.Stderr = out, out
 	Apart(cmd)
 	started, end := make(chan error), make(chan struct{})
 	go func() {
@@ -85,7 +103,38 @@ func (p *Process) Start(ctx context.Context) error {
 	p.mu.Lock()
 	p.cmd, p.end = cmd, end
 	p.mu.Unlock()
-	return p.await(ctx, end)
+	if err := p.await(ctx, end); err != nil {
+		err = errors.Join(err, p.Kill())
+		if text := said.String(); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return err
+	}
+	return nil
+}
+
+// lastLine keeps the last line that was written to it.
+type lastLine struct {
+	mu   sync.Mutex
+	line []byte
+}
+
+func (l *lastLine) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.line = append(l.line, b...)
+	text := bytes.TrimRight(l.line, "\n")
+	if i := bytes.LastIndexByte(text, '\n'); i >= 0 {
+		l.line = append([]byte(nil), l.line[i+1:]...)
+	}
+	l.line = l.line[max(0, len(l.line)-1000):]
+	return len(b), nil
+}
+
+func (l *lastLine) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(bytes.TrimSpace(l.line))
 }
 
 func (p *Process) await(ctx context.Context, end <-chan struct{}) error {
@@ -99,7 +148,7 @@ func (p *Process) await(ctx context.Context, end <-chan struct{}) error {
 		case <-end:
 			return errors.New("the " + p.what + " ended before it was ready")
 		case <-ctx.Done():
-			return fmt.Errorf("the %s is not ready: %w", p.what, context.Cause(ctx))
+			return fmt.Errorf("the %s is not ready at %s: %w", p.what, p.where, context.Cause(ctx))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -116,6 +165,9 @@ func (p *Process) Kill() error {
 	}
 	err := cmd.Process.Kill()
 	<-end
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
 	return err
 }
 
