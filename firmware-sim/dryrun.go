@@ -17,6 +17,14 @@ func Plan(p *profile.Profile, scale float64, duration time.Duration) []string {
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
+// Devices is how many a run of the profile would have.
+func Devices(p *profile.Profile, scale float64) (n int) {
+	for _, g := range p.Fleet {
+		n += max(1, int(math.Round(float64(g.Count)*scale)))
+	}
+	return n
+}
+
 // WritePlan says what a run of the profile would do, without a hub.
 func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Duration) {
 	pr := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }

@@ -27,6 +27,7 @@ type unit struct {
 
 	mu       sync.Mutex
 	power    power
+	unable   error // why its last attempt to connect failed
 	up       bool
 	since    time.Time // of up
 	turns    []string  // the last of its comings and goings, for the time line of a finding
@@ -176,6 +177,11 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 				st.drops.Add(1)
 			}
 		},
+		Unable: func(err error) {
+			u.mu.Lock()
+			u.unable = err
+			u.mu.Unlock()
+		},
 		Acked: func(a device.Ack) {
 			now := time.Now()
 			for _, r := range a.Readings {
@@ -229,6 +235,19 @@ func (u *unit) turned(what string) {
 		u.turns = u.turns[1:]
 	}
 	u.turns = append(u.turns, stamp(u.since)+"  "+what)
+}
+
+// missing reports whether the device should be connected and is not; with why, if it never was.
+func (u *unit) missing() (bool, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.power == off || u.up || u.group.Misbehave.Bad() {
+		return false, nil
+	}
+	if u.since.IsZero() {
+		return true, u.unable
+	}
+	return true, nil
 }
 
 // lights are the units that take commands.

@@ -410,10 +410,18 @@ func (s *Sim) settle(ctx context.Context) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+	never, reason := 0, error(nil)
 	for _, u := range s.units {
-		if !u.isUp() && !u.group.Misbehave.Bad() {
+		missing, why := u.missing()
+		if missing {
 			s.offline++
 		}
+		if why != nil {
+			never, reason = never+1, why
+		}
+	}
+	if never > 0 {
+		s.judge.unable("%d devices were never connected: %v", never, reason)
 	}
 }
 

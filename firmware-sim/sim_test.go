@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -342,5 +343,22 @@ func TestLongRun(t *testing.T) {
 	r, err := s.Run(t.Context())
 	if err != nil || r.ExitCode() == 1 || r.Offline > 0 {
 		t.Errorf("got %v, %d devices offline\n%s", err, r.Offline, table(r))
+	}
+}
+
+// A fleet of which a part never got as far as the hub has shown nothing.
+func TestDevicesThatNeverConnect(t *testing.T) {
+	t.Parallel()
+	h := newFakeHub(t)
+	r := play(t, h, `
+fleet:
+  - {count: 2, kind: sensor, transport: {websocket: 0.5, mqtt: 0.5}, metrics: {temperature: {every: 50ms}}}
+load: {hold: 500ms}
+assert: [lost_acked == 0]
+`, func(c *sim.Config) {
+		c.MQTT, c.Settle = &url.URL{Scheme: "mqtt", Host: "127.0.0.1:1"}, time.Second
+	})
+	if r.ExitCode() != 1 || r.Offline != 1 || !strings.Contains(strings.Join(r.Unjudged, ""), "1 devices were never connected: dial tcp 127.0.0.1:1") {
+		t.Errorf("exit code %d, %d offline, unjudged %q", r.ExitCode(), r.Offline, r.Unjudged)
 	}
 }

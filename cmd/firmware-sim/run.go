@@ -102,11 +102,8 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	if f.state != "" && f.workers > 1 {
-		return usageError{errors.New("--state does not go with --workers")}
-	}
-	if f.scale <= 0 {
-		return usageError{errors.New("--scale must be above 0")}
+	if err := f.check(p); err != nil {
+		return usageError{err}
 	}
 	if f.seed != 0 {
 		p.Seed = f.seed
@@ -121,11 +118,46 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 	return f.play(cmd, path, p)
 }
 
+// check reports what cannot be meant, as far as the command line alone says.
+func (f *runFlags) check(p *profile.Profile) error {
+	devices := sim.Devices(p, f.scale)
+	switch {
+	case f.scale <= 0:
+		return errors.New("--scale must be above 0")
+	case f.duration < 0:
+		return errors.New("--duration must not be below 0")
+	case f.settle < 0:
+		return errors.New("--settle must not be below 0")
+	case f.workers < 1 || f.workers > devices:
+		return fmt.Errorf("--workers must be from 1 to the %d devices of the fleet", devices)
+	case f.state != "" && f.workers > 1:
+		return errors.New("--state does not go with --workers")
+	}
+	return nil
+}
+
+// writable makes a folder and reports whether one can write into it, before a run whose report would be lost.
+func writable(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(dir, ".report-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
 // play is a run in this process, or led by it.
 func (f *runFlags) play(cmd *cobra.Command, path string, p *profile.Profile) error {
 	cfg, err := f.config(cmd, p)
 	if err != nil {
 		return usageError{err}
+	}
+	if f.report != "" {
+		if err := writable(f.report); err != nil {
+			return usageError{fmt.Errorf("--report: %w", err)}
+		}
 	}
 	show := newProgress(cmd.Context(), cmd.ErrOrStderr())
 	defer show.close()
@@ -267,6 +299,11 @@ func (f *runFlags) base(p *profile.Profile) (sim.Config, error) {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
 			return cfg, fmt.Errorf("--sources: %q is not an IP address", text)
+		}
+		if ln, err := net.Listen("tcp", netip.AddrPortFrom(a, 0).String()); err != nil {
+			return cfg, fmt.Errorf("--sources: %s is not an address of this machine", a)
+		} else {
+			ln.Close()
 		}
 		cfg.Sources = append(cfg.Sources, a)
 	}

@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,7 +46,6 @@ func (w *workers) run(ctx context.Context, n int, server, broker sim.Server, hub
 	runtime.LockOSThread() // workers end with the thread that started them: see sim.Apart
 	defer runtime.UnlockOSThread()
 	run := sim.NewRun()
-	w.latest = make([]sim.Snapshot, n)
 	reports := make([]sim.Message, n)
 	errs := make([]error, n+1)
 	var wg sync.WaitGroup
@@ -115,18 +116,21 @@ func (w *workers) read(i int, out io.Reader, report *sim.Message) error {
 func (w *workers) snapshot(i int, s sim.Snapshot) {
 	w.mu.Lock()
 	w.latest[i] = s
-	var sum sim.Snapshot
-	for j, l := range w.latest {
-		if j == 0 {
-			sum = l
-		} else {
-			sum = sum.Add(l)
-		}
-	}
 	w.mu.Unlock()
 	if i == 0 {
-		w.show.update(sum)
+		w.show.update(w.sum())
 	}
+}
+
+// sum is the whole fleet, by what each worker said last.
+func (w *workers) sum() sim.Snapshot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sum := w.latest[0]
+	for _, l := range w.latest[1:] {
+		sum = sum.Add(l)
+	}
+	return sum
 }
 
 func (w *workers) away(gone bool) {
@@ -146,7 +150,14 @@ func (f *runFlags) inWorkers(cmd *cobra.Command, path string, p *profile.Profile
 	if cfg.Username == "" {
 		secret = cfg.Token
 	}
-	w := &workers{profile: p, args: f.workerArgs(path, p.Seed), secret: secret, stderr: show, show: show}
+	w := &workers{latest: make([]sim.Snapshot, f.workers), profile: p, args: f.workerArgs(path, p.Seed), secret: secret, stderr: show, show: show}
+	if f.metrics != "" {
+		stop, err := serveMetrics(cmd.Context(), f.metrics, w.sum)
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+	}
 	report, err := w.run(cmd.Context(), f.workers, cfg.Server, cfg.Broker, hubFaults)
 	if err == nil {
 		report.Plan = plan // with the hub's faults, of which workers do not know
@@ -215,16 +226,21 @@ func (f *runFlags) asWorker(cmd *cobra.Command, p *profile.Profile) error {
 	if err != nil {
 		return err
 	}
+	// A parent that was killed leaves nobody to report to: the devices are taken away, whatever the pipes say.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
 	go func() { // ends with the pipe, which the parent closes by ending
 		for {
 			line, err := in.ReadString('\n')
 			if err != nil {
+				cancel()
 				return
 			}
 			s.HubAway(strings.TrimSpace(line) == "away")
 		}
 	}()
-	report, err := s.Run(cmd.Context())
+	report, err := s.Run(ctx)
 	if err != nil {
 		return err
 	}

@@ -181,10 +181,10 @@ func Parse(b []byte) (*Profile, error) {
 		return nil, at(root, "fleet: at least one group")
 	}
 	if p.Load.Ramp > 0 && len(p.Load.Stages) > 0 {
-		return nil, at(root, "load: a ramp or stages, not both")
+		return nil, at(inside(root, "load", "stages"), "load: a ramp or stages, not both")
 	}
 	if p.Load.Commands.Rate > 0 && !slices.ContainsFunc(p.Fleet, func(g Group) bool { return g.Light }) {
-		return nil, at(root, "load.commands: the fleet has no lights")
+		return nil, at(inside(root, "load", "commands"), "load.commands: the fleet has no lights")
 	}
 	return p, nil
 }

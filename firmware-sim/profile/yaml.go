@@ -17,6 +17,16 @@ func at(n *yaml.Node, format string, args ...any) error {
 	return fmt.Errorf("line %d: %s", n.Line, fmt.Sprintf(format, args...))
 }
 
+// inside finds a value below an object by the keys on the way; the nearest one above it, if it is not there.
+func inside(n *yaml.Node, path ...string) *yaml.Node {
+	for i := 0; len(path) > 0 && n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == path[0] {
+			return inside(n.Content[i+1], path[1:]...)
+		}
+	}
+	return n
+}
+
 // keys are the fields of an object and what reads them.
 type keys map[string]func(*yaml.Node) error
 
