@@ -175,7 +175,9 @@ func (s *Sim) issue(ctx context.Context, u *unit, op string, params map[string]a
 	case "confirmed", "done":
 		s.stats.commandsOK.Add(1)
 		if op != "restart" {
-			s.stats.record("confirm_ms", time.Since(due))
+			// A light that takes its time because it was told to is not slow.
+			transition, _ := params["transition_ms"].(int)
+			s.stats.record("confirm_ms", time.Since(due)-time.Duration(transition)*time.Millisecond)
 		}
 	default:
 		s.stats.commandsBad.Add(1)
