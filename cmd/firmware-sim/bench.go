@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -44,7 +45,9 @@ func newBenchKind(kind, short, topic string) *cobra.Command {
 			cfg.Progress = func(joined int) { show.line(fmt.Sprintf("%d of %d joined", joined, cfg.N)) }
 			res, err := bench.Run(cmd.Context(), kind, cfg)
 			show.close()
-			if err != nil {
+			if errors.Is(err, bench.ErrConfig) {
+				return usageError{err}
+			} else if err != nil {
 				return err
 			}
 			if asJSON {

@@ -55,7 +55,10 @@ func TestUsage(t *testing.T) {
 		{"nobody listens", []string{"run", demo, "--token", "x", "--hub", "http://127.0.0.1:1"}, "", 1, "refused"},
 		{"device without token", []string{"sensor", "--device", "a"}, "", 2, "--token"},
 		{"device over nothing", []string{"light", "--device", "a", "--token", "t", "--transport", "pigeon"}, "", 2, "pigeon"},
-		{"bench without server", []string{"bench", "hold", "--url", "tcp://x", "-n", "1"}, "", 1, "tcp"},
+		{"bench without server", []string{"bench", "hold", "--url", "tcp://x", "-n", "1"}, "", 2, "tcp"},
+		{"bench without clients", []string{"bench", "hold", "-n", "0"}, "", 2, "at least one client"},
+		{"bench below nothing", []string{"bench", "fanout", "--size", "-1"}, "", 2, "below 0"},
+		{"bench of no process", []string{"bench", "storm", "--pid", "99999999"}, "", 2, "99999999"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -80,6 +80,9 @@ const (
 	Hold         = "hold"
 )
 
+// ErrConfig is the error for a configuration that cannot be meant.
+var ErrConfig = errors.New("bench")
+
 // Run measures.
 func Run(ctx context.Context, kind string, cfg Config) (*Result, error) {
 	b, err := newBench(kind, cfg)
@@ -122,6 +125,14 @@ type bench struct {
 	joined, failed      atomic.Int64
 	dropped, delivered  atomic.Int64
 	measuring           atomic.Bool
+	giveUp              context.CancelCauseFunc
+}
+
+// refused ends a measurement of which nobody is let in: a client would ask again for ever.
+func (b *bench) refused(i int, err error) {
+	if b.joined.Load() == 0 {
+		b.giveUp(fmt.Errorf("bench: client %d: %w", i, err))
+	}
 }
 
 // member is one client.
@@ -139,9 +150,14 @@ type member struct {
 func newBench(kind string, cfg Config) (*bench, error) {
 	switch {
 	case cfg.N < 1:
-		return nil, errors.New("bench: at least one client")
+		return nil, fmt.Errorf("%w: at least one client (-n)", ErrConfig)
 	case cfg.Topic == "":
-		return nil, errors.New("bench: a topic is required")
+		return nil, fmt.Errorf("%w: a topic is required", ErrConfig)
+	case cfg.Size < 0 || cfg.Rate < 0 || cfg.InFlight < 0 || cfg.Ramp < 0 || cfg.Parallel < 0 || cfg.Sources < 0 || cfg.Duration < 0:
+		return nil, fmt.Errorf("%w: no number may be below 0", ErrConfig)
+	}
+	if _, ok := processUse(cfg.Pid); cfg.Pid != 0 && !ok {
+		return nil, fmt.Errorf("%w: nothing is known of a process %d", ErrConfig, cfg.Pid)
 	}
 	if cfg.Event == "" {
 		cfg.Event = map[string]string{Fanout: "shout", RequestReply: "echo"}[kind]
@@ -161,7 +177,7 @@ func newBench(kind string, cfg Config) (*bench, error) {
 	switch kind {
 	case Fanout, RequestReply, Storm, Hold:
 	default:
-		return nil, fmt.Errorf("bench: %q is none of fanout, request-reply, storm, hold", kind)
+		return nil, fmt.Errorf("%w: %q is none of fanout, request-reply, storm, hold", ErrConfig, kind)
 	}
 	b := &bench{cfg: cfg, res: &Result{Kind: kind, Clients: cfg.N}, latency: newHistogram(), conn: newHistogram(), join: newHistogram()}
 	for i := range cfg.N {
@@ -191,7 +207,10 @@ func (b *bench) newMember(i int) (*member, error) {
 			m.opened = time.Now()
 			b.record(b.conn, o.Connect)
 		},
-		OnClose: func(error) {
+		OnClose: func(err error) {
+			if e, ok := errors.AsType[*hubclient.RefusedError](err); ok && e.Status >= 400 && e.Status < 500 && e.Status != 429 {
+				b.refused(i, err)
+			}
 			if b.measuring.Load() {
 				b.dropped.Add(1)
 			} else {
@@ -206,7 +225,7 @@ func (b *bench) newMember(i int) (*member, error) {
 	}
 	var err error
 	if m.client, err = hubclient.New(cfg); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	m.ch = m.client.Channel(strings.ReplaceAll(b.cfg.Topic, "%i", number), hubclient.ChannelConfig{
 		Timeout: 30 * time.Second,
@@ -217,7 +236,10 @@ func (b *bench) newMember(i int) (*member, error) {
 				close(m.in)
 			})
 		},
-		OnRefused: func(hubclient.Reply) { b.failed.Add(1) },
+		OnRefused: func(r hubclient.Reply) {
+			b.failed.Add(1)
+			b.refused(i, fmt.Errorf("join refused: %s", r.Payload))
+		},
 		OnMessage: m.message,
 	})
 	m.ch.Join()
@@ -225,10 +247,11 @@ func (b *bench) newMember(i int) (*member, error) {
 }
 
 func (b *bench) run(ctx context.Context) (*Result, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	b.giveUp = cancel
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer cancel()
+	defer cancel(nil)
 	before, known := processUse(b.cfg.Pid)
 	b.res.known = known
 	began := time.Now()

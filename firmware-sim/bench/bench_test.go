@@ -100,3 +100,21 @@ func TestRefuses(t *testing.T) {
 		t.Error("an unknown kind: no error")
 	}
 }
+
+// A measurement of which nobody is let in ends, and says why.
+func TestNobodyIsLetIn(t *testing.T) {
+	t.Parallel()
+	u := newServer(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for what, cfg := range map[string]bench.Config{
+		"join refused":                     {URL: u, Topic: "room:forbidden", N: 3},
+		"connect refused with status 404":  {URL: strings.Replace(u, "/socket/", "/nothing/", 1), Topic: "room:a", N: 3},
+		"bench: no number may be below 0":  {URL: u, Topic: "room:a", N: 3, Size: -1},
+		"nothing is known of a process -7": {URL: u, Topic: "room:a", N: 3, Pid: -7},
+	} {
+		if _, err := bench.Run(ctx, bench.Hold, cfg); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("got %v, want %q", err, what)
+		}
+	}
+}
