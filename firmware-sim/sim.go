@@ -397,15 +397,18 @@ func (s *Sim) settle(ctx context.Context) {
 		u.dev.Flush(time.Now())
 	}
 	for time.Now().Before(deadline) && ctx.Err() == nil {
-		left := 0
+		left, away := 0, 0
 		for _, u := range s.units {
+			if missing, _ := u.missing(); missing {
+				away++
+			}
 			if n := u.dev.Backlog(); n > 0 {
 				left += n
 				u.dev.Flush(time.Now())
 			}
 		}
 		// What was dropped a moment ago has the time to come back, too.
-		if left == 0 && (s.stats.up.Load() == int64(len(s.units)) || time.Since(began) > 5*time.Second) || s.stats.up.Load() == 0 && !s.reachable(ctx) {
+		if left == 0 && (away == 0 || time.Since(began) > 5*time.Second) || s.stats.up.Load() == 0 && !s.reachable(ctx) {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -421,7 +424,7 @@ func (s *Sim) settle(ctx context.Context) {
 		}
 	}
 	if never > 0 {
-		s.judge.unable("%d devices were never connected: %v", never, reason)
+		s.judge.unable("%d of %d devices were never connected: %v", never, len(s.units), reason)
 	}
 }
 

@@ -358,7 +358,21 @@ assert: [lost_acked == 0]
 `, func(c *sim.Config) {
 		c.MQTT, c.Settle = &url.URL{Scheme: "mqtt", Host: "127.0.0.1:1"}, time.Second
 	})
-	if r.ExitCode() != 1 || r.Offline != 1 || !strings.Contains(strings.Join(r.Unjudged, ""), "1 devices were never connected: dial tcp 127.0.0.1:1") {
+	if r.ExitCode() != 1 || r.Offline != 1 || !strings.Contains(strings.Join(r.Unjudged, ""), "1 of 2 devices were never connected: dial tcp 127.0.0.1:1") {
 		t.Errorf("exit code %d, %d offline, unjudged %q", r.ExitCode(), r.Offline, r.Unjudged)
+	}
+}
+
+// A device that no stage has switched on yet does not measure, and nobody misses it.
+func TestStagesSwitchOn(t *testing.T) {
+	t.Parallel()
+	r := play(t, newFakeHub(t), `
+fleet:
+  - {count: 4, kind: sensor, metrics: {temperature: {every: 40ms}}}
+load: {stages: [{for: 800ms, pct: 50}]}
+assert: [unacknowledged == 0, offline == 0]
+`, func(c *sim.Config) { c.Settle = time.Second })
+	if r.ExitCode() == 1 || r.Readings.Sent == 0 {
+		t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
 	}
 }
