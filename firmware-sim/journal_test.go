@@ -19,8 +19,8 @@ fleet:
   - {count: 5, kind: sensor, transport: {websocket: 0.6, longpoll: 0.4}, metrics: {temperature: {every: 20ms}, mode: {gen: toggle, every: 50ms}}, batch: {max: 3, every: 100ms}}
   - {count: 1, kind: sensor, clock: {unset_pct: 100}, metrics: {temperature: {every: 30ms}}}
   - {count: 3, kind: light, behaviour: {ack_ms: 2, exec_ms: 3}}
-load: {hold: 4s, warmup: 200ms, commands: {rate: 40/s, mix: {set: 0.8, toggle: 0.2}}, watchers: 1}
-faults: [{at: 300ms, duplicate: 0.05}, {at: 3500ms, drop: {pct: 100, for: 100ms}}]
+load: {hold: 2500ms, warmup: 200ms, commands: {rate: 40/s, mix: {set: 0.8, toggle: 0.2}}, watchers: 1}
+faults: [{at: 300ms, duplicate: 0.05}, {at: 2s, drop: {pct: 100, for: 100ms}}]
 assert: [lost_acked == 0, dup_stored == 0, value_wrong == 0, cmd_run_twice == 0, cmd_false_done == 0, leaked == 0, unacknowledged == 0]
 `
 
@@ -29,7 +29,7 @@ assert: [lost_acked == 0, dup_stored == 0, value_wrong == 0, cmd_run_twice == 0,
 func killed(t *testing.T, h *fakeHub, after time.Duration, missing int64) string {
 	t.Helper()
 	dir := t.TempDir()
-	cfg := sim.Config{Profile: parse(t, kept), Hub: h.url(), Username: "admin", Password: "secret", Server: h, Settle: 10 * time.Second, Scale: 1, Keep: true}
+	cfg := sim.Config{Profile: parse(t, kept), Hub: h.url(), Username: "admin", Password: "secret", Server: h, Settle: 10 * time.Millisecond, Scale: 1, Keep: true, NoJudge: true}
 	j, err := sim.CreateJournal(dir, &cfg, []byte(kept))
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func resume(t *testing.T, h *fakeHub, dir string) *sim.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Journal, cfg.Keep = j, false
+	cfg.Journal, cfg.Keep, cfg.Settle = j, false, 10*time.Second
 	s, err := sim.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -92,12 +92,12 @@ func TestResume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newFakeHub(t)
-			dir := killed(t, h, 2500*time.Millisecond, missing)
+			dir := killed(t, h, 1500*time.Millisecond, missing)
 			r := resume(t, h, dir)
 			if r.ExitCode() == 1 || len(r.Unjudged) > 0 {
 				t.Errorf("exit code %d, unjudged %v\n%s", r.ExitCode(), r.Unjudged, table(r))
 			}
-			if missing == 0 && (r.Readings.Sent < 700 || r.Seconds < 4 || r.Commands.Issued < 120) {
+			if missing == 0 && (r.Readings.Sent < 700 || r.Seconds < 2.5 || r.Commands.Issued < 80) {
 				t.Errorf("both halves: %.1f s, %+v, %+v", r.Seconds, r.Readings, r.Commands)
 			}
 			if last := r.Events[0].At; last.Before(r.Began.Add(-time.Second)) || !strings.Contains(eventText(r), "taken up after") {
@@ -136,7 +136,7 @@ func TestResumeStillJudges(t *testing.T) {
 			t.Parallel()
 			h := newFakeHub(t)
 			bad(h)
-			r := resume(t, h, killed(t, h, 2500*time.Millisecond, 0))
+			r := resume(t, h, killed(t, h, 1500*time.Millisecond, 0))
 			if r.Verdict(verdict).Count == 0 || r.ExitCode() != 1 {
 				t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
 			}
