@@ -128,11 +128,9 @@ func OpenJournal(dir string, cfg *Config) (*Journal, error) {
 	p.Seed = h.Seed
 	cfg.Profile, cfg.Run, cfg.Scale, cfg.Duration, cfg.Settle, cfg.Keep = p, h.Run, h.Scale, h.Duration, h.Settle, h.Keep
 	j := &Journal{head: h, past: past, resumed: true, file: file, w: bufio.NewWriterSize(file, 1<<16)}
-	past.resumed++
-	for _, u := range past.units {
-		u.lost()
-	}
-	j.line(lineResumed, func(b []byte) []byte { return strconv.AppendInt(b, time.Now().UnixMilli(), 10) })
+	now := time.Now()
+	past.lost(now)
+	j.line(lineResumed, func(b []byte) []byte { return strconv.AppendInt(b, now.UnixMilli(), 10) })
 	return j, j.Flush()
 }
 

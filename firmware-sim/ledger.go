@@ -3,7 +3,6 @@ package sim
 import (
 	"encoding/json"
 	"hash/fnv"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -77,8 +76,8 @@ func (l *ledger) measured(r device.Reading, state entryState) {
 	if l.metrics == nil {
 		l.metrics = make(map[string][]entry)
 	}
-	if n := len(l.gaps); n > 0 && l.gaps[n-1].to == math.MaxInt64 {
-		l.gaps[n-1].to = r.T
+	if n := len(l.gaps); n > 0 && l.gaps[n-1].open {
+		l.gaps[n-1].open, l.gaps[n-1].to = false, max(l.gaps[n-1].to, r.T)
 	}
 	es := l.metrics[r.Metric]
 	_, text := r.Value.(string)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 type past struct {
 	head     head
 	ended    bool
-	resumed  int // how often before
+	resumed  time.Time // the last time, if ever
 	units    map[int]*pastUnit
 	commands []*pastCommand
 	byID     map[string]*pastCommand
@@ -32,7 +31,8 @@ type past struct {
 // pastUnit is what is known of one device.
 type pastUnit struct {
 	ledger   ledger
-	lastT    int64
+	lastT    int64 // of the newest reading by the device's clock, and by the true one
+	lastAt   time.Time
 	waiting  []device.Reading // not answered, oldest first; some have been since, see answers
 	answers  map[readingKey]bool
 	measured int64
@@ -116,9 +116,8 @@ func (p *past) take(line []byte) (err error) {
 			err = errJournal
 		}
 	case lineResumed:
-		p.resumed++
-		for _, u := range p.units {
-			u.lost()
+		if p.lost(time.UnixMilli(f.number())); f.err != nil {
+			return f.err
 		}
 	case lineEnded:
 		p.ended = true
@@ -195,8 +194,8 @@ func (p *past) unit(n int64) *pastUnit {
 	u := p.units[int(n)]
 	if u == nil {
 		u = &pastUnit{answers: map[readingKey]bool{}}
-		if p.resumed > 0 {
-			u.ledger.lost(0)
+		if !p.resumed.IsZero() {
+			u.lost(p.resumed)
 		}
 		p.units[int(n)] = u
 	}
@@ -206,7 +205,7 @@ func (p *past) unit(n int64) *pastUnit {
 func (u *pastUnit) measure(r device.Reading, state entryState) {
 	u.ledger.measured(r, state)
 	u.measured++
-	u.lastT = max(u.lastT, r.T)
+	u.lastT, u.lastAt = max(u.lastT, r.T), r.At
 	u.waiting = append(u.waiting, r)
 }
 
@@ -224,14 +223,23 @@ func (u *pastUnit) answer(k readingKey, state entryState, late bool) {
 	}
 }
 
-// lost is a gap: whatever the device did from its last line to its next one is unknown. An answer to what was lost is lost.
-func (u *pastUnit) lost() {
+// lost is a gap, which ends now: what any device did after its last line is unknown.
+func (p *past) lost(now time.Time) {
+	p.resumed = now
+	for _, u := range p.units {
+		u.lost(now)
+	}
+}
+
+// lost is a gap of one device. What it measured in that time is not known, and an answer to that is void. A clock that was
+// ahead then may not be now: what it recorded can have a time after that of its next reading.
+func (u *pastUnit) lost(now time.Time) {
 	u.settle()
 	for k := range u.answers {
 		u.unanswer(k)
 	}
 	clear(u.answers)
-	u.ledger.lost(u.lastT)
+	u.ledger.lost(u.lastT, u.lastT+max(0, now.Sub(u.lastAt).Milliseconds())+1000)
 }
 
 // unanswer forgets an answer to a reading of which nothing more is known.
@@ -281,19 +289,22 @@ func (f *fields) number() int64 {
 }
 
 // span is a stretch of a device's time of which nothing is known.
-type span struct{ from, to int64 }
+type span struct {
+	from, to int64
+	open     bool // it has no end yet
+}
 
-// lost opens one, after the last reading that is known; the next one ends it.
-func (l *ledger) lost(after int64) {
+// lost opens one, after the last reading that is known. The next one ends it, but not before that time.
+func (l *ledger) lost(after, until int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.gaps = append(l.gaps, span{after, math.MaxInt64})
+	l.gaps = append(l.gaps, span{after, until, true})
 }
 
 // inGap reports whether t falls where nothing is known. The lock is held.
 func (l *ledger) inGap(t int64) bool {
 	for _, g := range l.gaps {
-		if t > g.from && t < g.to {
+		if t > g.from && (g.open || t < g.to) {
 			return true
 		}
 	}

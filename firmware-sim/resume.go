@@ -45,7 +45,7 @@ func (s *Sim) takeUp() error {
 			s.stats.acked.Add(was.acked)
 			s.stats.refused.Add(was.refused)
 		} else {
-			u.ledger.lost(0)
+			u.ledger.lost(0, p.resumed.UnixMilli())
 		}
 	}
 	for _, c := range p.commands {
