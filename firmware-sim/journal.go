@@ -76,7 +76,7 @@ func CreateJournal(dir string, cfg *Config, yaml []byte) (*Journal, error) {
 	}
 	file, err := os.OpenFile(filepath.Join(dir, journalFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("%s holds a run already; it is taken up with --resume", dir)
+		return nil, fmt.Errorf("%s holds a run already: --resume takes it up, or name another folder", dir)
 	} else if err != nil {
 		return nil, err
 	}
