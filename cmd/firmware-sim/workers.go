@@ -226,8 +226,10 @@ func (f *runFlags) asWorker(cmd *cobra.Command, p *profile.Profile) error {
 	if err != nil {
 		return err
 	}
-	// A parent that was killed leaves nobody to report to: the devices are taken away, whatever the pipes say.
+	// A parent that was killed leaves nobody to report to: the devices are taken away, whatever the pipes say, and however often
+	// the kernel tells that the parent is gone, which it does for each of its threads.
 	signal.Ignore(syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM)
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	go func() { // ends with the pipe, which the parent closes by ending
