@@ -87,7 +87,8 @@ type Result struct {
 	Known bool    `json:"known"` // false: there was nothing to judge by
 	Holds bool    `json:"holds"` // never without Known
 	Why   string  `json:"why,omitempty"`
-	// Idle says that the profile asks for nothing that the assertion is about, commands for instance: that is no failure.
+	// Idle says that the profile asks for nothing that the assertion is about, commands for instance, or the run for no
+	// judgement: that is no failure.
 	Idle  bool `json:"idle,omitempty"`
 	count bool
 }
@@ -254,7 +255,7 @@ func (r *Report) assert(a profile.Assertion) Result {
 	}
 	switch {
 	case slices.Contains(readBack, a.Figure) && !r.Judged:
-		res.Known, res.Why = false, "what the hub has stored was not read back"
+		res.Known, res.Idle, res.Why = false, true, "what the hub has stored is not to be read back"
 	case slices.Contains(readBack, a.Figure) && len(r.Unjudged) > 0:
 		res.Known, res.Why = false, "not all could be read back"
 	case !seen: // too short a run, or a hub that lists nobody, or acknowledges nothing
