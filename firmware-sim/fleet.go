@@ -22,7 +22,7 @@ type unit struct {
 	dev     *device.Device
 	rand    *rand.Rand // of the schedule's goroutine alone
 	sources []*profile.Source
-	stamped bool // its clock is so wrong that the hub puts its own times
+	stamped bool // its clock was so wrong that the hub put its own times; of the schedule's goroutine, then of the judge
 	ledger  ledger
 
 	mu       sync.Mutex
@@ -102,7 +102,6 @@ func (s *Sim) newUnit(g *profile.Group, n, i, count int) *unit {
 	if c.UnsetPct > 0 && r.Float64()*100 < c.UnsetPct {
 		u.skew = -time.Duration(time.Now().UnixNano()) // counts from 1970
 	}
-	u.stamped = u.skew > 55*time.Second || u.skew < -24*time.Hour
 	return u
 }
 
@@ -141,6 +140,12 @@ func (u *unit) clock() time.Time {
 		u.clocked = now
 	}
 	return now.Add(u.skew + time.Duration(u.drift*float64(now.Sub(u.clocked))))
+}
+
+// astray reports whether the clock is so wrong that the hub puts its own times.
+func (u *unit) astray() bool {
+	off := u.clock().Sub(time.Now())
+	return off > 55*time.Second || off < -24*time.Hour
 }
 
 func (u *unit) isUp() bool {

@@ -114,8 +114,8 @@ func (s *Sim) measure(u *unit, m *profile.Metric, src *profile.Source, due time.
 			unit, state = "furlong", deliberate
 		}
 	}
-	if u.stamped {
-		state = deliberate
+	if u.astray() {
+		u.stamped, state = true, deliberate
 	}
 	r, ok := u.dev.Measure(m.Name, v, unit, due)
 	if !ok {
