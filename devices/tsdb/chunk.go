@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"slices"
 
 	"devicehub/devices"
 	"devicehub/devices/readings"
@@ -82,6 +83,7 @@ type coder struct {
 	zip    *zipper
 	points []readings.Point // the caller's
 	blocks []block
+	ranked []ranked
 	ints   []int64
 	floats []float64
 	text   []byte
@@ -296,10 +298,7 @@ func (c *coder) decode(dst []readings.Point, kind byte, k *block, day int64) ([]
 	}
 	n := k.n
 	from := len(dst)
-	for cap(dst) < from+n {
-		dst = append(dst[:cap(dst)], readings.Point{})
-	}
-	dst = dst[:from+n]
+	dst = slices.Grow(dst, n)[:from+n]
 	ps := dst[from:]
 	if cap(c.ints) < blockMax {
 		c.ints = make([]int64, blockMax)

@@ -104,11 +104,15 @@ func TestMergeAgainstAMap(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			v, _, err := m.Finish(r.IntN(2) == 0)
+			v, done, err := m.Finish(r.IntN(2) == 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			pieces = slices.Replace(pieces, from, from+n, v)
+			pieces = slices.Replace(pieces, from, from+n, slices.Clone(v))
+			clear(v)
+			if err := done.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		got := read(t, c, pieces[0])
 		if len(got) != len(want) {
@@ -119,7 +123,7 @@ func TestMergeAgainstAMap(t *testing.T) {
 				t.Fatalf("seed %d: got %+v, want %+v", seed, p, want[p.T])
 			}
 		}
-		again, err := c.mergeChunks([][]byte{pieces[0], pieces[0]})
+		again, err := c.mergeChunks(nil, [][]byte{pieces[0], pieces[0]})
 		if err != nil || !slices.Equal(read(t, c, again), got) {
 			t.Fatalf("seed %d: merged with itself it changes: %v", seed, err)
 		}
@@ -144,7 +148,7 @@ func TestRollupsRoundTripAndMerge(t *testing.T) {
 		}
 		// In two parts of time they merge into the same.
 		cut := r.IntN(len(ps))
-		merged, err := mergeRollups([][]byte{appendRollups(nil, kind, readings.Roll(nil, ps[cut:], tier.Step()), tier.Step()),
+		merged, err := mergeRollups(nil, [][]byte{appendRollups(nil, kind, readings.Roll(nil, ps[cut:], tier.Step()), tier.Step()),
 			appendRollups(nil, kind, readings.Roll(nil, ps[:cut], tier.Step()), tier.Step())})
 		if err != nil {
 			t.Fatal(err)
@@ -188,14 +192,14 @@ func FuzzChunk(f *testing.F) {
 		c := &coder{zip: new(zipper)}
 		if ps, err := c.readChunk(nil, b, 0, 0, 1<<62); err == nil && len(ps) > 0 {
 			rising := slices.IsSortedFunc(ps, func(a, b readings.Point) int { return int(a.T - b.T) })
-			if m, err := c.mergeChunks([][]byte{b, b}); err != nil {
+			if m, err := c.mergeChunks(nil, [][]byte{b, b}); err != nil {
 				t.Errorf("it is read, and not merged: %v", err)
 			} else if back, err := c.readChunk(nil, m, 0, 0, 1<<62); err != nil || rising && !slices.Equal(back, settle(ps)) {
 				t.Errorf("merged with itself: %v", err)
 			}
 		}
 		if kind, step, bs, err := decodeRollups(nil, b, 0); err == nil && len(bs) > 0 {
-			if _, err := mergeRollups([][]byte{b, appendRollups(nil, kind, bs, step)}); err != nil {
+			if _, err := mergeRollups(nil, [][]byte{b, appendRollups(nil, kind, bs, step)}); err != nil {
 				t.Errorf("roll-ups are read, and not merged: %v", err)
 			}
 		}

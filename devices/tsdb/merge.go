@@ -18,45 +18,73 @@ const mergerName = "devicehub.readings.v1"
 // chunks or roll-ups, become one. Of two readings of the same time the one that
 // was written later stands.
 func merging(zip *zipper) *pebble.Merger {
-	coders := &sync.Pool{New: func() any { return &coder{zip: zip} }}
+	pool := &sync.Pool{}
+	pool.New = func() any { return &merge{c: coder{zip: zip}, pool: pool} }
 	return &pebble.Merger{Name: mergerName, Merge: func(_, value []byte) (pebble.ValueMerger, error) {
-		m := &merge{coders: coders}
-		m.operands = append(m.operands, slices.Clone(value))
-		return m, nil
+		m := pool.Get().(*merge)
+		m.buf, m.came = m.buf[:0], m.came[:0]
+		return m, m.MergeNewer(value)
 	}}
 }
 
-// merge collects the operands of one key, the oldest first.
+// merge collects the operands of one key. It is used again when its value was
+// closed.
 type merge struct {
-	coders   *sync.Pool
+	c        coder
+	pool     *sync.Pool
+	buf      []byte // the operands as they came
+	came     []operand
 	operands [][]byte
-	older    [][]byte // the newest first
+	out      []byte
 }
 
-func (m *merge) MergeNewer(v []byte) error {
-	m.operands = append(m.operands, slices.Clone(v))
+// operand is one in merge.buf.
+type operand struct {
+	from, to int
+	older    bool // than all before
+}
+
+func (m *merge) MergeNewer(v []byte) error { return m.add(v, false) }
+
+func (m *merge) MergeOlder(v []byte) error { return m.add(v, true) }
+
+func (m *merge) add(v []byte, older bool) error {
+	from := len(m.buf)
+	m.buf = append(m.buf, v...)
+	m.came = append(m.came, operand{from, len(m.buf), older})
 	return nil
 }
 
-func (m *merge) MergeOlder(v []byte) error {
-	m.older = append(m.older, slices.Clone(v))
-	return nil
+func (m *merge) Finish(bool) (_ []byte, _ io.Closer, err error) {
+	if len(m.came) == 1 {
+		return m.buf, m, nil
+	}
+	m.operands = m.operands[:0] // the oldest first
+	for _, o := range slices.Backward(m.came) {
+		if o.older {
+			m.operands = append(m.operands, m.buf[o.from:o.to])
+		}
+	}
+	for _, o := range m.came {
+		if !o.older {
+			m.operands = append(m.operands, m.buf[o.from:o.to])
+		}
+	}
+	if first := m.operands[0]; len(first) > 1 && first[0] == rollupVersion {
+		m.out, err = mergeRollups(m.out[:0], m.operands)
+	} else {
+		m.out, err = m.c.mergeChunks(m.out[:0], m.operands)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return m.out, m, nil
 }
 
-func (m *merge) Finish(bool) ([]byte, io.Closer, error) {
-	slices.Reverse(m.older)
-	all := append(m.older, m.operands...)
-	if len(all) == 1 {
-		return all[0], nil, nil
-	}
-	c := m.coders.Get().(*coder)
-	defer m.coders.Put(c)
-	if len(all[0]) > 1 && all[0][0] == rollupVersion {
-		v, err := mergeRollups(all)
-		return v, nil, err
-	}
-	v, err := c.mergeChunks(all)
-	return v, nil, err
+// Close lets the value be overwritten by the next merge.
+func (m *merge) Close() error {
+	m.pool.Put(m)
+	return nil
 }
 
 // ranked is a block with its turn: of two that overlap, the greater rank is the
@@ -66,81 +94,67 @@ type ranked struct {
 	rank int
 }
 
-// mergeChunks merges chunks, the oldest first.
-func (c *coder) mergeChunks(chunks [][]byte) ([]byte, error) {
-	var list []block
-	var all []ranked
+// mergeChunks appends what chunks, the oldest first, are together.
+func (c *coder) mergeChunks(out []byte, chunks [][]byte) ([]byte, error) {
+	all := c.ranked[:0]
 	kind := byte(0)
-	size := 2
 	for i, chunk := range chunks {
-		k, bs, err := splitChunk(list[:0], chunk)
+		k, bs, err := splitChunk(c.blocks[:0], chunk)
+		c.blocks = bs
 		if err != nil || i > 0 && k != kind {
-			return nil, errCorrupt
+			return out, errCorrupt
 		}
-		kind, list = k, bs
+		kind = k
 		for _, b := range bs {
 			all = append(all, ranked{b, len(all)})
 		}
-		size += len(chunk)
 	}
+	c.ranked = all
 	slices.SortStableFunc(all, func(a, b ranked) int { return int(a.first - b.first) })
 
-	out := append(make([]byte, 0, size), chunkVersion, kind)
-	var waiting []ranked // blocks that do not overlap and fit into one together
-	n := 0
-	var points []readings.Point
-	flush := func() error {
-		var err error
-		if len(waiting) == 1 {
-			out = append(out, waiting[0].raw...)
-		} else if len(waiting) > 1 {
-			points = points[:0]
-			for i := range waiting {
-				if points, err = c.decode(points, kind, &waiting[i].block, 0); err != nil {
-					return err
-				}
-			}
-			out = c.appendBlocks(out, kind, points)
-		}
-		waiting, n = waiting[:0], 0
-		return nil
-	}
+	out = append(out, chunkVersion, kind)
+	var err error
+	from, n := 0, 0 // the blocks from there to i, of n readings, do not overlap and fit into one together
 	for i := 0; i < len(all); {
 		j, last := i+1, all[i].last
 		for j < len(all) && all[j].first <= last {
 			last = max(last, all[j].last)
 			j++
 		}
-		if j == i+1 && n+all[i].n <= blockMax {
-			waiting = append(waiting, all[i])
-			n += all[i].n
-			i = j
-			continue
-		}
-		if err := flush(); err != nil {
-			return nil, err
-		}
-		if j == i+1 {
-			waiting, n = append(waiting, all[i]), all[i].n
-			i = j
-			continue
-		}
-		slices.SortFunc(all[i:j], func(a, b ranked) int { return a.rank - b.rank })
-		var err error
-		points = points[:0]
-		for k := i; k < j; k++ {
-			if points, err = c.decode(points, kind, &all[k].block, 0); err != nil {
-				return nil, err
+		alone := j == i+1
+		if !alone || n+all[i].n > blockMax {
+			if out, err = c.join(out, kind, all[from:i]); err != nil {
+				return out, err
 			}
+			from, n = i, 0
 		}
-		points = settle(points)
-		out = c.appendBlocks(out, kind, points)
+		if alone {
+			n += all[i].n
+		} else {
+			slices.SortFunc(all[i:j], func(a, b ranked) int { return a.rank - b.rank })
+			if out, err = c.join(out, kind, all[i:j]); err != nil {
+				return out, err
+			}
+			from = j
+		}
 		i = j
 	}
-	if err := flush(); err != nil {
-		return nil, err
+	return c.join(out, kind, all[from:])
+}
+
+// join appends the readings of blocks, the later ones behind, in new blocks.
+func (c *coder) join(out []byte, kind byte, blocks []ranked) ([]byte, error) {
+	if len(blocks) == 1 {
+		return append(out, blocks[0].raw...), nil
 	}
-	return out, nil
+	c.points = c.points[:0]
+	var err error
+	for i := range blocks {
+		if c.points, err = c.decode(c.points, kind, &blocks[i].block, 0); err != nil {
+			return out, err
+		}
+	}
+	return c.appendBlocks(out, kind, settle(c.points)), nil
 }
 
 // settle puts readings in rising time; of those with the same time the last

@@ -119,15 +119,16 @@ func readNumbers(c *cursor, k *readings.Bucket) {
 	}
 }
 
-// mergeRollups adds buckets to those of the same start, the oldest value first.
-func mergeRollups(values [][]byte) ([]byte, error) {
+// mergeRollups appends what values, the oldest first, are together: the buckets
+// of the same start become one.
+func mergeRollups(out []byte, values [][]byte) ([]byte, error) {
 	var all []readings.Bucket
 	var kind byte
 	var step int64
 	for i, v := range values {
 		k, s, bs, err := decodeRollups(nil, v, 0)
 		if err != nil || i > 0 && (k != kind || s != step) {
-			return nil, errCorrupt
+			return out, errCorrupt
 		}
 		kind, step = k, s
 		for j := range bs {
@@ -139,5 +140,5 @@ func mergeRollups(values [][]byte) ([]byte, error) {
 			}
 		}
 	}
-	return appendRollups(nil, kind, all, step), nil
+	return appendRollups(out, kind, all, step), nil
 }
