@@ -233,9 +233,11 @@ func (f *flush) tables() error {
 		return f.last.Set(key, value, nil)
 	}
 	var err error
-	for r := range f.g.touched {
-		f.buf = r.AppendState(f.buf[:0])
-		err = set(numberKey(classState, r.Num), f.buf, err)
+	for num := range f.g.touched.all() {
+		if r := f.s.book.Numbered(num); r != nil { // else forgotten
+			f.buf = r.AppendState(f.buf[:0])
+			err = set(numberKey(classState, num), f.buf, err)
+		}
 	}
 	// The states are of now: they may tell of series that came after the freeze.
 	f.s.mu.RLock()

@@ -32,10 +32,10 @@ type gen struct {
 	texts  []string
 	top    uint32 // greatest number of a series
 
-	pos     uint64                        // in the log, behind the last entry; set when it freezes
-	clock   readings.ClockMark            // likewise
-	touched map[*readings.Record]struct{} // whose state has changed
-	devs    []*readings.Record            // first defined here
+	pos     uint64             // in the log, behind the last entry; set when it freezes
+	clock   readings.ClockMark // likewise
+	touched bitset             // records, by number, whose state has changed
+	devs    []*readings.Record // first defined here
 	series  []*readings.Series
 	forgot  []*readings.Record
 
@@ -85,7 +85,7 @@ func (p *blockPool) close() {
 }
 
 func newGen(pool *blockPool, series int) *gen {
-	g := &gen{pool: pool, touched: map[*readings.Record]struct{}{}, last: make([]uint32, 0, series)}
+	g := &gen{pool: pool, last: make([]uint32, 0, series)}
 	g.refs.Store(1)
 	return g
 }

@@ -3,6 +3,8 @@ package tsdb
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
+	"math/bits"
 
 	"devicehub/devices"
 	"devicehub/devices/readings"
@@ -72,6 +74,19 @@ func (s *bitset) add(n uint32) {
 		*s = append(*s, make([]uint64, 1+len(*s))...)
 	}
 	(*s)[n/64] |= 1 << (n % 64)
+}
+
+// all yields the numbers in rising order.
+func (s bitset) all() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for i, word := range s {
+			for ; word != 0; word &= word - 1 {
+				if !yield(uint32(64*i + bits.TrailingZeros64(word))) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (s bitset) remove(n uint32) {

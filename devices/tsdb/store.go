@@ -228,13 +228,12 @@ func (s *Store) enter(e *readings.Entry, pos uint64) int {
 	if e.Forget {
 		s.book.Apply(e, pos)
 		s.active.forgot = append(s.active.forgot, e.Rec)
-		delete(s.active.touched, e.Rec)
 		return 0
 	}
 	if !s.book.Apply(e, pos) {
 		return 0
 	}
-	s.active.touched[e.Rec] = struct{}{}
+	s.active.touched.add(e.Rec.Num)
 	n := 0
 	for i := range e.Items {
 		if it := &e.Items[i]; it.S != nil {
