@@ -87,7 +87,7 @@ func (s *Store) flushFrozen(context.Context) error {
 		return nil
 	}
 	from := time.Now()
-	f := flush{s: s, g: g, c: s.coder(), days: map[uint32]struct{}{}}
+	f := flush{s: s, g: g, c: s.coder(), days: map[uint32]struct{}{}, lanes: make([]lane, lanes)}
 	err := guard(f.run)
 	s.coders.Put(f.c)
 	took := time.Since(from)
@@ -130,7 +130,7 @@ type flush struct {
 	late  []classDay
 	key   []byte
 	buf   []byte
-	ps    []readings.Point
+	lanes []lane
 }
 
 type classDay struct {
@@ -141,9 +141,13 @@ type classDay struct {
 func (f *flush) run() (err error) {
 	f.batch, f.last = f.s.db.NewBatch(), f.s.db.NewBatch()
 	defer func() { err = errors.Join(err, f.batch.Close(), f.last.Close()) }()
-	for id := uint32(1); id <= f.g.top; id++ {
-		if err := f.series(id); err != nil {
-			return err
+	for id := uint32(1); id <= f.g.top; {
+		id = f.fill(id)
+		f.g.gather(f.lanes)
+		for i := range f.lanes {
+			if err := f.series(&f.lanes[i]); err != nil {
+				return err
+			}
 		}
 		if f.batch.Len() >= batchBytes {
 			if err := f.batch.Commit(pebble.NoSync); err != nil {
@@ -161,34 +165,40 @@ func (f *flush) run() (err error) {
 	return f.last.Commit(pebble.Sync)
 }
 
+// fill gives the lanes to the series that the generation has something of,
+// from id on. It returns where to go on.
+func (f *flush) fill(id uint32) uint32 {
+	ls := f.lanes[:0]
+	for ; id <= f.g.top && len(ls) < lanes; id++ {
+		at := f.g.last[id]
+		if at == 0 {
+			continue
+		}
+		if s := f.s.book.Series(id); s != nil { // else forgotten
+			ls = ls[:len(ls)+1]
+			l := &ls[len(ls)-1]
+			l.s, l.kind, l.at, l.ps = s, kindOf(s.Type), at, l.ps[:0]
+		}
+	}
+	f.lanes = ls
+	return id
+}
+
 // series merges what the generation has of one series into its days.
-func (f *flush) series(id uint32) error {
-	s := f.s.book.Series(id)
-	v := f.g.look(id)
-	if v == nil {
-		return nil
-	}
-	defer v.release()
-	if s == nil {
-		return nil // forgotten
-	}
-	kind := kindOf(s.Type)
-	f.ps = v.points(f.ps[:0], kind >= kindString, 0, 1<<62)
-	for ps := f.ps; len(ps) > 0; {
+func (f *flush) series(l *lane) error {
+	for ps := l.ps; len(ps) > 0; {
 		day := dayOf(ps[0].T)
 		n := 1
 		for n < len(ps) && dayOf(ps[n].T) == day {
 			n++
 		}
-		if err := f.day(s, kind, day, ps[:n]); err != nil {
+		if err := f.day(l.s, l.kind, day, ps[:n]); err != nil {
 			return err
 		}
 		ps = ps[n:]
 	}
 	return nil
 }
-
-func (v *view) release() { v.g.release() }
 
 // day merges the readings of one day. Where the day's readings are no longer
 // kept they go into its roll-ups.

@@ -147,6 +147,8 @@ func (g *gen) look(id uint32) *view {
 	return &view{g: g, blocks: g.blocks, texts: g.texts, last: g.last[id]}
 }
 
+func (v *view) release() { v.g.release() }
+
 // points appends the readings from ≤ t < to, in rising time, the newest of
 // those with the same time.
 func (v *view) points(dst []readings.Point, text bool, from, to int64) []readings.Point {
@@ -154,16 +156,52 @@ func (v *view) points(dst []readings.Point, text bool, from, to int64) []reading
 	for at := v.last; at != 0; {
 		h := &v.blocks[(at-1)>>blockBits][(at-1)&(1<<blockBits-1)]
 		if h.t >= from && h.t < to {
-			p := readings.Point{T: h.t, Q: h.q}
-			if text {
-				p.S = v.texts[h.v]
-			} else {
-				p.F = math.Float64frombits(h.v)
-			}
-			dst = append(dst, p)
+			dst = append(dst, h.point(text, v.texts))
 		}
 		at = h.prev
 	}
 	slices.Reverse(dst[start:])
 	return dst[:start+len(settle(dst[start:]))]
+}
+
+func (h *headPoint) point(text bool, texts []string) readings.Point {
+	if text {
+		return readings.Point{T: h.t, Q: h.q, S: texts[h.v]}
+	}
+	return readings.Point{T: h.t, Q: h.q, F: math.Float64frombits(h.v)}
+}
+
+// lanes is how many series a flush gathers at a time. What a chain leads to is
+// seldom in the processor's cache: of several chains it fetches the next
+// readings at once.
+const lanes = 16
+
+// lane is a series of a generation on its way out.
+type lane struct {
+	s    *readings.Series
+	kind byte
+	at   uint32 // place + 1 of the next reading, the newest first
+	ps   []readings.Point
+}
+
+// gather puts the readings of each lane's series, in rising time, into its
+// points. Nothing is added to the generation any more.
+func (g *gen) gather(ls []lane) {
+	for more := true; more; {
+		more = false
+		for i := range ls {
+			l := &ls[i]
+			if l.at == 0 {
+				continue
+			}
+			h := &g.blocks[(l.at-1)>>blockBits][(l.at-1)&(1<<blockBits-1)]
+			l.ps = append(l.ps, h.point(l.kind >= kindString, g.texts))
+			l.at = h.prev
+			more = true
+		}
+	}
+	for i := range ls {
+		slices.Reverse(ls[i].ps)
+		ls[i].ps = settle(ls[i].ps)
+	}
 }
