@@ -26,7 +26,7 @@ func openChunks(dir string, opts Options, zip *zipper, fatal func(error)) (*pebb
 		Merger:                      merging(zip),
 		FormatMajorVersion:          pebble.FormatNewest,
 		Logger:                      pebbleLog{opts.Logger, fatal},
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8, // Pebble begins at half of it
 		LBaseMaxBytes:               64 << 20,
 	}
 	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) {
