@@ -109,6 +109,13 @@ func appendFloat(b []byte, f float64) []byte {
 		return strconv.AppendInt(b, int64(f), 10)
 	}
 	abs := math.Abs(f)
+	for e, by := range [...]float64{1e1, 1e2, 1e3, 1e4} {
+		// A decimal of 15 digits or less is the only one of the numbers that
+		// it rounds to, so that it is the shortest too.
+		if i := math.Round(abs * by); i < 1e15 && i/by == abs {
+			return appendDecimal(b, f < 0, int64(i), e+1)
+		}
+	}
 	if abs >= 1e21 || abs < 1e-6 {
 		b = strconv.AppendFloat(b, f, 'e', -1, 64)
 		if n := len(b); n >= 4 && b[n-4] == 'e' && b[n-3] == '-' && b[n-2] == '0' { // e-09 is e-9
@@ -118,6 +125,23 @@ func appendFloat(b []byte, f float64) []byte {
 		return b
 	}
 	return strconv.AppendFloat(b, f, 'f', -1, 64)
+}
+
+// appendDecimal writes i, at least 0, with a point before its last e digits.
+func appendDecimal(b []byte, negative bool, i int64, e int) []byte {
+	if negative {
+		b = append(b, '-')
+	}
+	by := int64(10)
+	for range e - 1 {
+		by *= 10
+	}
+	b = strconv.AppendInt(b, i/by, 10)
+	b = append(b, '.')
+	for by, i = by/10, i%by; by > 0; by /= 10 {
+		b = append(b, '0'+byte(i/by%10))
+	}
+	return b
 }
 
 const hexDigits = "0123456789abcdef"
