@@ -11,7 +11,6 @@ import (
 
 	"devicehub/devices"
 	"devicehub/devices/commands"
-	"devicehub/devices/readings"
 	"devicehub/devices/session"
 	"devicehub/devices/shadow"
 	"devicehub/hub"
@@ -233,7 +232,7 @@ func (c *Device) view(dev *devices.Device) map[string]any {
 	v := map[string]any{
 		"server_time": time.Now().UnixMilli(),
 		"status":      c.app.Liveness.Status(dev.ID),
-		"latest":      latest(c.app.Readings, dev.ID),
+		"latest":      json.RawMessage(c.app.Readings.AppendLatest(nil, dev.ID)),
 	}
 	if c.kind == devices.KindLight {
 		if doc, ok := c.app.Shadows.Doc(dev.ID); ok {
@@ -241,14 +240,6 @@ func (c *Device) view(dev *devices.Device) map[string]any {
 		}
 	}
 	return v
-}
-
-func latest(in *readings.Ingest, id devices.ID) map[string]readings.Latest {
-	m := in.Latest(id)
-	if m == nil {
-		m = map[string]readings.Latest{}
-	}
-	return m
 }
 
 // refuseJoin carries the reason that Phoenix programs test for beside the code.

@@ -79,7 +79,7 @@ type Door interface {
 
 // Readings are questions about what was measured; readings.Ingest is one.
 type Readings interface {
-	Latest(id devices.ID) map[string]readings.Latest
+	AppendLatest(b []byte, id devices.ID) []byte
 	Series(ctx context.Context, q readings.SeriesQuery) (readings.Chart, error)
 	Across(ctx context.Context, q readings.AcrossQuery) (readings.Chart, error)
 	Export(ctx context.Context, w io.Writer, q readings.ExportQuery) error

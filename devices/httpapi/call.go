@@ -30,6 +30,7 @@ type call struct {
 }
 
 // answer is what a handler says: a JSON body, unless it is nil, and a status.
+// A body that is a json.RawMessage is sent as it is.
 type answer struct {
 	status int
 	body   any
@@ -54,7 +55,11 @@ func (c *call) write(a answer) {
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
-	b, err := json.Marshal(body)
+	b, made := body.(json.RawMessage)
+	var err error
+	if !made {
+		b, err = json.Marshal(body)
+	}
 	if err != nil { // a programmer's mistake: the panic handler answers
 		panic(fmt.Errorf("marshal an answer: %w", err))
 	}

@@ -16,11 +16,11 @@ import (
 // deviceDoc is a device as people and programs read it.
 type deviceDoc struct {
 	*devices.Device
-	Status        devices.Status             `json:"status"`
-	LastSeen      int64                      `json:"last_seen,omitempty"`       // ms since epoch
-	ClockOffsetMS *int64                     `json:"clock_offset_ms,omitempty"` // its clock against the hub's
-	Gaps          []readings.Gap             `json:"gaps,omitempty"`            // readings that never came; of one device alone
-	Latest        map[string]readings.Latest `json:"latest,omitempty"`
+	Status        devices.Status  `json:"status"`
+	LastSeen      int64           `json:"last_seen,omitempty"`       // ms since epoch
+	ClockOffsetMS *int64          `json:"clock_offset_ms,omitempty"` // its clock against the hub's
+	Gaps          []readings.Gap  `json:"gaps,omitempty"`            // readings that never came; of one device alone
+	Latest        json.RawMessage `json:"latest,omitempty"`
 }
 
 func (a *API) document(d *devices.Device) deviceDoc {
@@ -30,7 +30,9 @@ func (a *API) document(d *devices.Device) deviceDoc {
 		doc.LastSeen = a.s.Liveness.LastSeen(d.ID)
 	}
 	if a.s.Readings != nil {
-		doc.Latest = a.s.Readings.Latest(d.ID)
+		if l := a.s.Readings.AppendLatest(nil, d.ID); string(l) != "{}" {
+			doc.Latest = l
+		}
 		if ms, known := a.s.Readings.ClockOffsetMS(d.ID); known {
 			doc.ClockOffsetMS = &ms
 		}

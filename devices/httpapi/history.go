@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -17,7 +19,8 @@ func (c *call) latest() (answer, error) {
 	if c.api.s.Readings == nil {
 		return unavailable("readings")
 	}
-	return ok(map[string]any{"metrics": c.api.s.Readings.Latest(d.ID), "server_time": c.api.now().UnixMilli()})
+	b := c.api.s.Readings.AppendLatest([]byte(`{"metrics":`), d.ID)
+	return ok(json.RawMessage(fmt.Appendf(b, `,"server_time":%d}`, c.api.now().UnixMilli())))
 }
 
 // unsetSpan is how far back a chart reaches without from.

@@ -27,6 +27,35 @@ func rulesDevice() *devices.Device {
 	})
 }
 
+func TestLatestAsEncodingJSONWritesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := rulesDevice()
+		b := start(t, func(_ *faulty, c *readings.Config) {
+			c.Device = func(devices.ID) (*devices.Device, bool) { return d, true }
+		})
+		check := func() {
+			t.Helper()
+			want, err := json.Marshal(b.in.Latest(d.ID))
+			if got := b.in.AppendLatest([]byte("x"), d.ID); err != nil || string(got) != "x"+string(want) {
+				t.Errorf("got %s, want %s, %v", got[1:], want, err)
+			}
+		}
+		check()
+		for _, push := range []string{`{"m":"temperature","v":21.4}`, `{"m":"label","v":"<\"\u2028\ud83d\ude00"}`, `{"m":"armed","v":true}`, `{"m":"flux","v":-1e-7,"u":"Wb"}`,
+			`{"m":"temperature","v":900.25}`, `{"m":"state","v":"on"}`, `{"m":"boiler","v":100,"u":"°C"}`} {
+			b.want(d, push, "0 1/0/0")
+			time.Sleep(time.Second)
+		}
+		check()
+		d = sensor(func(d *devices.Device) { // others units now, and nothing of the rest
+			d.Metrics = []devices.Metric{{Name: "boiler", Type: devices.TypeFloat, Unit: "°C", ExpectedIntervalS: 1}}
+		})
+		check()
+		b.want(d, `{"m":"boiler","v":50}`, "0 1/0/0")
+		check()
+	})
+}
+
 func TestValidation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
