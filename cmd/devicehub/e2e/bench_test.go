@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/gorilla/websocket"
 )
 
@@ -61,12 +64,77 @@ func reportAcks(b *testing.B, rate float64, acks []time.Duration) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// BenchmarkAcknowledged is how long acknowledgements take at a steady 50,000
+// readings a second from 400 devices, by when the hub syncs its log. Each device
+// sends on time, answered or not, and counts from when a push was due. refused
+// are pushes that came while eight of the device were under way.
+func BenchmarkAcknowledged(b *testing.B) {
+	const limits = "limits: {device_events_per_s: 1000000, device_burst: 1000000}"
+	h := newHub(b, limits)
+	tokens := make([]string, 400)
+	for i := range tokens {
+		tokens[i] = h.mustCLI("device", "add", fmt.Sprintf("bench-%d", i), "--kind", "sensor")
+	}
+	h.stop()
+	for _, fsync := range []string{"off", "interval", "batch"} {
+		h := openHub(b, h.dir, limits, fmt.Sprintf("readings: {fsync: %q}", fsync))
+		for _, batch := range []int{10, 100} {
+			b.Run(fmt.Sprintf("fsync=%s/batch=%d", fsync, batch), func(b *testing.B) { benchAcknowledged(b, h, tokens, batch) })
+		}
+		h.stop()
+	}
+}
+
+func benchAcknowledged(b *testing.B, h *hub, tokens []string, batch int) {
+	const rate = 50_000
+	between := time.Second * time.Duration(batch) / rate // pushes of all devices
+	clients := make([]*benchClient, len(tokens))
+	for i := range clients {
+		clients[i] = joinBench(b, h, fmt.Sprintf("bench-%d", i), tokens[i])
+		defer clients[i].ws.Close()
+	}
+	before := cpuSeconds(b, h.cmd.Process.Pid)
+	b.ResetTimer()
+	begin := time.Now()
+	each := b.N/len(clients) + 1
+	var wg sync.WaitGroup
+	for i, c := range clients {
+		wg.Go(func() {
+			c.pace(each, batch, begin.Add(time.Duration(i)*between), time.Duration(len(clients))*between)
+		})
+	}
+	wg.Wait()
+	took := b.Elapsed().Seconds()
+	all, refused := hdrhistogram.New(1, 60_000_000, 3), 0
+	for _, c := range clients {
+		if c.err != nil {
+			b.Fatal(c.err)
+		}
+		for _, a := range c.acks {
+			if err := all.RecordValue(a.Microseconds()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		refused += c.refused
+	}
+	n := float64(each * len(clients) * batch)
+	b.ReportMetric(n/took, "readings/s")
+	b.ReportMetric((cpuSeconds(b, h.cmd.Process.Pid)-before)/n*1e6, "hub-CPU-s/M")
+	b.ReportMetric(float64(all.ValueAtQuantile(50))/1000, "p50-ms")
+	b.ReportMetric(float64(all.ValueAtQuantile(99))/1000, "p99-ms")
+	b.ReportMetric(float64(all.Max())/1000, "max-ms")
+	b.ReportMetric(float64(refused), "refused")
+	b.ReportMetric(0, "ns/op")
+}
+
 // benchClient is a device that does as little as possible beside its frames.
 type benchClient struct {
 	ws   *websocket.Conn
 	id   string
 	acks []time.Duration
 	err  error
+
+	refused int // for too many under way
 }
 
 func joinBench(b *testing.B, h *hub, id, token string) *benchClient {
@@ -77,7 +145,7 @@ func joinBench(b *testing.B, h *hub, id, token string) *benchClient {
 	}
 	b.Cleanup(func() { ws.Close() })
 	c := &benchClient{ws: ws, id: id}
-	if err := ws.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, `["1","1","sensor:%s","phx_join",{"boot":"b"}]`, id)); err != nil {
+	if err := ws.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, `["1","1","sensor:%s","phx_join",{"boot":"%d"}]`, id, time.Now().UnixNano())); err != nil {
 		b.Fatal(err)
 	}
 	if _, msg, err := ws.ReadMessage(); err != nil || !strings.Contains(string(msg), `"status":"ok"`) {
@@ -95,25 +163,70 @@ func (c *benchClient) push(n, batch int) {
 		var frame []byte
 		for i := range n {
 			slots <- struct{}{}
-			frame = fmt.Appendf(frame[:0], `["1","%d","sensor:%s","readings",{"s0":%d,"t0":%d,"r":[`, i+2, c.id, i*batch+1, t0+int64(i*batch))
-			for j := range batch {
-				if j > 0 {
-					frame = append(frame, ',')
-				}
-				frame = append(frame, `["temperature",2`...)
-				frame = strconv.AppendInt(frame, int64(i+j)%10, 10)
-				frame = append(frame, `.5,`...)
-				frame = strconv.AppendInt(frame, int64(j), 10)
-				frame = append(frame, ']')
-			}
-			frame = append(frame, `]}]`...)
+			frame = c.frame(frame[:0], i, batch, t0+int64(i*batch))
 			sent[i] = time.Now()
 			if c.ws.WriteMessage(websocket.TextMessage, frame) != nil {
 				return // the reader says why
 			}
 		}
 	}()
-	for len(c.acks) < n {
+	c.read(n, func(i int, code string) error {
+		c.acks = append(c.acks, time.Since(sent[i]))
+		<-slots
+		return asError(code)
+	})
+}
+
+// pace sends n pushes, the first at first and one each interval behind it.
+func (c *benchClient) pace(n, batch int, first time.Time, interval time.Duration) {
+	due := func(i int) time.Time { return first.Add(time.Duration(i) * interval) }
+	go func() {
+		var frame []byte
+		for i := range n {
+			time.Sleep(time.Until(due(i)))
+			frame = c.frame(frame[:0], i, batch, due(i).UnixMilli()-int64(batch))
+			if c.ws.WriteMessage(websocket.TextMessage, frame) != nil {
+				return // the reader says why
+			}
+		}
+	}()
+	c.read(n, func(i int, code string) error {
+		if code == "rate_limited" {
+			c.refused++
+			return nil
+		}
+		c.acks = append(c.acks, time.Since(due(i)))
+		return asError(code)
+	})
+}
+
+// frame appends push i: batch readings, a ms apart from t0 on.
+func (c *benchClient) frame(b []byte, i, batch int, t0 int64) []byte {
+	b = fmt.Appendf(b, `["1","%d","sensor:%s","readings",{"s0":%d,"t0":%d,"r":[`, i+2, c.id, i*batch+1, t0)
+	for j := range batch {
+		if j > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `["temperature",2`...)
+		b = strconv.AppendInt(b, int64(i+j)%10, 10)
+		b = append(b, `.5,`...)
+		b = strconv.AppendInt(b, int64(j), 10)
+		b = append(b, ']')
+	}
+	return append(b, `]}]`...)
+}
+
+func asError(code string) error {
+	if code != "" {
+		return errors.New(code)
+	}
+	return nil
+}
+
+// read calls answered with the number of each push that was, and the code of
+// the refusal, if it was refused, until n were or there is an error.
+func (c *benchClient) read(n int, answered func(i int, code string) error) {
+	for n > 0 && c.err == nil {
 		_, msg, err := c.ws.ReadMessage()
 		if err != nil {
 			c.err = err
@@ -125,15 +238,17 @@ func (c *benchClient) push(n, batch int) {
 		}
 		ref, _, _ := strings.Cut(rest, `"`)
 		i, err := strconv.Atoi(ref)
-		if err != nil || !strings.Contains(rest, `"status":"ok"`) {
-			if err == nil {
-				c.err = fmt.Errorf("push %d: %s", i, msg)
-				return
-			}
+		if err != nil {
 			continue
 		}
-		c.acks = append(c.acks, time.Since(sent[i-2]))
-		<-slots
+		code := ""
+		if !strings.Contains(rest, `"status":"ok"`) {
+			_, code, _ = strings.Cut(rest, `"code":"`)
+			code, _, _ = strings.Cut(code, `"`)
+			code = cmp.Or(code, rest)
+		}
+		c.err = answered(i-2, code)
+		n--
 	}
 }
 
