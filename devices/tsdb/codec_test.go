@@ -223,7 +223,7 @@ func FuzzGroup(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, kn := range []*known{nil, {}} {
 			book := readings.NewBook()
-			r := groupReader{book: book, known: kn}
+			r := groupReader{book: book, known: kn, limit: 1 << 16}
 			n := 0
 			err := r.read(b, func(i uint64, e *readings.Entry) {
 				n++

@@ -1,6 +1,7 @@
 package tsdb
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -260,6 +261,15 @@ type groupReader struct {
 	// and what it has forgotten is passed over.
 	known *known
 	clock func(readings.ClockMark) // may be nil
+	limit uint32                   // of the numbers of devices and series; 0: maxNumber
+}
+
+// maxNumber bounds the numbers of devices and series, so that a damaged one
+// does not make a table of its size.
+const maxNumber = 1 << 28
+
+func (r *groupReader) mayBe(number uint32) bool {
+	return number > 0 && number <= cmp.Or(r.limit, maxNumber)
 }
 
 // read calls f for each entry of a frame's body, with its number within the
@@ -274,7 +284,11 @@ func (r *groupReader) read(body []byte, f func(i uint64, e *readings.Entry)) err
 		switch tag := c.byte(); tag {
 		case tagDevice:
 			num := uint32(c.uint())
-			if id := devices.ID(c.str()); c.err == nil && r.known != nil {
+			id := devices.ID(c.str())
+			if c.err == nil && !r.mayBe(num) {
+				return errCorrupt
+			}
+			if c.err == nil && r.known != nil {
 				r.known.devs.add(num)
 				r.book.Restore(id, num)
 			}
@@ -326,7 +340,7 @@ func (r *groupReader) series(id uint32, c *cursor) error {
 	typ, ok := typeOf(c.byte())
 	counter := c.byte() != 0
 	metric, unit := c.str(), c.str()
-	if c.err != nil || !ok || id == 0 || id > maxNumber {
+	if c.err != nil || !ok || !r.mayBe(id) {
 		return errCorrupt
 	}
 	if rec := r.book.Numbered(num); rec != nil && r.known != nil {
@@ -335,10 +349,6 @@ func (r *groupReader) series(id uint32, c *cursor) error {
 	}
 	return nil
 }
-
-// maxNumber bounds the numbers of devices and series, so that a damaged one
-// does not make a table of its size.
-const maxNumber = 1 << 28
 
 // push reads one push; nil when its device is not known.
 func (r *groupReader) push(c *cursor, wall int64) (*readings.Entry, error) {
