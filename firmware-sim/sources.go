@@ -5,23 +5,24 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
 
-// portsEach is how many connections are made from one address to one listener before the next is used: the range of
-// ephemeral ports is 28,000 wide on Linux (ip(7), ip_local_port_range).
-const portsEach = 20_000
+// devicesEach is how many devices connect from one address before the next is used: few enough that a hub which limits how
+// often one address may connect does not take a fleet for a single client, and fewer than an address has ports.
+const devicesEach = 500
 
 // addresses are where the devices connect from, in turn; none leaves it to the system. Unless told otherwise that is so,
-// but for a fleet too large for the ports of one address on a hub on loopback, all of whose addresses are ours.
+// but for a large fleet and a hub on Linux's loopback, all of whose addresses are ours.
 func (s *Sim) addresses() []netip.Addr {
 	if len(s.cfg.Sources) > 0 {
 		return s.cfg.Sources
 	}
-	count := int(math.Ceil(float64(s.profile.Devices()) * s.cfg.Scale / portsEach))
+	count := int(math.Ceil(float64(s.profile.Devices()) * s.cfg.Scale / devicesEach))
 	hub, err := netip.ParseAddr(s.cfg.Hub.Hostname())
-	if count < 2 || err != nil || !hub.Is4() || !hub.IsLoopback() {
+	if count < 2 || err != nil || !hub.Is4() || !hub.IsLoopback() || runtime.GOOS != "linux" {
 		return nil
 	}
 	all := make([]netip.Addr, 0, count)
