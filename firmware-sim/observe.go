@@ -63,9 +63,10 @@ func (s *Sim) Live() Snapshot {
 	s.mu.Lock()
 	phase, began, hold := s.phase, s.began, s.hold
 	s.mu.Unlock()
-	now := Snapshot{At: time.Now(), Phase: phase, Devices: len(s.units), Up: s.stats.up.Load(), Sent: s.stats.measured.Load(),
+	now := Snapshot{At: time.Now(), Phase: phase, Devices: len(s.units), Sent: s.stats.measured.Load(),
 		Acked: s.stats.acked.Load(), Commands: s.stats.commands.Load(), CommandsOK: s.stats.commandsOK.Load(), Drops: s.stats.drops.Load(),
 		Goroutines: runtime.NumGoroutine(), Links: s.links(), Codes: s.stats.errorCounts()}
+	now.Up = int64(now.AllLinks().Up)
 	if !began.IsZero() {
 		now.Elapsed = time.Since(began).Seconds()
 	}
