@@ -61,8 +61,8 @@ type Result struct {
 	ServerCPU  float64 `json:"server_cpu_s"` // during the measurement
 	JoinCPU    float64 `json:"server_join_cpu_s"`
 	PerMillion float64 `json:"server_cpu_s_per_million"`
-	ServerRSS  float64 `json:"server_rss_mb"`
-	RSSPer     float64 `json:"server_kb_per_connection"`
+	ServerRSS  float64 `json:"server_rss_mb"`            // at the end
+	RSSPer     float64 `json:"server_kb_per_connection"` // by which it grew
 	known      bool
 }
 
@@ -252,15 +252,15 @@ func (b *bench) run(ctx context.Context) (*Result, error) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
-	before, known := processUse(b.cfg.Pid)
+	idle, known := processUse(b.cfg.Pid)
 	b.res.known = known
 	began := time.Now()
 	if err := b.connect(ctx, &wg); err != nil {
 		return nil, err
 	}
 	b.res.JoinedIn = time.Since(began).Seconds()
-	after, _ := processUse(b.cfg.Pid)
-	b.res.JoinCPU = after.cpu - before.cpu
+	before, _ := processUse(b.cfg.Pid)
+	b.res.JoinCPU = before.cpu - idle.cpu
 	b.measuring.Store(true)
 	start := time.Now()
 	switch b.res.Kind {
@@ -272,9 +272,9 @@ func (b *bench) run(ctx context.Context) (*Result, error) {
 		wait(ctx, b.cfg.Duration)
 	}
 	b.res.Seconds = time.Since(start).Seconds()
-	end, _ := processUse(b.cfg.Pid)
+	after, _ := processUse(b.cfg.Pid)
 	b.measuring.Store(false)
-	b.finish(after, end)
+	b.finish(idle, before, after)
 	return b.res, nil
 }
 
@@ -326,14 +326,15 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (b *bench) finish(before, after use) {
+// finish sums up. The server's use was measured without clients, when all had joined, and at the end.
+func (b *bench) finish(idle, before, after use) {
 	r := b.res
 	r.Joined, r.Failed, r.Dropped, r.Delivered = b.joined.Load(), b.failed.Load(), b.dropped.Load(), b.delivered.Load()
 	b.mu.Lock()
 	r.Latency, r.Connect, r.Join = spread(b.latency), spread(b.conn), spread(b.join)
 	b.mu.Unlock()
 	r.ServerCPU, r.ServerRSS = after.cpu-before.cpu, after.rss
-	r.RSSPer = after.rss * 1024 / float64(r.Clients)
+	r.RSSPer = (after.rss - idle.rss) * 1024 / float64(max(r.Joined, 1))
 	if r.Seconds > 0 {
 		r.PerSecond = float64(r.Delivered) / r.Seconds
 	}

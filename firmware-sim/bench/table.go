@@ -32,7 +32,7 @@ func (r *Result) WriteTable(w io.Writer) {
 	if !r.known {
 		return
 	}
-	p("server: %.2f CPU-s for the joins (%.0f µs each), %.2f CPU-s for the rest, %.1f MB (%.1f KB a connection)",
+	p("server: %.2f CPU-s for the joins (%.0f µs each), %.2f CPU-s for the rest, %.1f MB (%+.1f KB a connection)",
 		r.JoinCPU, r.JoinCPU/float64(max(r.Joined, 1))*1e6, r.ServerCPU, r.ServerRSS, r.RSSPer)
 	if r.PerMillion > 0 {
 		p("server: %.2f CPU-s per million", r.PerMillion)
