@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"io"
-	"math"
 	"strings"
 	"time"
 
@@ -15,14 +14,6 @@ func Plan(p *profile.Profile, scale float64, duration time.Duration) []string {
 	var b strings.Builder
 	WritePlan(&b, p, scale, duration)
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
-}
-
-// Devices is how many a run of the profile would have.
-func Devices(p *profile.Profile, scale float64) (n int) {
-	for _, g := range p.Fleet {
-		n += max(1, int(math.Round(float64(g.Count)*scale)))
-	}
-	return n
 }
 
 // WritePlan says what a run of the profile would do, without a hub.
@@ -40,7 +31,7 @@ func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Dur
 	}
 	total, readings, pushes := 0, 0.0, 0.0
 	for _, g := range p.Fleet {
-		n := max(1, int(math.Round(float64(g.Count)*scale)))
+		n := g.Devices(scale)
 		total += n
 		perDevice := 0.0
 		for _, m := range g.Metrics {
@@ -58,7 +49,7 @@ func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Dur
 		if g.Light {
 			kinds = append(kinds, "light")
 		}
-		n := max(1, int(math.Round(float64(g.Count)*scale)))
+		n := g.Devices(scale)
 		count := map[string]int{}
 		for j := range n {
 			count[string(pick(g.Transport, j, n))]++

@@ -44,7 +44,7 @@ func (s *Sim) plan() error {
 	n := 0
 	for gi := range s.profile.Fleet {
 		g := &s.profile.Fleet[gi]
-		count := max(1, int(math.Round(float64(g.Count)*s.cfg.Scale)))
+		count := g.Devices(s.cfg.Scale)
 		for i := range count {
 			if n++; n%s.cfg.Shards != s.cfg.Shard {
 				continue

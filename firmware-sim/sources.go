@@ -20,7 +20,7 @@ func (s *Sim) addresses() []netip.Addr {
 	if len(s.cfg.Sources) > 0 {
 		return s.cfg.Sources
 	}
-	count := int(math.Ceil(float64(s.profile.Devices()) * s.cfg.Scale / devicesEach))
+	count := int(math.Ceil(float64(s.profile.Devices(s.cfg.Scale)) / devicesEach))
 	hub, err := netip.ParseAddr(s.cfg.Hub.Hostname())
 	if count < 2 || err != nil || !hub.Is4() || !hub.IsLoopback() || runtime.GOOS != "linux" {
 		return nil

@@ -120,7 +120,7 @@ func (f *runFlags) run(cmd *cobra.Command, path string) error {
 
 // check reports what cannot be meant, as far as the command line alone says.
 func (f *runFlags) check(p *profile.Profile) error {
-	devices := sim.Devices(p, f.scale)
+	devices := p.Devices(f.scale)
 	switch {
 	case f.scale <= 0:
 		return errors.New("--scale must be above 0")

@@ -5,6 +5,7 @@ package profile
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -22,11 +23,10 @@ type Profile struct {
 	Assert []Assertion
 }
 
-// Devices is how many devices the fleet has.
-func (p *Profile) Devices() int {
-	n := 0
-	for _, g := range p.Fleet {
-		n += g.Count
+// Devices is how many devices the fleet has at a scale.
+func (p *Profile) Devices(scale float64) (n int) {
+	for i := range p.Fleet {
+		n += p.Fleet[i].Devices(scale)
 	}
 	return n
 }
@@ -48,6 +48,9 @@ type Group struct {
 	Behaviour  Behaviour
 	Misbehave  Misbehaviour
 }
+
+// Devices is how many devices the group has at a scale: one at least.
+func (g *Group) Devices(scale float64) int { return max(1, int(math.Round(float64(g.Count)*scale))) }
 
 // Via puts devices behind a bridge: they speak MQTT to its broker.
 type Via struct {

@@ -33,7 +33,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Seed != 42 || p.Devices() != 10000 || len(p.Faults) != 7 || len(p.Assert) != 5 {
+	if p.Seed != 42 || p.Devices(1) != 10000 || len(p.Faults) != 7 || len(p.Assert) != 5 {
 		t.Errorf("got %+v", p)
 	}
 	sensor, light := p.Fleet[0], p.Fleet[1]
@@ -177,7 +177,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("fleet: &a\n  - *a\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := profile.Parse(b)
-		if err == nil && p.Devices() < 1 {
+		if err == nil && p.Devices(1) < 1 {
 			t.Error("a profile without devices passed")
 		}
 	})
