@@ -160,13 +160,9 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 	return device.Hooks{
 		Up: func(up device.Up) {
 			u.mu.Lock()
-			was := u.up
 			u.up, u.half, u.refused, u.heldTill = true, false, false, time.Time{}
 			u.turned("up")
 			u.mu.Unlock()
-			if !was {
-				st.up.Add(1)
-			}
 			st.connects.Add(1)
 			st.record("connect_ms", up.Connect)
 			st.record("join_ms", up.Join)
@@ -178,7 +174,6 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			u.turned("down")
 			u.mu.Unlock()
 			if was {
-				st.up.Add(-1)
 				st.drops.Add(1)
 			}
 		},

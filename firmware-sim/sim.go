@@ -397,8 +397,9 @@ func (s *Sim) settle(ctx context.Context) {
 		u.dev.Flush(time.Now())
 	}
 	for time.Now().Before(deadline) && ctx.Err() == nil {
-		left, away := 0, 0
+		left, away, up := 0, 0, false
 		for _, u := range s.units {
+			up = up || u.isUp()
 			if missing, _ := u.missing(); missing {
 				away++
 			}
@@ -408,7 +409,7 @@ func (s *Sim) settle(ctx context.Context) {
 			}
 		}
 		// What was dropped a moment ago has the time to come back, too.
-		if left == 0 && (away == 0 || time.Since(began) > 5*time.Second) || s.stats.up.Load() == 0 && !s.reachable(ctx) {
+		if left == 0 && (away == 0 || time.Since(began) > 5*time.Second) || !up && !s.reachable(ctx) {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
