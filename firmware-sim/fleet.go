@@ -102,6 +102,7 @@ func (s *Sim) newUnit(g *profile.Group, n, i, count int) *unit {
 	if c.UnsetPct > 0 && r.Float64()*100 < c.UnsetPct {
 		u.skew = -time.Duration(time.Now().UnixNano()) // counts from 1970
 	}
+	u.stamped = astray(u.skew)
 	return u
 }
 
@@ -142,11 +143,8 @@ func (u *unit) clock() time.Time {
 	return now.Add(u.skew + time.Duration(u.drift*float64(now.Sub(u.clocked))))
 }
 
-// astray reports whether the clock is so wrong that the hub puts its own times.
-func (u *unit) astray() bool {
-	off := u.clock().Sub(time.Now())
-	return off > 55*time.Second || off < -24*time.Hour
-}
+// astray reports whether a clock is so wrong that the hub puts its own times.
+func astray(off time.Duration) bool { return off > 55*time.Second || off < -24*time.Hour }
 
 func (u *unit) isUp() bool {
 	u.mu.Lock()
