@@ -18,7 +18,7 @@ import (
 // A Journal keeps on disk what a run has to remember, so that another process can take the run up when this one was killed:
 // what each device measured and what it was told about it, which commands were given, arrived and ran, and the figures. It is
 // written line by line and reaches the disk once a second, so its end may be missing. What is read back is a beginning of
-// what happened, in its order; Open says how the judge allows for the rest.
+// what happened, in its order; OpenJournal says how the judge allows for the rest.
 //
 // A line is a letter and fields between tabs. No token or password is in it: devices get new ones.
 type Journal struct {
@@ -65,7 +65,7 @@ const (
 	lineHist     = 'h'
 )
 
-// ErrEnded is Open's error for a run that came to its end.
+// ErrEnded is OpenJournal's error for a run that came to its end.
 var ErrEnded = errors.New("the run has ended")
 
 // CreateJournal begins one in a folder, which is made and must not hold a journal yet. yaml is the text of the profile, which
