@@ -21,7 +21,7 @@ type waiting struct {
 // endsChannel reports whether a message ends the channel that is there. The caller holds mu.
 func (t *slot) endsChannel(m *wire.Message) bool {
 	if m.Event.Is(wire.EventLeave) {
-		return t.cur != nil && (m.JoinRef.IsNull() || m.JoinRef.Equal(t.cur.joinRef))
+		return t.cur != nil && t.cur.accepts(m.JoinRef)
 	}
 	return m.Event.Is(wire.EventJoin)
 }

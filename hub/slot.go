@@ -306,7 +306,7 @@ func (t *slot) message(s *Socket, it *item) {
 		t.join(s, m, owed)
 	case s == nil:
 		t.conn.answerUnjoined(m)
-	case !m.JoinRef.IsNull() && !m.JoinRef.Equal(s.joinRef):
+	case !s.accepts(m.JoinRef):
 		// Meant for a channel that has ended: dropped without a reply.
 	case m.Event.Is(wire.EventLeave):
 		t.discard()

@@ -18,8 +18,8 @@ type Socket struct {
 	ctx     context.Context
 	channel Channel
 
-	joinRef wire.Value // as the client sent it with phx_join: what later messages are held against
-	jr      wire.Value // what replies and pushes carry: joinRef, or the ref of a join without one
+	joinRef wire.Value // as the client sent it with phx_join
+	jr      wire.Value // joinRef, or the ref of a join without one: what replies and pushes carry
 
 	// Of the runner alone.
 	ref        wire.Value
@@ -81,6 +81,12 @@ func (s *Socket) Channel() Channel { return s.channel }
 // JoinRef returns the join_ref that tells this join from earlier and later ones of its topic
 // on this connection, or "".
 func (s *Socket) JoinRef() string { return s.jr.String() }
+
+// accepts reports whether a message with this join_ref is meant for this join. A client that
+// joined without one may use the ref of its join, which replies carry, or none.
+func (s *Socket) accepts(joinRef wire.Value) bool {
+	return joinRef.IsNull() || joinRef.Equal(s.jr)
+}
 
 // Context returns the context that the callbacks get.
 func (s *Socket) Context() context.Context { return s.ctx }
