@@ -85,7 +85,7 @@ func (c *Conn) left(fresh *slot, old *Socket, closes []*frame) {
 	m := &fresh.items[0].msg
 	c.reply(old.jr, m.Ref, old.topic(), "ok", emptyPayload)
 	for _, f := range closes {
-		c.send(f.entry())
+		c.send(f.entry(old.slot.topic))
 	}
 	for len(fresh.items) > 0 && !fresh.items[0].msg.Event.Is(wire.EventJoin) {
 		fresh.shift().free()

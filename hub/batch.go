@@ -139,18 +139,18 @@ func (c *Conn) written(n int) {
 	o.queue = o.queue[:kept]
 	if left > 0 {
 		first := &o.queue[0]
-		first.data, first.key = first.data[left:], ""
+		first.data, first.key, first.topic = first.data[left:], "", ""
 		o.partial = true
 	}
 }
 
 // applySkip tells in an entry how many it replaces.
 func (c *Conn) applySkip(e *entry) {
-	if e.skip == 0 || e.f == nil {
+	if e.skip == 0 || e.told || e.f == nil {
 		return
 	}
 	before := len(e.data)
 	e.f = e.f.skipped(e.skip)
-	e.data, e.head, e.skip = e.f.data, e.f.head, 0
+	e.data, e.head, e.told = e.f.data, e.f.head, true
 	c.out.bytes += len(e.data) - before
 }

@@ -248,7 +248,7 @@ func TestInterceptAndBroadcast(t *testing.T) {
 		}
 		ra.Push("secret", []int{1}).WantNoReply() // what intercepts it would find out too late
 		ra.WantError()
-		ra = a.Join("t:a", nil)
+		a.Join("t:a", nil)
 		if err := ep.Broadcast("t:a", "junk", map[string]any{"c": make(chan int)}); err == nil {
 			t.Error("broadcast of a channel: got no error")
 		}
@@ -385,7 +385,7 @@ func TestPolicies(t *testing.T) {
 			}
 		}
 		c.Resume()
-		if got, want := numbers(latest, 2), "a49+49 b40+4"; got != want {
+		if got, want := numbers(latest, 2), "b40+4 a49+49"; got != want {
 			t.Errorf("latest: got %s, want %s", got, want)
 		}
 		oldest := c.Join("oldest:a", nil)

@@ -57,7 +57,7 @@ func (f *frame) deflated() *frame {
 		s.b = append(s.b, out...)
 		small := s.shared(f.op)
 		small.data[0] |= rsv1Bit
-		small.op = f.op
+		small.op, small.whole = f.op, f
 		f.small = small
 	})
 	return f.small

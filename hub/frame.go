@@ -37,6 +37,7 @@ type frame struct {
 	end     int // in data, the index after the payload's closing brace; 0: no JSON object
 	deflate sync.Once
 	small   *frame // set by deflate: the frame compressed
+	whole   *frame // what this one compresses, if it does
 }
 
 func (f *frame) body() []byte { return f.data[f.head:] }
@@ -250,6 +251,9 @@ func payloadEnd(data []byte, v wire.Version, topic string) int {
 
 // skipped returns f with "skipped":n added to its payload.
 func (f *frame) skipped(n int) *frame {
+	if f.whole != nil {
+		return f.whole.skipped(n).deflated()
+	}
 	if f.end == 0 || n == 0 {
 		return f
 	}

@@ -36,7 +36,7 @@ func (s *Socket) admit(reply *frame, closes []*frame) bool {
 	}
 	c.ep.counters.joins.Add(1)
 	c.ep.counters.channels.Add(1)
-	ok := c.sendLocked(reply.entry())
+	ok := c.sendLocked(reply.entry(s.slot.topic))
 	s.state, s.closes = joined, closes
 	if len(s.held) > 0 {
 		s.flushCloses()
@@ -63,9 +63,9 @@ func (s *Socket) refused(reply *frame, closes []*frame) {
 	c := s.conn
 	c.out.mu.Lock()
 	if s.state != ended {
-		c.sendLocked(reply.entry())
+		c.sendLocked(reply.entry(s.slot.topic))
 		for _, f := range closes {
-			c.sendLocked(f.entry())
+			c.sendLocked(f.entry(s.slot.topic))
 		}
 	}
 	s.state, s.held = ended, nil
@@ -93,10 +93,10 @@ func (s *Socket) farewell(event, payload string) *frame {
 	return b.shared(opText)
 }
 
-func (s *Socket) sendClose() { s.send(s.farewell(wire.EventClose, "{}").entry()) }
+func (s *Socket) sendClose() { s.send(s.farewell(wire.EventClose, "{}").entry(s.slot.topic)) }
 
 func (s *Socket) sendError() {
-	s.send(s.farewell(wire.EventError, `{"reason":"channel_crash"}`).entry())
+	s.send(s.farewell(wire.EventError, `{"reason":"channel_crash"}`).entry(s.slot.topic))
 }
 
 // mark sets the state and counts. The caller holds conn.out.mu.

@@ -1,8 +1,8 @@
 package hub
 
 import (
+	"slices"
 	"sync"
-	"time"
 
 	"devicehub/hub/wire"
 )
@@ -38,14 +38,17 @@ type entry struct {
 	data   []byte // header and body, or the rest of them
 	f      *frame // nil: data is not shared, and copied before it is kept
 	key    string // conflation key; "" is never dropped
-	topic  string // with key
+	topic  string // "" is none's: a reply of the transport, a control frame, the rest of a frame
 	policy Policy
 	head   uint8
 	op     uint8
-	skip   int // how many messages of the key this one replaces
+	told   bool // data says how many
+	skip   int  // how many messages of the key this one replaces
 }
 
-func (f *frame) entry() entry { return entry{data: f.data, f: f, head: f.head, op: f.op} }
+func (f *frame) entry(topic string) entry {
+	return entry{data: f.data, f: f, topic: topic, head: f.head, op: f.op}
+}
 
 // outbox is the queue of one connection. While it is empty, frames go straight to the
 // transport; a client that keeps up costs no memory here.
@@ -59,7 +62,6 @@ type outbox struct {
 	partial bool     // the first entry is the rest of a frame
 	closing bool     // the close frame is queued; nothing follows it
 	dead    bool     // nothing can be written any more
-	since   time.Time
 }
 
 // send queues or writes one entry. It reports false when the connection is closing.
@@ -87,11 +89,10 @@ func (c *Conn) sendLocked(e entry) bool {
 			c.countOut(1, n)
 			return true
 		}
-		o.since = time.Now()
 		o.partial = n > 0
 		e.data = e.data[n:]
 		if n > 0 {
-			e.key = ""
+			e.key, e.topic = "", ""
 		}
 		c.push(e)
 		c.tr.wake()
@@ -142,19 +143,25 @@ func (o *outbox) emptied() {
 	o.queue, o.room = nil, nil
 }
 
-// conflate puts e in the place of a waiting entry with its topic and key.
+// conflate puts e in the place of a waiting entry with its topic and key. What else of the topic
+// waits behind that entry moves up, so that a client hears of a topic in the order of events.
 func (c *Conn) conflate(e entry) bool {
 	q := c.out.queue
-	for i := range q {
-		if q[i].key == e.key && q[i].topic == e.topic {
-			e.skip = q[i].skip + 1
-			c.out.bytes += len(e.data) - len(q[i].data)
-			q[i] = e
-			c.ep.counters.conflated.Add(1)
-			return true
+	i := slices.IndexFunc(q, func(w entry) bool { return w.key == e.key && w.topic == e.topic })
+	if i < 0 {
+		return false
+	}
+	e.skip = q[i].skip + 1
+	c.out.bytes += len(e.data) - len(q[i].data)
+	for j := i + 1; j < len(q); j++ {
+		if q[j].topic == e.topic {
+			q[i] = q[j]
+			i = j
 		}
 	}
-	return false
+	q[i] = e
+	c.ep.counters.conflated.Add(1)
+	return true
 }
 
 // makeRoom drops waiting entries with a key, the oldest of the key of e first, until e fits.
@@ -226,18 +233,10 @@ func (c *Conn) taken(entries []entry) (more, closing bool) {
 	c.countOut(len(entries), size)
 	o.bytes -= size
 	o.flying = false
-	o.since = time.Now()
 	if len(o.queue) == 0 {
 		o.emptied()
 	}
 	return len(o.queue) > 0 && !o.dead, o.closing
-}
-
-// waiting reports since when the oldest waiting entry has seen no progress.
-func (c *Conn) waiting() (since time.Time, waits bool) {
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	return c.out.since, len(c.out.queue) > 0 || c.out.flying
 }
 
 // closeLocked ends the connection with a close frame behind what is queued; a slow consumer's
@@ -258,7 +257,7 @@ func (c *Conn) closeLocked(code int, reason string, cause error) {
 		}
 		o.queue = o.queue[:keep]
 	}
-	e := closeFrame(code, reason).entry()
+	e := closeFrame(code, reason).entry("")
 	o.closing = true
 	o.corked = false
 	if len(o.queue) == 0 && !o.flying {

@@ -54,7 +54,7 @@ const (
 )
 
 func newSocket(t *slot, m *wire.Message) *Socket {
-	s := &Socket{slot: t, conn: t.conn, ctx: t.route.context(t.conn.ctx), channel: t.route.make(), joinRef: m.JoinRef.Clone()}
+	s := &Socket{slot: t, conn: t.conn, ctx: t.route.context(t.conn.Context()), channel: t.route.make(), joinRef: m.JoinRef.Clone()}
 	s.jr = s.joinRef
 	if s.jr.IsNull() {
 		s.jr = m.Ref.Clone()
@@ -140,13 +140,14 @@ func (s *Socket) send(e entry) error {
 		return ErrNotJoined
 	}
 	s.flushCloses()
+	e.topic = s.slot.topic
 	s.conn.sendLocked(e)
 	return nil
 }
 
 func (s *Socket) flushCloses() {
 	for _, f := range s.closes {
-		s.conn.sendLocked(f.entry())
+		s.conn.sendLocked(f.entry(s.slot.topic))
 	}
 	s.closes = nil
 }
@@ -175,10 +176,8 @@ func (s *Socket) Deliver(m *pubsub.Message) {
 		s.conn.ep.counters.unencodable.Add(1)
 		return
 	}
-	e := f.entry()
-	if m.Key != "" {
-		e.key, e.topic, e.policy = m.Key, m.Topic, s.slot.route.policy
-	}
+	e := f.entry(s.slot.topic)
+	e.key, e.policy = m.Key, s.slot.route.policy
 	c := s.conn
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
