@@ -33,7 +33,6 @@ type Conn struct {
 	mount    *mount
 	tr       transport
 	version  wire.Version
-	base64   bool // a long-poll client that takes binary frames in base64
 	binary   bool // the transport carries binary frames
 	deflates bool
 	gone     bool // no slot may be added; guarded by mu
@@ -44,17 +43,18 @@ type Conn struct {
 	cancel context.CancelCauseFunc
 	forget func() // ends the subscription to the id
 
-	out      outbox
-	lastSeen atomic.Int64 // unix nanoseconds
-	pending  atomic.Int32 // references not answered
-	stage    atomic.Int32 // connecting, open, or disconnected before it was open
-	draining atomic.Bool  // nothing more is received
-	warned   atomic.Bool
-	finished atomic.Bool
-	stripe   uint32
-	place    int32 // in the registry
-	parting  int32 // how many of slots are; guarded by mu
-	last     *slot // that got the last frame; of receive alone
+	out       outbox
+	lastSeen  atomic.Int64 // unix nanoseconds
+	pending   atomic.Int32 // references not answered
+	stage     atomic.Int32 // connecting, open, or disconnected before it was open
+	draining  atomic.Bool  // nothing more is received
+	warned    atomic.Bool
+	finished  atomic.Bool
+	stripe    uint32
+	place     int32 // in the registry
+	parting   int32 // how many of slots are; guarded by mu
+	last      *slot // that got the last frame; of receive alone
+	malformed uint8 // frames, up to maxMalformed and one; of receive alone
 
 	mu    sync.Mutex
 	slots []*slot
@@ -217,14 +217,39 @@ func (c *Conn) receive(data []byte, binary bool) {
 	it.kind = fromClient
 	it.data = append(make([]byte, 0, len(data)), data...)
 	if err := c.decode(&it.msg, it.data, binary); err != nil {
+		c.refuseFrame(&it.msg, err)
 		it.free()
-		c.ep.counters.protocolErrors.Add(1)
-		c.close(CloseInternal, "", fmt.Errorf("%w: %w", ErrProtocol, err))
 		return
 	}
 	if !c.route(it) {
 		it.free()
 	}
+}
+
+// maxMalformed is how many malformed frames of a connection are answered.
+const maxMalformed = 64
+
+// refuseFrame answers a malformed frame, or closes the connection: where nobody would hear the
+// answer, and when there were too many.
+func (c *Conn) refuseFrame(m *wire.Message, err error) {
+	c.ep.counters.protocolErrors.Add(1)
+	if c.malformed++; !answerable(m) || c.malformed > maxMalformed {
+		c.close(CloseInternal, "", fmt.Errorf("%w: %w", ErrProtocol, err))
+		return
+	}
+	c.reply(m.JoinRef, m.Ref, m.Topic, "error", invalid(err.Error()))
+}
+
+// answerable reports whether the sender of a malformed frame can be answered on its topic.
+func answerable(m *wire.Message) bool {
+	return m.Topic.Kind == wire.String && len(m.Topic.Text) > 0 && !m.Ref.IsNull()
+}
+
+// invalid is the payload of a refusal of what a client sent.
+func invalid(reason string) string { return refusal(reason, "invalid") }
+
+func refusal(reason, code string) string {
+	return `{"reason":` + string(wire.AppendString(nil, []byte(reason))) + `,"code":"` + code + `"}`
 }
 
 var errUTF8 = fmt.Errorf("%w: not UTF-8", wire.ErrFrame)

@@ -68,9 +68,10 @@
 // What the network does not take at once waits in a queue of bounded size and age
 // ([WithOutbound]). When it is full, the topic's [Policy] decides: by default the client is
 // disconnected with 1013, and comes back. A broadcast with a key ([Endpoint.BroadcastKeyed])
-// may instead be dropped or replaced by a newer one; nothing else ever is. The other way round, a
-// client's messages wait in a bounded inbox for each channel ([WithInbox]); while one
-// is full, the connection is not read. [Endpoint.Stats] counts all of this.
+// may instead be dropped, or replaced by a newer one, which keeps its place in the order of the
+// topic; nothing else ever is. The other way round, a client's messages wait in a bounded inbox
+// for each channel ([WithInbox]); while one is full, the connection is not read.
+// [Endpoint.Stats] counts all of this.
 //
 // # How connections end
 //
@@ -86,7 +87,10 @@
 // # Where this differs from Phoenix
 //
 // A slow join holds up its own topic, not the connection. An unknown event is answered with
-// an error, if the channel says [Unhandled]. An empty join_ref in a binary frame is null. A
+// an error, if the channel says [Unhandled]. An empty join_ref in a binary frame is null. A client
+// that joins without join_ref may use the ref of its join in its place, which replies carry. A
+// malformed frame whose topic and ref can be read is answered on its topic with an error; the
+// 65th of a connection, and any other, closes it. HTTP 400, 500 and 503 have a body. Any other
 // malformed line of a long-poll POST is answered with status 400 and ends nothing; binary
 // messages reach a long-poll client in base64 if it connects with binary=base64, and are refused
 // otherwise. The longest pattern of a Router wins, not the first. A broadcast that one

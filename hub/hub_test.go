@@ -95,6 +95,16 @@ func (c *client) want(frame string) {
 	}
 }
 
+func (c *client) read() string {
+	c.t.Helper()
+	c.ws.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, got, err := c.ws.ReadMessage()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(got)
+}
+
 func TestConversation(t *testing.T) {
 	c := dial(t, newEndpoint(t))
 	c.send(`["1","1","room:a","phx_join",{"a":1}]`)

@@ -41,7 +41,7 @@ func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mou
 	h.Set("Cache-Control", "no-store")
 	info, err := m.connectInfo(r, "longpoll", vars)
 	if err != nil {
-		http.Error(w, "Bad Request", http.StatusBadRequest)
+		fault(w, http.StatusBadRequest, "malformed query: "+err.Error())
 		return
 	}
 	if !m.originAllowed(r) {
@@ -66,7 +66,7 @@ func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mou
 	case r.Method == http.MethodPost:
 		s.post(w, r)
 	case r.Method != http.MethodGet:
-		w.WriteHeader(http.StatusBadRequest)
+		fault(w, http.StatusBadRequest, "long polling uses GET and POST")
 	case s == nil:
 		ep.openSession(w, r, m, info)
 	default:
@@ -114,7 +114,7 @@ func (ep *Endpoint) openSession(w http.ResponseWriter, r *http.Request, m *mount
 		var p *PanicError
 		if errors.As(err, &p) {
 			ep.log.Error("connect crashed", "err", err, "stack", string(p.Stack))
-			http.Error(w, "Internal Server Error", http.StatusInternalServerError)
+			fault(w, http.StatusInternalServerError, "internal error")
 			return
 		}
 		if errors.Is(err, ErrRefused) {
@@ -130,7 +130,7 @@ func (ep *Endpoint) openSession(w http.ResponseWriter, r *http.Request, m *mount
 	}
 	if err != nil {
 		a.cancel(err)
-		w.WriteHeader(http.StatusServiceUnavailable)
+		fault(w, http.StatusServiceUnavailable, "no room for another session")
 		return
 	}
 	s := newSession(ep.newConn(m, a), r.RemoteAddr)
@@ -211,12 +211,12 @@ func (s *session) post(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		// The deadline stands: the server would read on, to be able to use the connection again.
 		w.Header().Set("Connection", "close")
-		w.WriteHeader(http.StatusBadRequest)
+		fault(w, http.StatusBadRequest, "the body is too long or did not arrive in time")
 		return
 	}
 	rc.SetReadDeadline(time.Time{})
 	if err := s.c.ep.begin(); err != nil {
-		w.WriteHeader(http.StatusServiceUnavailable)
+		fault(w, http.StatusServiceUnavailable, "the server is shutting down")
 		return
 	}
 	p := &posting{s: s, body: body, ndjson: isNDJSON(r), done: make(chan int, 1), abandoned: make(chan struct{})}
@@ -308,7 +308,8 @@ func (p *posting) frame(data []byte, binary bool) int {
 	if len(data) > c.mount.opts.maxMessage() {
 		return pollTooLarge
 	}
-	if !binary && !utf8.Valid(data) || c.decode(new(wire.Message), data, binary) != nil {
+	var m wire.Message
+	if !binary && !utf8.Valid(data) || c.decode(&m, data, binary) != nil && !answerable(&m) {
 		return pollMalformed
 	}
 	if c.finished.Load() {

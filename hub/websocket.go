@@ -13,12 +13,12 @@ import (
 // phoenix lib/phoenix/transports/websocket.ex, call.
 func (ep *Endpoint) serveWebSocket(w http.ResponseWriter, r *http.Request, m *mount, vars Params) {
 	if r.Method != http.MethodGet {
-		w.WriteHeader(http.StatusBadRequest)
+		fault(w, http.StatusBadRequest, "a WebSocket is opened with GET")
 		return
 	}
 	info, err := m.connectInfo(r, "websocket", vars)
 	if err != nil {
-		http.Error(w, "Bad Request", http.StatusBadRequest)
+		fault(w, http.StatusBadRequest, "malformed query: "+err.Error())
 		return
 	}
 	if !m.originAllowed(r) {
@@ -41,12 +41,12 @@ func (ep *Endpoint) serveWebSocket(w http.ResponseWriter, r *http.Request, m *mo
 	}
 	if r.ProtoMajor != 1 || r.ProtoMinor < 1 {
 		a.cancel(errProto)
-		http.Error(w, "a WebSocket needs HTTP/1.1", http.StatusBadRequest)
+		fault(w, http.StatusBadRequest, "a WebSocket needs HTTP/1.1")
 		return
 	}
 	if err := ep.begin(); err != nil {
 		a.cancel(err)
-		w.WriteHeader(http.StatusServiceUnavailable)
+		fault(w, http.StatusServiceUnavailable, "the server is shutting down")
 		return
 	}
 	deflates := m.opts.compress && offersDeflate(r)
@@ -54,7 +54,7 @@ func (ep *Endpoint) serveWebSocket(w http.ResponseWriter, r *http.Request, m *mo
 		CheckOrigin:       func(*http.Request) bool { return true },
 		EnableCompression: deflates,
 		Error: func(w http.ResponseWriter, _ *http.Request, _ int, reason error) {
-			http.Error(w, reason.Error(), http.StatusBadRequest)
+			fault(w, http.StatusBadRequest, reason.Error())
 		},
 	}
 	var header http.Header
@@ -86,7 +86,7 @@ func (ep *Endpoint) refuse(w http.ResponseWriter, r *http.Request, m *mount, err
 	switch {
 	case errors.As(err, &p):
 		ep.log.Error("connect crashed", "err", err, "stack", string(p.Stack))
-		http.Error(w, "Internal Server Error", http.StatusInternalServerError)
+		fault(w, http.StatusInternalServerError, "internal error")
 	case errors.Is(err, ErrRefused):
 		if errors.Is(err, errVersion) || errors.Is(err, errToken) {
 			ep.log.Warn("connect refused", "err", err, "remote", r.RemoteAddr)

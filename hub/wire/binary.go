@@ -7,31 +7,45 @@ const (
 	kindPush      = 0
 	kindReply     = 1
 	kindBroadcast = 2
+	// kindUserBroadcast is realtime-js' own; no Phoenix server takes it.
+	kindUserBroadcast = 3
 )
 
 // DecodePush decodes a binary frame from a client into m. Every field of m is set; an empty
 // join_ref or ref is null. It returns ErrFrame, wrapped, for a frame that is cut short or of
-// another kind.
+// another kind; m then has the join_ref, ref and topic if the frame begins with all three.
 //
 //	00 | jr_len | ref_len | topic_len | event_len | jr | ref | topic | event | payload…
 func DecodePush(m *Message, frame []byte) error {
 	*m = Message{Binary: true}
-	if len(frame) == 0 || frame[0] != kindPush {
-		return malformed("not a binary push")
+	if len(frame) == 0 {
+		return malformed("empty")
 	}
 	var f [4][]byte
-	rest, err := split(frame[1:], f[:])
-	if err != nil {
-		return err
+	lengths := 4
+	switch frame[0] {
+	case kindPush, kindReply:
+	case kindUserBroadcast:
+		lengths = 6 // those of the user's event and the metadata, and the encoding
+	default:
+		return malformed("binary frame of kind %d", frame[0])
 	}
+	rest, err := split(frame[1:], lengths, f[:])
 	for _, field := range f {
 		if !utf8.Valid(field) { // would be echoed in text frames
 			return malformed("header of a binary frame is not UTF-8")
 		}
 	}
-	m.JoinRef, m.Ref = refValue(f[0]), refValue(f[1])
-	m.Topic, m.Event = Value{String, f[2]}, Value{String, f[3]}
-	m.Payload = rest
+	if f[2] != nil {
+		m.JoinRef, m.Ref, m.Topic = refValue(f[0]), refValue(f[1]), Value{String, f[2]}
+	}
+	switch {
+	case err != nil:
+		return err
+	case frame[0] != kindPush:
+		return malformed("binary frame of kind %d", frame[0])
+	}
+	m.Event, m.Payload = Value{String, f[3]}, rest
 	return nil
 }
 
@@ -47,14 +61,14 @@ func DecodeServer(m *Message, frame []byte) error {
 	var err error
 	switch frame[0] {
 	case kindPush:
-		m.Payload, err = split(frame[1:], f[:3])
+		m.Payload, err = split(frame[1:], 3, f[:3])
 		m.JoinRef, m.Topic, m.Event = refValue(f[0]), Value{String, f[1]}, Value{String, f[2]}
 	case kindReply:
-		m.Payload, err = split(frame[1:], f[:4])
+		m.Payload, err = split(frame[1:], 4, f[:4])
 		m.JoinRef, m.Ref, m.Topic, m.Status = refValue(f[0]), refValue(f[1]), Value{String, f[2]}, f[3]
 		m.Event = Value{String, []byte(EventReply)}
 	case kindBroadcast:
-		m.Payload, err = split(frame[1:], f[:2])
+		m.Payload, err = split(frame[1:], 2, f[:2])
 		m.Topic, m.Event = Value{String, f[0]}, Value{String, f[1]}
 	default:
 		return malformed("binary frame of kind %d", frame[0])
@@ -62,13 +76,13 @@ func DecodeServer(m *Message, frame []byte) error {
 	return err
 }
 
-// split cuts fields off b, which begins with one length byte a field, and returns the rest.
-func split(b []byte, fields [][]byte) (rest []byte, err error) {
-	n := len(fields)
-	if len(b) < n {
+// split cuts fields off b, which begins with that many lengths of a byte each, and returns the
+// rest. Fields that are not whole are left as they are.
+func split(b []byte, lengths int, fields [][]byte) (rest []byte, err error) {
+	if len(b) < lengths {
 		return nil, malformed("binary frame is cut short")
 	}
-	rest = b[n:]
+	rest = b[lengths:]
 	for i := range fields {
 		size := int(b[i])
 		if len(rest) < size {

@@ -1,7 +1,8 @@
 package wire
 
 // DecodeText decodes a text frame of version v into m, from a client or a server. Every
-// field of m is set. It returns ErrFrame, wrapped, for anything that is not such a frame.
+// field of m is set. It returns ErrFrame, wrapped, for anything that is not such a frame; m then
+// has what was read before the fault.
 //
 // V2 is [join_ref, ref, topic, event, payload]; elements past the fifth are ignored.
 // V1 is an object with the keys topic, event, payload and ref, and perhaps join_ref;
