@@ -38,7 +38,7 @@ type Conn struct {
 	gone     bool // no slot may be added; guarded by mu
 	id       string
 
-	ctx    context.Context // as the program made it
+	ctx    context.Context // as the program made it; guarded by mu
 	base   context.Context // what ctx is derived from
 	cancel context.CancelCauseFunc
 	forget func() // ends the subscription to the id
@@ -81,7 +81,11 @@ func (c *Conn) ID() string { return c.id }
 
 // Context returns the connection's context. It is cancelled when the connection ends;
 // context.Cause tells why.
-func (c *Conn) Context() context.Context { return c.ctx }
+func (c *Conn) Context() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ctx
+}
 
 // Done is closed when the connection ends.
 func (c *Conn) Done() <-chan struct{} { return c.base.Done() }
@@ -470,7 +474,7 @@ func (c *Conn) open() error {
 		return ErrDisconnected
 	}
 	if r.onOpen != nil {
-		ctx, err := protect(func() (context.Context, error) { return r.onOpen(c.ctx, c) })
+		ctx, err := protect(func() (context.Context, error) { return r.onOpen(c.Context(), c) })
 		if err != nil {
 			var ce *CloseError
 			if errors.As(err, &ce) {
@@ -482,7 +486,9 @@ func (c *Conn) open() error {
 			return err
 		}
 		if ctx != nil {
+			c.mu.Lock()
 			c.ctx = ctx
+			c.mu.Unlock()
 		}
 	}
 	return nil
