@@ -8,8 +8,8 @@ type Event struct {
 	Name    string // "reading", "backfill", "state", "command_status", "status", "device_changed"
 	Payload any
 	// Key conflates: to a watcher that cannot keep up, a newer event with the
-	// same device, name and key replaces an older one that still waits. Events
-	// without a key are never replaced.
+	// same device and key replaces an older one that still waits. Events of
+	// different names have different keys; those without one are never replaced.
 	Key string
 }
 

@@ -55,8 +55,10 @@ func (a *App) Router() *hub.Router {
 	r.ID(socketID)
 	r.OnOpen(a.opened)
 	r.OnClosing(closing)
-	r.Channel("sensor:*", func() hub.Channel { return &Device{app: a, kind: devices.KindSensor} })
-	r.Channel("light:*", func() hub.Channel { return &Device{app: a, kind: devices.KindLight} })
+	// Who watches and cannot keep up gets the newest value of each metric.
+	newest := hub.WithPolicy(hub.Latest)
+	r.Channel("sensor:*", func() hub.Channel { return &Device{app: a, kind: devices.KindSensor} }, newest)
+	r.Channel("light:*", func() hub.Channel { return &Device{app: a, kind: devices.KindLight} }, newest)
 	r.Channel("fleet:*", func() hub.Channel { return &Fleet{app: a} })
 	return r
 }

@@ -85,8 +85,8 @@ func (in *Ingest) publish(j *job) {
 
 var sensorOnly = []devices.Kind{devices.KindSensor}
 
-// key names the metrics of the event: a newer event of the same metrics may
-// take its place with those who cannot keep up.
+// key names the event and its metrics: a newer event of the same name and metrics
+// may take its place with those who cannot keep up.
 func (e *Event) key() string {
 	var names []string
 	e.All(func(metric, _ string, _ Value, _ int64, _ Quality) bool {
@@ -98,8 +98,12 @@ func (e *Event) key() string {
 		names = append(names, metric)
 		return true
 	})
-	if len(names) == 1 {
-		return "r/" + names[0]
+	kind := "r/"
+	if e.late {
+		kind = "b/"
 	}
-	return "r/" + strings.Join(names, ",")
+	if len(names) == 1 {
+		return kind + names[0]
+	}
+	return kind + strings.Join(names, ",")
 }

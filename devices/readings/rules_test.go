@@ -313,7 +313,7 @@ func TestLate(t *testing.T) {
 		b.want(d2, push("temperature", 3600_000), "0 1/0/0") // no interval, nothing newer: not late
 		b.want(d2, fmt.Sprintf(`{"t0":%d,"r":[["temperature",1,0],["temperature",2,-5000000]]}`, now), "0 2/1/0")
 		synctest.Wait()
-		if got := b.events[len(b.events)-1]; !strings.HasPrefix(got, "backfill t-2 ") || strings.Count(got, `"m"`) != 1 || !strings.Contains(got, `"q":["late"]`) {
+		if got := b.events[len(b.events)-1]; !strings.HasPrefix(got, "backfill t-2 b/temperature ") || strings.Count(got, `"m"`) != 1 || !strings.Contains(got, `"q":["late"]`) {
 			t.Errorf("got %s, want the late one alone", got)
 		}
 	})
