@@ -177,7 +177,6 @@ func (a *assembly) openControl(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.liveness.WatchBoots(a.commands.Booted)
 	a.fleet = fleet.New(fleet.Config{
 		Registry: a.registry, Status: a.liveness.Status, Latest: a.readings.Latest, Light: a.shadows.Power, Command: a.lastCommand, Logger: a.Log,
 	})

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -142,4 +143,12 @@ func (r *running) text(path string) string {
 		r.t.Fatal(err)
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// Each service hears once of a device's boot.
+func TestBootsAreHeardOnce(t *testing.T) {
+	r := runHub(t)
+	if got := reflect.ValueOf(r.liveness).Elem().FieldByName("onBoot").Len(); got != 1 {
+		t.Errorf("got %d who hear of boots, want the commands alone", got)
+	}
 }
