@@ -18,7 +18,6 @@ type raw struct {
 	t       testing.TB
 	nc      net.Conn
 	version byte
-	auto    bool // acknowledge what comes
 	id      uint16
 }
 

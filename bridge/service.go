@@ -25,7 +25,6 @@ type service struct {
 	sess    *broker.Session
 	aliases map[uint16]string // the reader's
 	open    map[uint16]bool   // QoS 2 publishes taken and not released; guarded by in.mu
-	clean   bool              // the client's DISCONNECT voids the will
 	expiry  *time.Duration    // its last word on the session
 }
 

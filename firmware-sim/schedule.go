@@ -114,7 +114,7 @@ func (s *Sim) measure(u *unit, m *profile.Metric, src *profile.Source, due time.
 			unit, state = "furlong", deliberate
 		}
 	}
-	if astray(u.clock().Sub(time.Now())) {
+	if astray(time.Until(u.clock())) {
 		u.stamped, state = true, deliberate
 	}
 	r, ok := u.dev.Measure(m.Name, v, unit, due)

@@ -13,7 +13,6 @@ import (
 // stats counts what happens. Its methods may be called from any goroutine.
 type stats struct {
 	measured, acked, replayed, refused, overflow atomic.Int64
-	pushes                                       atomic.Int64
 	connects, drops                              atomic.Int64
 	commands, commandsOK, commandsBad            atomic.Int64
 	commandsLate                                 atomic.Int64 // not issued in time: the generator's fault

@@ -2,7 +2,6 @@ package hub_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 
 	"devicehub/hub"
@@ -66,7 +65,7 @@ func BenchmarkDelivery(b *testing.B) {
 	}
 	b.StopTimer()
 	if got < b.N {
-		b.Fatal(fmt.Sprintf("got %d deliveries, want %d", got, b.N))
+		b.Fatalf("got %d deliveries, want %d", got, b.N)
 	}
 }
 

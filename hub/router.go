@@ -24,16 +24,9 @@ type Router struct {
 	prefix  []*route // longest first
 }
 
-// RouterOption configures a Router.
-type RouterOption func(*Router)
-
 // NewRouter returns a Router without channels. A nil connect lets everybody in.
-func NewRouter(connect ConnectFunc, opts ...RouterOption) *Router {
-	r := &Router{connect: connect, exact: make(map[string]*route)}
-	for _, o := range opts {
-		o(r)
-	}
-	return r
+func NewRouter(connect ConnectFunc) *Router {
+	return &Router{connect: connect, exact: make(map[string]*route)}
 }
 
 // ID sets the function that names a connection, after connect, from its context. Connections

@@ -62,14 +62,6 @@ func (ps Problems) Error() string {
 	return fmt.Sprintf("%s (and %d more; `devicehub config check` lists them)", ps[0], len(ps)-1)
 }
 
-// err is ps, or nil when there are none.
-func (ps Problems) err() error {
-	if len(ps) == 0 {
-		return nil
-	}
-	return ps
-}
-
 // Loaded is a configuration and where it came from.
 type Loaded struct {
 	Config   Config

@@ -49,9 +49,8 @@ func TestOfflinePolicies(t *testing.T) {
 					if errors.As(err, &e); e.Details["status"] != string(tt.state) {
 						t.Errorf("details: got %v, want the status", e.Details)
 					}
-					rs, _, err := w.History(t.Context(), ana, tt.id, 0, "")
 					time.Sleep(time.Second)
-					rs, _, err = w.History(t.Context(), ana, tt.id, 0, "")
+					rs, _, err := w.History(t.Context(), ana, tt.id, 0, "")
 					if err != nil || len(rs) != 1 || rs[0].Status != Refused || rs[0].Code != string(tt.code) {
 						t.Errorf("history: got %+v %v, want the refusal", rs, err)
 					}

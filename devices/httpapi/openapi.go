@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -112,21 +111,4 @@ func (r *route) responses() object {
 		list[strconv.Itoa(status)] = a
 	}
 	return list
-}
-
-// schemaNames lists the shapes that the routes name.
-func schemaNames(routes []route) []string {
-	var names []string
-	for _, r := range routes {
-		for _, n := range r.answers {
-			if n != "" && !strings.Contains(n, "/") {
-				names = append(names, n)
-			}
-		}
-		if r.body != "" {
-			names = append(names, r.body)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }

@@ -118,12 +118,11 @@ type Store struct {
 	started time.Time
 
 	// wmu is held by whoever writes to the log or freezes the head.
-	wmu     sync.Mutex
-	writer  groupWriter
-	known   known
-	mark    readings.ClockMark // as of the last group
-	free    freeSpace
-	waiting bool // a group waits for the flush
+	wmu    sync.Mutex
+	writer groupWriter
+	known  known
+	mark   readings.ClockMark // as of the last group
+	free   freeSpace
 
 	mu      sync.RWMutex // the head's generations; what is told of days
 	active  *gen

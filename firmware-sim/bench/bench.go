@@ -140,7 +140,6 @@ type member struct {
 	b      *bench
 	client *hubclient.Client
 	ch     *hubclient.Channel
-	began  time.Time
 	opened time.Time
 	in     chan struct{} // closed when joined, or failed for good
 	once   sync.Once

@@ -51,7 +51,7 @@ func (b *bench) fanout(ctx context.Context) {
 	pushed := int64(0)
 	next := time.Now()
 	for time.Now().Before(end) && ctx.Err() == nil {
-		due := time.Now()
+		var due time.Time
 		if b.cfg.Rate > 0 {
 			due = next
 			next = next.Add(time.Duration(float64(time.Second) / b.cfg.Rate))
