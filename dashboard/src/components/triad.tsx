@@ -3,6 +3,7 @@
 
 import { PART_WORD } from '../lib/status'
 import type { Kind, Status } from '../lib/types'
+import { link } from '../state/socket'
 
 type Look = 'good' | 'poor' | 'open'
 
@@ -14,18 +15,19 @@ const SHAPE: Record<Look, preact.JSX.Element> = {
   open: <circle cx="6" cy="6" r="2.500" class="line" />,
 }
 
-function Part({ part, word }: { part: string; word: string | undefined }) {
+function Part({ part, word, known }: { part: string; word: string | undefined; known: boolean }) {
   if (!word) return null
-  const look = LOOK[part] ?? 'open'
+  const look = known ? LOOK[part] ?? 'open' : 'open'
   return <li class={`part ${look}`}><svg class="shape" viewBox="0 0 12 12" aria-hidden="true" focusable="false">{SHAPE[look]}</svg>{word}</li>
 }
 
 export function Triad({ status: s, kinds }: { status: Status; kinds: readonly Kind[] }) {
+  const known = link.value !== 'lost' // while the hub is away, nothing here is known to be so
   return (
     <ul class="triad" aria-label="Link, data and control">
-      <Part part={s.link} word={PART_WORD.link[s.link]} />
-      {kinds.includes('sensor') && <Part part={s.data} word={PART_WORD.data[s.data]} />}
-      {kinds.includes('light') && <Part part={s.control} word={PART_WORD.control[s.control]} />}
+      <Part part={s.link} word={PART_WORD.link[known ? s.link : 'unknown']} known={known} />
+      {kinds.includes('sensor') && <Part part={s.data} word={PART_WORD.data[s.data]} known={known} />}
+      {kinds.includes('light') && <Part part={s.control} word={PART_WORD.control[s.control]} known={known} />}
     </ul>
   )
 }

@@ -1,40 +1,41 @@
 // Devices that adapters have met and nobody has taken in yet.
 
-import { useState } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
 import { Age } from '../../components/age'
 import { ErrorNote } from '../../components/error'
 import { useLoad } from '../../lib/hooks'
-import type { Device } from '../../lib/types'
-import { asError, get, post, type ApiError } from '../../state/api'
-import { idFrom } from './onboard'
+import { get } from '../../state/api'
+import { AdoptDialog, type Discovery } from './adopt'
+import type { Created } from './fields'
 
-interface Discovery { adopt: string; bridge: string; seen_at: number; device?: Partial<Device> }
+/** EVERY is how often the list is asked for while the page is open, in ms. */
+const EVERY = 5000
 
-export function Discovered({ onCreated }: { onCreated: (c: { device: Device; token: string; expires_at?: number }) => void }) {
-  const { data } = useLoad('discovered', (signal) => get<{ discovered: Discovery[] }>('/discovered', undefined, signal))
-  const [error, setError] = useState<ApiError>()
+export function Discovered({ onCreated }: { onCreated: (c: Created) => void }) {
+  const { data, error, reload } = useLoad('discovered', (signal) => get<{ discovered: Discovery[] }>('/discovered', undefined, signal))
+  const [chosen, setChosen] = useState<Discovery>()
+  useEffect(() => {
+    const timer = setInterval(reload, EVERY)
+    return () => clearInterval(timer)
+  }, [])
   const list = data?.discovered ?? []
-  if (list.length === 0) return null
-  const adopt = async (d: Discovery) => {
-    setError(undefined)
-    try {
-      onCreated(await post('/devices', { id: d.device?.id ?? idFrom(d.device?.name ?? d.adopt), kinds: d.device?.kinds ?? ['sensor'], adopt: d.adopt }))
-    } catch (e) {
-      setError(asError(e))
-    }
-  }
+  if (list.length === 0) return <ErrorNote error={error} retry={reload} />
   return (
     <section class="stack">
-      <h2>Met by adapters</h2>
-      <ErrorNote error={error} />
+      <h2>Found on your brokers</h2>
+      <p class="muted">Devices of Zigbee2MQTT, Tasmota and the like that an adapter has met. Adopt one to keep what it says and to control it.</p>
       <ul class="list card">
-        {list.map((d) => (
-          <li key={d.adopt}>
-            <span><strong>{d.device?.name || d.adopt}</strong> <span class="muted">{[d.device?.manufacturer, d.device?.model].filter(Boolean).join(' ')} via {d.bridge}, seen <Age t={d.seen_at} /></span></span>
-            <button type="button" class="button small" onClick={() => void adopt(d)}>Adopt</button>
-          </li>
-        ))}
+        {list.map((d) => {
+          const name = d.device?.name || d.adopt
+          return (
+            <li key={d.adopt}>
+              <span><strong>{name}</strong> <span class="muted">{[d.device?.manufacturer, d.device?.model].filter(Boolean).join(' ')} via {d.bridge}, seen <Age t={d.seen_at} /></span></span>
+              <button type="button" class="button small" aria-label={`Adopt ${name}`} onClick={() => setChosen(d)}>Adopt</button>
+            </li>
+          )
+        })}
       </ul>
+      {chosen && <AdoptDialog met={chosen} onCreated={onCreated} onClose={() => setChosen(undefined)} />}
     </section>
   )
 }
