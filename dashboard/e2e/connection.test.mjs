@@ -25,6 +25,8 @@ for (const how of ['break', 'silence']) {
     await page.getByText(BANNER).waitFor({ timeout: 4000 })
     const took = Date.now() - lost
     assert.ok(took <= 2100, `the banner came after ${took} ms`)
+    await page.getByRole('list', { name: 'Link, data and control' }).getByText('link unknown').waitFor()
+    assert.equal(await page.locator('.triad .good').count(), 0, 'nothing is good that nobody knows')
 
     const values = [21, 22, 23]
     for (const v of values) {

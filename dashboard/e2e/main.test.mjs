@@ -19,8 +19,11 @@ async function publish(id, token, topic, message) {
 test('signing in: a wrong password is refused in words, the right one opens the fleet, and a reload stays signed in', async (t) => {
   const page = await open(browser)
   t.after(() => page.context().close())
+  const refused = []
+  page.on('response', (r) => { if (r.status() >= 400) refused.push(r.url()) })
   await page.goto(hub.url)
   await page.getByLabel('User name').fill(hub.username)
+  assert.deepEqual(refused, [], 'a first visit asks for nothing that it may not have')
   await page.getByLabel('Password').fill('wrong')
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByRole('alert').getByText('unauthorized').waitFor()

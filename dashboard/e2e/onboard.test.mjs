@@ -8,7 +8,8 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { Light } from './devices.mjs'
 import { eventually, root } from './hub.mjs'
-import { api, hub, newID, window } from './stage.mjs'
+import { open, PHONE } from './browser.mjs'
+import { api, browser, hub, newID, window } from './stage.mjs'
 
 const run = promisify(execFile)
 
@@ -67,6 +68,23 @@ for (const kind of ['sensor', 'light']) {
     await page.getByText(kind === 'sensor' ? /First reading: Temperature/ : /First report: O/).waitFor()
   })
 }
+
+test('what the QR code opens shows the token to a phone that is not signed in', async (t) => {
+  const id = newID('scanned')
+  const token = await api.device({ id, kinds: ['sensor'] })
+  const page = await open(browser, PHONE)
+  t.after(() => page.context().close())
+  const asked = []
+  page.on('request', (r) => asked.push(r.url()))
+  await page.goto(`${hub.url}/handover#${new URLSearchParams({ id, kind: 'sensor', token })}`)
+  await page.getByRole('heading', { level: 1, name: id }).waitFor()
+  assert.equal(await page.locator('.token-line code').textContent(), token)
+  await page.getByRole('button', { name: 'curl' }).click()
+  await run('sh', ['-c', await page.getByLabel('curl example').textContent()])
+  assert.equal((await api.call('GET', `/devices/${id}/latest`)).metrics.temperature.v, 21.4)
+  assert.ok(asked.every((u) => !u.includes(token) || u.includes('#')), 'the token was sent to the hub')
+  assert.deepEqual(page.faults, [])
+})
 
 test('a taken id is refused with its code and what to do', async (t) => {
   const id = newID('taken')

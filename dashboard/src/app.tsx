@@ -9,11 +9,14 @@ import { SignIn } from './views/sign-in'
 import { FleetPage } from './views/fleet/fleet'
 import { DevicePage } from './views/device/device'
 import { CommandsPage } from './views/commands'
+import { HANDOVER } from './lib/handover'
+import { HandoverPage } from './views/onboard/handover'
 import { OnboardPage } from './views/onboard/onboard'
 import { AdminPage } from './views/admin/admin'
 import { useTitle } from './lib/hooks'
 
 export function App() {
+  if (location.pathname === HANDOVER) return <HandoverPage />
   if (startError.value) {
     return <main class="centred"><div class="card narrow"><ErrorNote error={startError.value} retry={() => void start()} /></div></main>
   }

@@ -3,6 +3,7 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { useLocation } from 'preact-iso'
+import { GLOSSARY } from '../lib/glossary'
 import { age } from '../lib/time'
 import { useKeys } from '../lib/hooks'
 import { notes, spoken } from '../state/announce'
@@ -105,7 +106,7 @@ function YouMenu({ onHelp }: { onHelp: () => void }) {
             </div>
             <Sessions />
             <div class="actions">
-              <button type="button" class="button" onClick={() => { setOpen(''); onHelp() }}>Keyboard</button>
+              <button type="button" class="button" onClick={() => { setOpen(''); onHelp() }}>Keyboard and words</button>
               <button type="button" class="button" onClick={() => setOpen('password')}>Change password</button>
               <button type="button" class="button" onClick={() => void signOut()}>Sign out</button>
             </div>
@@ -123,11 +124,15 @@ const KEYS: [string, string][] = [
 
 function Help({ onClose }: { onClose: () => void }) {
   return (
-    <Dialog title="Keyboard" onClose={onClose}>
+    <Dialog title="Keyboard and words" onClose={onClose}>
       <dl class="keys">
         {KEYS.map(([k, what]) => (
           <div key={k}><dt>{k.split('  ').map((one) => <kbd key={one}>{one}</kbd>)}</dt><dd>{what}</dd></div>
         ))}
+      </dl>
+      <h3>Words</h3>
+      <dl class="words">
+        {Object.values(GLOSSARY).map(([word, meaning]) => <div key={word}><dt>{word}</dt><dd>{meaning}</dd></div>)}
       </dl>
     </Dialog>
   )

@@ -35,8 +35,26 @@ export async function refreshMe(): Promise<User> {
   return me.user
 }
 
+// Whether this browser signed in before: who never did need not ask who they are.
+const SIGNED_IN = 'devicehub.signed-in'
+
+function remember(signedIn: boolean): void {
+  try {
+    if (signedIn) localStorage.setItem(SIGNED_IN, '1')
+    else localStorage.removeItem(SIGNED_IN)
+  } catch { /* storage is switched off */ }
+}
+
+function remembered(): boolean {
+  try { return localStorage.getItem(SIGNED_IN) !== null } catch { return true }
+}
+
 export async function start(): Promise<void> {
   startError.value = undefined
+  if (!remembered()) {
+    user.value = null
+    return
+  }
   try {
     await refreshMe()
   } catch (e) {
@@ -48,6 +66,7 @@ export async function start(): Promise<void> {
 export async function signIn(username: string, password: string): Promise<void> {
   await post('/login', { username, password })
   endedBecause.value = undefined
+  remember(true)
   await refreshMe()
 }
 
@@ -57,6 +76,7 @@ export async function signOut(): Promise<void> {
 
 function signedOut(reason?: string): void {
   token = ''
+  remember(false)
   if (user.peek()) endedBecause.value = reason
   user.value = null
 }

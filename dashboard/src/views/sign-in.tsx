@@ -40,6 +40,10 @@ export function SignIn() {
           <ErrorNote error={error} />
           <button type="submit" class="button primary block" disabled={busy}>Sign in</button>
         </form>
+        <details class="muted small">
+          <summary>Forgot the password?</summary>
+          <p>An administrator sets a new one under Admin, People, or on the hub’s machine with <code>devicehub user passwd NAME</code>.</p>
+        </details>
         {location.protocol === 'http:' && !/^(localhost|127\.|\[::1\])/.test(location.host) && (
           <p class="muted small">This page came over plain HTTP: use it on a network you trust, or give the hub a certificate (<code>http.tls.mode</code>).</p>
         )}

@@ -2,6 +2,8 @@
 
 import { useLocation, useRoute } from 'preact-iso'
 import { Empty } from '../../components/empty'
+import { Hint } from '../../components/hint'
+import type { Term } from '../../lib/glossary'
 import { useTitle } from '../../lib/hooks'
 import { isAdmin } from '../../state/session'
 import { Accounts } from './accounts'
@@ -10,9 +12,9 @@ import { Keys } from './keys'
 import { Things } from './things'
 import { Users } from './users'
 
-const SECTIONS = [
-  { id: 'users', label: 'Users' }, { id: 'accounts', label: 'API tokens' }, { id: 'audit', label: 'Audit' }, { id: 'bridges', label: 'Bridges' },
-  { id: 'sinks', label: 'Sinks' }, { id: 'keys', label: 'Signing keys' }, { id: 'nodes', label: 'Nodes' },
+const SECTIONS: { id: string; label: string; term?: Term }[] = [
+  { id: 'users', label: 'Users' }, { id: 'accounts', label: 'API tokens' }, { id: 'audit', label: 'Audit' }, { id: 'bridges', label: 'Bridges', term: 'bridge' },
+  { id: 'sinks', label: 'Sinks', term: 'sink' }, { id: 'keys', label: 'Signing keys', term: 'keys' }, { id: 'nodes', label: 'Nodes', term: 'node' },
 ]
 
 export function AdminPage() {
@@ -25,7 +27,7 @@ export function AdminPage() {
   }
   return (
     <div class="page">
-      <header class="page-head"><h1>Admin</h1></header>
+      <header class="page-head"><h1>Admin {current.term && <Hint term={current.term} />}</h1></header>
       <nav class="subnav" aria-label="Admin">
         {SECTIONS.map((s) => <a key={s.id} href={s === SECTIONS[0] ? '/admin' : `/admin/${s.id}`} aria-current={s === current ? 'page' : undefined}>{s.label}</a>)}
       </nav>

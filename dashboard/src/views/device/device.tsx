@@ -3,6 +3,7 @@
 import { useEffect, useState } from 'preact/hooks'
 import { useRoute } from 'preact-iso'
 import { Age } from '../../components/age'
+import { Hint } from '../../components/hint'
 import { Empty, Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
 import { Tabs, type Tab } from '../../components/tabs'
@@ -82,7 +83,7 @@ function PlainValues({ device }: { device: DeviceLive }) {
         const l = latest[m]!
         return (
           <div key={m} class={isStale(l, undefined, now.value) ? 'card stale' : 'card'}>
-            <dt>{metricTitle(m)}{l.undeclared && <span class="tag" title="Nothing declares this metric: it is kept, and not charted. Declare it in the device’s settings.">undeclared</span>}</dt>
+            <dt>{metricTitle(m)}{l.undeclared && <span class="tag" title="Nothing declares this metric: it is kept, and not charted. Declare it in the device’s settings.">undeclared</span>}{l.undeclared && <Hint term="undeclared" />}</dt>
             <dd>{withUnit(valueText(l.v, digitsOf(m)), l.u)}<span class="muted small"> <Age t={l.t} labels={record.labels} /></span></dd>
           </div>
         )

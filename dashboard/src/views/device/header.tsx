@@ -3,6 +3,7 @@
 import { Age } from '../../components/age'
 import { BackIcon, EyeIcon } from '../../components/icons'
 import { StatusBadge } from '../../components/status'
+import { Hint } from '../../components/hint'
 import { Triad } from '../../components/triad'
 import { duration } from '../../lib/time'
 import { STATE_MEANING, reasonText, transportText } from '../../lib/status'
@@ -38,7 +39,7 @@ export function DeviceHeader({ device }: { device: DeviceLive }) {
         {s?.reason && <span class="muted">· {reasonText(s.reason)}</span>}
         {others.length > 0 && <span class="watchers" title={`Also watching: ${others.map((w) => w.name).join(', ')}`}><EyeIcon />{others.map((w) => w.name).join(', ')}</span>}
       </p>
-      {s && <Triad status={s} kinds={d.kinds} />}
+      {s && <div class="triad-line"><Triad status={s} kinds={d.kinds} /><Hint term="status" /></div>}
       {facts.length > 0 && <dl class="facts">{facts.map(([k, v]) => <div key={k}><dt>{k}</dt><dd>{v}</dd></div>)}</dl>}
     </header>
   )

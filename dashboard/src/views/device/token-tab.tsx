@@ -2,6 +2,7 @@
 
 import { useState } from 'preact/hooks'
 import { Age, Moment } from '../../components/age'
+import { Hint } from '../../components/hint'
 import { CurlButton } from '../../components/copy'
 import { Confirm } from '../../components/dialog'
 import { ErrorNote } from '../../components/error'
@@ -37,7 +38,7 @@ export function TokenTab({ device }: { device: DeviceLive }) {
   return (
     <div class="stack">
       <div class="choices">
-        <div class="choice"><h3>Rotate</h3><div><p class="muted">A token of the next generation. The present one works for 7 more days, or until the new one has been used on two boots.</p>{known.data && <Generations known={known.data} />}</div><div class="choice-actions"><button type="button" class="button" onClick={() => void make('rotate')}>Rotate the token</button><CurlButton call={{ method: 'POST', path: `/devices/${device.id}/tokens`, body: { mode: 'rotate' } }} /></div></div>
+        <div class="choice"><h3>Rotate <Hint term="rotate" /></h3><div><p class="muted">A token of the next generation. The present one works for 7 more days, or until the new one has been used on two boots.</p>{known.data && <Generations known={known.data} />}</div><div class="choice-actions"><button type="button" class="button" onClick={() => void make('rotate')}>Rotate the token</button><CurlButton call={{ method: 'POST', path: `/devices/${device.id}/tokens`, body: { mode: 'rotate' } }} /></div></div>
         <div class="choice"><h3>Issue</h3><p class="muted">One more token of the present generation, for a device that is set up again.</p><div class="choice-actions"><button type="button" class="button" onClick={() => void make('issue')}>Issue a token</button><CurlButton call={{ method: 'POST', path: `/devices/${device.id}/tokens`, body: { mode: 'issue' } }} /></div></div>
         <div class="choice"><h3>Revoke</h3><p class="muted">Ends every token of this device, and its connections, within a second.</p><div class="choice-actions"><button type="button" class="button danger" onClick={() => setRevoking(true)}>Revoke all tokens</button></div></div>
       </div>

@@ -3,6 +3,7 @@
 import { effect } from '@preact/signals'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { Empty, Loading } from '../../components/empty'
+import { Hint } from '../../components/hint'
 import { ErrorNote } from '../../components/error'
 import { SearchIcon } from '../../components/icons'
 import { statusOf, withStatus } from '../../lib/query'
@@ -56,7 +57,7 @@ export function FleetPage() {
   return (
     <div class="page">
       <header class="page-head">
-        <h1>Fleet</h1>
+        <h1>Fleet <Hint term="fleet" /></h1>
         {isAdmin.value && <a class="button primary" href="/onboard">Add a device</a>}
       </header>
       <div class="toolbar">

@@ -4,6 +4,7 @@ import { useState } from 'preact/hooks'
 import { Code, CopyButton } from '../../components/copy'
 import { QRCode } from '../../components/qr'
 import { Segments } from '../../components/tabs'
+import { handoverURL } from '../../lib/handover'
 import { useLoad } from '../../lib/hooks'
 import { snippets, type MQTTWays } from '../../lib/snippets'
 import { dateTime } from '../../lib/time'
@@ -13,24 +14,26 @@ import { zoneName } from '../../state/prefs'
 
 interface Issued { token: string; gen?: number; expires_at?: number; grace_until?: number }
 
-export function Credential({ id, kinds, issued }: { id: string; kinds: Kind[]; issued: Issued }) {
+/** handedOver shows a token that came by its QR code, to somebody who may not be signed in. */
+export function Credential({ id, kinds, issued, handedOver }: { id: string; kinds: Kind[]; issued: Issued; handedOver?: boolean }) {
   const kind: Kind = kinds.includes('light') ? 'light' : 'sensor'
-  const nodes = useLoad('nodes', (signal) => get<{ nodes: { mqtt?: MQTTWays }[] }>('/nodes', undefined, signal))
+  const nodes = useLoad('nodes', (signal) => handedOver ? Promise.resolve({ nodes: [] }) : get<{ nodes: { mqtt?: MQTTWays }[] }>('/nodes', undefined, signal))
   const mqtt = nodes.data?.nodes.find((n) => n.mqtt)?.mqtt ?? { root: '' }
   const ways = snippets({ id, kind, token: issued.token, origin: location.origin, mqtt })
   const [way, setWay] = useState(ways[0]!.name)
   const shown = ways.find((w) => w.name === way) ?? ways[0]!
-  const payload = JSON.stringify({ hub: location.origin, id, token: issued.token })
   return (
     <section class="credential card" aria-label="Token">
-      <div class="credential-qr">
-        <QRCode text={payload} label={`QR code with the address of the hub, the id ${id} and its token`} />
-        <p class="muted small">Holds the hub’s address, the id and the token.</p>
-      </div>
+      {!handedOver && (
+        <div class="credential-qr">
+          <QRCode text={handoverURL(location.origin, id, kind, issued.token)} label={`QR code with the address of the hub, the id ${id} and its token`} />
+          <p class="muted small">Scan it to open the token and these lines on a phone. Whoever has the picture has the token.</p>
+        </div>
+      )}
       <div class="credential-text stack">
         <div>
           <h3>Token</h3>
-          <p class="muted small">Shown only now.{issued.expires_at ? ` Good until ${dateTime(issued.expires_at, zoneName())}.` : ' It does not expire.'}{issued.grace_until ? ` The one before it works until ${dateTime(issued.grace_until, zoneName())}.` : ''}</p>
+          <p class="muted small">{handedOver ? 'Copy it to the device.' : <>Shown only now.{issued.expires_at ? ` Good until ${dateTime(issued.expires_at, zoneName())}.` : ' It does not expire.'}{issued.grace_until ? ` The one before it works until ${dateTime(issued.grace_until, zoneName())}.` : ''}</>}</p>
           <div class="token-line"><code>{issued.token}</code><CopyButton text={issued.token} /></div>
         </div>
         <div>

@@ -3,6 +3,7 @@
 import { useEffect, useState } from 'preact/hooks'
 import { Age } from '../../components/age'
 import { ErrorNote } from '../../components/error'
+import { Hint } from '../../components/hint'
 import { useLoad } from '../../lib/hooks'
 import { get } from '../../state/api'
 import { AdoptDialog, type Discovery } from './adopt'
@@ -22,7 +23,7 @@ export function Discovered({ onCreated }: { onCreated: (c: Created) => void }) {
   if (list.length === 0) return <ErrorNote error={error} retry={reload} />
   return (
     <section class="stack">
-      <h2>Found on your brokers</h2>
+      <h2>Found on your brokers <Hint term="adopt" /></h2>
       <p class="muted">Devices of Zigbee2MQTT, Tasmota and the like that an adapter has met. Adopt one to keep what it says and to control it.</p>
       <ul class="list card">
         {list.map((d) => {
