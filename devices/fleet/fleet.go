@@ -137,10 +137,13 @@ func (f *Fleet) place(id devices.ID) int {
 	return i
 }
 
-// Matcher returns what tells whether a device matches a search, or an invalid
-// error that names what is wrong with it.
-func (f *Fleet) Matcher(q string) (func(*devices.Device) bool, error) {
+// Matcher returns what tells whether a device matches a search of who, or an
+// invalid error that names what is wrong with it.
+func (f *Fleet) Matcher(who devices.Actor, q string) (func(*devices.Device) bool, error) {
 	flt, err := parseQuery(q)
+	if err == nil {
+		err = f.checkKeys(who, flt)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -164,6 +164,40 @@ func (d *dashboard) take() []string {
 	return told
 }
 
+// A key that nothing has is most likely mistyped.
+func TestUnknownKeysAreRefused(t *testing.T) {
+	a, b := sensor("kitchen-temp", "kitchen"), sensor("vault-temp", "vault")
+	a.Labels = map[string]string{"Floor": "2"}
+	b.Labels = map[string]string{"secret": "1"}
+	b.Metrics = []devices.Metric{{Name: "my_value"}}
+	w := newWorld(t, a, b)
+	w.read("vault-temp", "odd_value", 1.0)
+	scope, err := devices.ParseScope("area=kitchen")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cook := devices.Actor{Kind: devices.ActorUser, Name: "cook", Role: devices.RoleViewer, Rights: devices.RightRead, Scope: scope}
+	for _, tt := range []struct {
+		q         string
+		root, him bool
+	}{
+		{"is:broken", false, false},
+		{"batery<20", false, false},
+		{"flapping:true battery<20 on:true", true, true},
+		{"floor:2", true, true},
+		{"label.room:attic", true, true},
+		{"secret:1", true, false}, // what he may not see is not there
+		{"my_value>1", true, false},
+		{"odd_value>1", true, false},
+	} {
+		_, err := w.Matcher(devices.CLI(), tt.q)
+		_, hisErr := w.Matcher(cook, tt.q)
+		if (err == nil) != tt.root || (hisErr == nil) != tt.him {
+			t.Errorf("%s: got %v, and %v in the kitchen; want it taken: %t, %t", tt.q, err, hisErr, tt.root, tt.him)
+		}
+	}
+}
+
 func TestQuery(t *testing.T) {
 	a := sensor("kitchen-temp", "kitchen")
 	a.Firmware, a.Model = "1.10.2", "T1000"
@@ -222,7 +256,7 @@ func TestQuery(t *testing.T) {
 		if got := w.open(viewer(""), Params{Q: tt.q}).ids(); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.q, got, tt.want)
 		}
-		match, err := w.Matcher(tt.q)
+		match, err := w.Matcher(devices.CLI(), tt.q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +267,7 @@ func TestQuery(t *testing.T) {
 		}
 	}
 	for _, q := range []string{`"open`, "area:", ":kitchen", "a!b", "battery<low", "status:sick", "flapping:maybe", "kind:boat", "status<online", strings.Repeat("x", 600), strings.Repeat("x ", 40)} {
-		if _, err := w.Matcher(q); devices.CodeOf(err) != devices.CodeInvalid {
+		if _, err := w.Matcher(devices.CLI(), q); devices.CodeOf(err) != devices.CodeInvalid {
 			t.Errorf("%s: got %v, want invalid", q, err)
 		}
 	}
@@ -245,7 +279,7 @@ func FuzzParseQuery(f *testing.F) {
 	w := newWorld(f, sensor("a", "b"))
 	d, _ := w.reg.Get("a")
 	f.Fuzz(func(t *testing.T, q string) {
-		match, err := w.Matcher(q)
+		match, err := w.Matcher(devices.CLI(), q)
 		if err != nil {
 			if devices.CodeOf(err) != devices.CodeInvalid {
 				t.Fatal(err)

@@ -134,6 +134,9 @@ func (v *View) draw(p Params) (Reply, error) {
 	if who.Rights&devices.RightRead == 0 {
 		return Reply{}, devices.Refuse(devices.CodeForbidden, "you may not see devices")
 	}
+	if err := v.f.checkKeys(who, q.filter); err != nil {
+		return Reply{}, err
+	}
 	v.q, v.who, v.rights = q, who, rightsOf(who)
 	v.scan()
 	now := v.f.now()

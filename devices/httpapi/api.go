@@ -54,7 +54,7 @@ type Services struct {
 	Commands Commands
 	// Search turns the query language of lists into a test that a device passes
 	// or not; its error is invalid.
-	Search func(q string) (func(*devices.Device) bool, error)
+	Search func(who devices.Actor, q string) (func(*devices.Device) bool, error)
 	Trace  *trace.Tracer
 	// Discovered lists the devices that adapters have met and nobody has adopted;
 	// nil without adapters.

@@ -90,7 +90,7 @@ func (c *call) listQuery() (q listQuery, err error) {
 			_, err = unavailable("search")
 			return q, err
 		}
-		q.match, err = c.api.s.Search(text)
+		q.match, err = c.api.s.Search(c.actor, text)
 	}
 	return q, err
 }
