@@ -308,7 +308,9 @@ func (o *offsets) forget(id devices.ID) {
 }
 
 // ClockOffsetMS estimates how far the device's clock is ahead of the hub's, in
-// ms; false when it has sent no times since the hub started.
+// ms; false while nothing is known. A push that comes late looks like a clock that
+// is behind, so that is said only after as many pushes as are remembered, and is how late
+// the promptest of them was.
 func (in *Ingest) ClockOffsetMS(id devices.ID) (int64, bool) {
 	in.offsets.mu.Lock()
 	defer in.offsets.mu.Unlock()
@@ -320,5 +322,5 @@ func (in *Ingest) ClockOffsetMS(id devices.ID) (int64, bool) {
 	for i := 1; i < min(d.n, len(d.last)); i++ {
 		best = max(best, d.last[i])
 	}
-	return best, true
+	return best, best >= 0 || d.n >= len(d.last)
 }

@@ -374,6 +374,17 @@ func TestClockOffset(t *testing.T) {
 		if _, ok := b.in.ClockOffsetMS("t-2"); ok {
 			t.Error("an offset of a device that sent nothing")
 		}
+		// A few late pushes are no clock that is behind; if all are late, it may be.
+		late := sensor(func(d *devices.Device) { d.ID = "t-3" })
+		for n := range 8 {
+			if got, ok := b.in.ClockOffsetMS("t-3"); ok {
+				t.Errorf("after %d late pushes: got %d, want nothing said", n, got)
+			}
+			b.want(late, fmt.Sprintf(`{"m":"temperature","v":1,"t":%d}`, now-360_000+int64(n)), "0 1/0/0")
+		}
+		if got, ok := b.in.ClockOffsetMS("t-3"); !ok || got != -359_993 {
+			t.Errorf("got %d, %v; want the promptest, -359993", got, ok)
+		}
 	})
 }
 

@@ -20,7 +20,7 @@ export function DeviceHeader({ device }: { device: DeviceLive }) {
   const transport = transportText(c?.transport ?? s?.transport)
   if (transport && s?.link === 'up') facts.push(['Connection', `${transport}${c?.node ? ` on ${c.node}` : ''}`])
   if (s?.rtt_ms !== undefined && s.rtt_ms !== null) facts.push(['Round trip', `${s.rtt_ms} ms`])
-  if (d.clock_offset_ms !== undefined && Math.abs(d.clock_offset_ms) >= 1000) facts.push(['Clock', `${duration(Math.abs(d.clock_offset_ms))} ${d.clock_offset_ms > 0 ? 'ahead' : 'behind'}`])
+  if (d.clock_offset_ms !== undefined && Math.abs(d.clock_offset_ms) >= 1000) facts.push(d.clock_offset_ms > 0 ? ['Clock', `${duration(d.clock_offset_ms)} ahead`] : ['Clock', `up to ${duration(-d.clock_offset_ms)} behind, or its readings come that late`])
   if (d.area) facts.push(['Area', d.area])
   if (d.fw || c?.fw) facts.push(['Firmware', d.fw ?? c?.fw])
   if (d.model) facts.push(['Model', [d.manufacturer, d.model].filter(Boolean).join(' ')])
