@@ -1,4 +1,5 @@
-# make demo    see it work: a hub and a small fleet on this machine, until Ctrl-C
+# make demo    see it work: a hub and a small fleet on this machine, until Ctrl-C;
+#              DEMO="--http 127.0.0.1:5000 --mqtt 127.0.0.1:5001" chooses the ports
 # make build   bin/devicehub and bin/firmware-sim, the dashboard inside
 # make test    every test; installs what they need where it may
 # make check   the quick subset, without other servers and browsers
@@ -64,7 +65,7 @@ demo:
 	@command -v npm >/dev/null || { echo "make demo needs Node.js 20 or newer with npm" >&2; exit 1; }
 	@$(MAKE) --no-print-directory build
 	@mkdir -p bin && $(GO) build -o bin/demo ./cmd/demo
-	@exec bin/demo
+	@exec bin/demo $(DEMO)
 
 deps: node
 	@.ci/deps

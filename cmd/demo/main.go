@@ -30,6 +30,8 @@ func main() {
 	d := demo{out: os.Stdout}
 	flag.StringVar(&d.bin, "bin", "bin", "`folder` with devicehub and firmware-sim")
 	flag.StringVar(&d.profile, "profile", "configs/fleet/demo.yaml", "the fleet, a `file`")
+	flag.StringVar(&d.httpAddr, "http", "", "`address` of the dashboard (default 127.0.0.1:4000, or a free port where that is taken)")
+	flag.StringVar(&d.mqttAddr, "mqtt", "", "`address` of the MQTT listener (default 127.0.0.1:1883, or a free port)")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "demo: takes no arguments; see demo -help")
@@ -50,8 +52,9 @@ const (
 )
 
 type demo struct {
-	bin, profile string
-	out          io.Writer // and of the fleet
+	bin, profile       string
+	httpAddr, mqttAddr string
+	out                io.Writer // and of the fleet
 
 	hubURL, mqttURL string
 }
@@ -107,11 +110,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 // startHub starts the hub with a configuration of its own. The variables of
 // this shell that begin with DEVICEHUB_ are for another hub.
 func (d *demo) startHub(ctx context.Context, dir, password string) (*child, error) {
-	httpAddr, err := freeAddress(ctx, "127.0.0.1:4000")
+	httpAddr, err := address(ctx, d.httpAddr, "127.0.0.1:4000")
 	if err != nil {
 		return nil, err
 	}
-	mqttAddr, err := freeAddress(ctx, "127.0.0.1:1883")
+	mqttAddr, err := address(ctx, d.mqttAddr, "127.0.0.1:1883")
 	if err != nil {
 		return nil, err
 	}
@@ -170,6 +173,21 @@ func (d *demo) startSim(password string) (*child, error) {
 	cmd.Stdin = strings.NewReader(password + "\n")
 	cmd.Stdout, cmd.Stderr = d.out, d.out
 	return start(cmd, "")
+}
+
+// address is the one that was asked for, if any, which must be free; else the usual one, or
+// another where that is taken.
+func address(ctx context.Context, asked, usual string) (string, error) {
+	if asked == "" {
+		return freeAddress(ctx, usual)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", asked)
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
 }
 
 // freeAddress is the wanted address if nobody listens there, else one that is

@@ -149,6 +149,24 @@ func TestDemoPlaysAndLeavesNothing(t *testing.T) {
 	}
 }
 
+// An address that was asked for is taken, or said to be in use.
+func TestDemoAddresses(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy := taken.Addr().String()
+	if _, err := address(t.Context(), busy, "127.0.0.1:4000"); err == nil || !strings.Contains(err.Error(), busy) {
+		t.Errorf("in use: got %v, want an error that names it", err)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := address(t.Context(), busy, "127.0.0.1:4000"); got != busy || err != nil {
+		t.Errorf("got %s, %v; want %s", got, err, busy)
+	}
+}
+
 func TestDemoTellsWhyTheHubFails(t *testing.T) {
 	d, _ := newDemo(t)
 	t.Setenv("PLAY_BROKEN", "yes")
