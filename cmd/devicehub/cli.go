@@ -113,7 +113,7 @@ func wrapArgs(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
-				return usageError{err}
+				return usageError{argumentError(cmd, args, err)}
 			}
 			return nil
 		}
@@ -121,6 +121,31 @@ func wrapArgs(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		wrapArgs(c)
 	}
+}
+
+// argumentError says in the command's own words which arguments it takes, where
+// the library counts them.
+func argumentError(cmd *cobra.Command, args []string, err error) error {
+	text := err.Error()
+	if !strings.HasPrefix(text, "accepts ") && !strings.HasPrefix(text, "requires ") && !strings.HasPrefix(text, "unknown command ") {
+		return err
+	}
+	var names []string
+	for _, word := range strings.Fields(cmd.Use)[1:] {
+		if strings.HasPrefix(word, "-") {
+			break
+		}
+		names = append(names, word)
+	}
+	command := strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+	wants, given := strings.Join(names, " "), "nothing"
+	if len(args) > 0 {
+		given = strings.Join(args, " ")
+	}
+	if wants == "" {
+		return fmt.Errorf("%s takes no arguments; it was given %s", command, given)
+	}
+	return fmt.Errorf("%s takes %s; it was given %s", command, wants, given)
 }
 
 // group is a command that only holds others.
@@ -295,12 +320,12 @@ func cell(s string) string {
 	return s
 }
 
-// when is ms since epoch for people.
+// when is ms since epoch for people, in the zone of this machine, which it names.
 func when(ms int64) string {
 	if ms == 0 {
 		return ""
 	}
-	return time.UnixMilli(ms).Local().Format("2006-01-02 15:04:05")
+	return time.UnixMilli(ms).Local().Format("2006-01-02 15:04:05 MST")
 }
 
 // oneDevice wants one device id as the only argument.
@@ -348,8 +373,8 @@ func scopeArg(s string) error {
 	return nil
 }
 
-// isTerminal reports whether f is one that people type into.
-func isTerminal(r io.Reader) (*os.File, bool) {
-	f, ok := r.(*os.File)
-	return f, ok && term.IsTerminal(int(f.Fd()))
+// isTerminal reports whether f is one that people sit at.
+func isTerminal(f any) (*os.File, bool) {
+	file, ok := f.(*os.File)
+	return file, ok && term.IsTerminal(int(file.Fd()))
 }

@@ -80,7 +80,7 @@ func (a *app) apiTokenAdd() *cobra.Command {
 		}
 		return scopeArg(scope)
 	}
-	cmd.Flags().StringSliceVar(&rights, "rights", nil, "of read, command, ingest and admin")
+	cmd.Flags().StringSliceVar(&rights, "rights", nil, "what it may do: read (list, history, live values), command, ingest, admin (change devices and people; admin does not include read)")
 	cmd.Flags().StringVar(&scope, "scope", "", "devices it is about, such as area=kitchen (default: every device)")
 	cmd.Flags().StringArrayVar(&topics, "topics", nil, "MQTT topic `filter` it may use, as often as needed")
 	cmd.Flags().StringVar(&ttl, "ttl", "", "`duration` of the token's life (default: no end)")

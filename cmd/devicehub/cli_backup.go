@@ -22,9 +22,13 @@ import (
 type restoreFunc func(ctx context.Context, p *Process, backup io.Reader, revokeAll bool) (facts []string, err error)
 
 func (a *app) backupCommand() *cobra.Command {
-	var withoutKeys bool
-	cmd := a.command("backup FILE", "Write everything that the hub keeps into one file, while it runs", cobra.ExactArgs(1), false,
+	var withoutKeys, force bool
+	cmd := a.command("backup FILE", "Write everything that the hub keeps into one file, or with - to stdout, while it runs", cobra.ExactArgs(1), false,
 		func(ctx context.Context, c *api, args []string) error {
+			file := args[0]
+			if _, err := os.Lstat(file); file != "-" && err == nil && !force {
+				return fmt.Errorf("%s exists; choose another name, or overwrite it with --force", file)
+			}
 			body := map[string]any{}
 			if withoutKeys {
 				body["without_keys"] = true
@@ -34,7 +38,7 @@ func (a *app) backupCommand() *cobra.Command {
 				return err
 			}
 			defer res.Body.Close()
-			n, err := replaceFile(args[0], res.Body)
+			n, err := a.save(file, res.Body)
 			if err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
@@ -42,11 +46,23 @@ func (a *app) backupCommand() *cobra.Command {
 			if withoutKeys {
 				holds = "it holds no signing keys: after a restore every device needs a new token"
 			}
-			fmt.Fprintf(a.err, "%s: %d bytes; %s\n", args[0], n, holds)
+			fmt.Fprintf(a.err, "%s: %d bytes; %s\n", file, n, holds)
 			return nil
 		})
 	cmd.Flags().BoolVar(&withoutKeys, "without-keys", false, "leave the signing keys out")
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite the file")
 	return cmd
+}
+
+// save writes what r holds to a file, or for - to stdout.
+func (a *app) save(file string, r io.Reader) (int64, error) {
+	if file == "-" {
+		if _, yes := isTerminal(a.out); yes {
+			return 0, usagef("stdout is a terminal; redirect it, or name a file")
+		}
+		return io.Copy(a.out, r)
+	}
+	return replaceFile(file, r)
 }
 
 // replaceFile makes path hold what r does, all of it or nothing, readable by

@@ -270,6 +270,9 @@ func (a *app) deviceList() *cobra.Command {
 		for k, v := range want {
 			query.Add("label", k+":"+v)
 		}
+		if limit < 0 {
+			return usagef("--limit: must not be negative")
+		}
 		all, total, err := pages(ctx, c, "devices", apiPath("devices"), query, limit)
 		if err != nil {
 			return err
@@ -384,10 +387,10 @@ func (a *app) showDevice(raw json.RawMessage) error {
 		var ms int64
 		if json.Unmarshal(fields[k], &s) == nil {
 			text = s
-		} else if strings.HasSuffix(k, "_at") && json.Unmarshal(fields[k], &ms) == nil {
+		} else if (strings.HasSuffix(k, "_at") || k == "last_seen") && json.Unmarshal(fields[k], &ms) == nil {
 			text = when(ms)
 		}
-		rows = append(rows, []string{k, text})
+		rows = append(rows, []string{strings.ReplaceAll(k, "_", " "), text})
 	}
 	return a.table(rows)
 }

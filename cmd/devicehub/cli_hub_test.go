@@ -195,7 +195,19 @@ func TestBackupOfRunningHub(t *testing.T) {
 		t.Fatalf("push: got %d", got)
 	}
 	backup := filepath.Join(t.TempDir(), "hub.backup")
-	if r := cli(t, "", "backup", backup, "--config", config); r.code != exitDone {
+	if r := cli(t, "", "backup", "-", "--config", config); r.code != exitDone || len(r.out) < 1000 {
+		t.Fatalf("backup to stdout: got %d bytes, %+v", len(r.out), r.err)
+	}
+	if _, err := os.Lstat("-"); err == nil {
+		t.Error("backup - wrote a file of that name")
+	}
+	if err := os.WriteFile(backup, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := cli(t, "", "backup", backup, "--config", config); r.code != exitFailed || !strings.Contains(r.err, "--force") {
+		t.Fatalf("backup over a file: got %+v, want it refused", r)
+	}
+	if r := cli(t, "", "backup", backup, "--force", "--config", config); r.code != exitDone {
 		t.Fatal(r.err)
 	}
 	if got := push(99); got != http.StatusOK {
