@@ -14,7 +14,8 @@ func TestACrashShowsNoToken(t *testing.T) {
 	h := newHub(t, "log:\n  level: debug")
 	tokens := map[string]string{
 		"a device's token":          h.mustCLI("device", "add", "kitchen-temp", "--kind", "sensor"),
-		"a short token":             h.mustCLI("token", "issue", "kitchen-temp", "--short"),
+		"another device's token":    h.mustCLI("device", "add", "attic-temp", "--kind", "sensor"),
+		"a short token":             h.mustCLI("token", "issue", "attic-temp", "--short"),
 		"a service account's token": h.mustCLI("apitoken", "add", "ha", "--rights", "read"),
 		"a person's token":          h.admin(),
 		"a person's password":       adminPassword,
@@ -28,7 +29,7 @@ func TestACrashShowsNoToken(t *testing.T) {
 	viewer := h.phoenix(tokens["a person's token"])
 	viewer.send(map[string]any{"join": "sensor:kitchen-temp"})
 	viewer.want(map[string]any{"joined": "sensor:kitchen-temp"})
-	if out, err := h.mosquittoPub("kitchen-temp", tokens["a short token"], "hub/v1/kitchen-temp/r/temperature", "21.4"); err != nil {
+	if out, err := h.mosquittoPub("attic-temp", tokens["a short token"], "hub/v1/attic-temp/r/temperature", "21.4"); err != nil {
 		t.Fatal(out, err)
 	}
 	h.call("GET", "/api/v1/devices", tokens["a service account's token"], nil, 200, nil)
