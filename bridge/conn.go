@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -188,6 +189,17 @@ func (c *conn) host() string {
 }
 
 func (c *conn) addr() string { return c.nc.RemoteAddr().String() }
+
+// transport is how the client is connected: tcp, tls or ws.
+func (c *conn) transport() string {
+	switch c.nc.(type) {
+	case *wsConn:
+		return "ws"
+	case *tls.Conn:
+		return "tls"
+	}
+	return "tcp"
+}
 
 func (c *conn) isOver() bool {
 	select {

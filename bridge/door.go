@@ -64,17 +64,24 @@ type Accounts interface {
 	// SignIn verifies what follows "service:" in the user name, and the
 	// password. The error is a *devices.Error, or a fault of the hub.
 	SignIn(name, password string) (Account, error)
+	// Lookup is an account as it is now; false when there is none of that name
+	// and identity any more. It must not block.
+	Lookup(name, identity string) (Account, bool)
 }
 
-// Account is a service account that has signed in.
+// Account is a service account as it is at one moment.
 type Account struct {
-	Name    string
-	Filters []string // topics that it may use
-	Except  []string // what it may not subscribe to all the same
+	Name     string
+	Identity string   // tells it from an earlier account of that name
+	Filters  []string // topics that it may use
+	Except   []string // what it may not subscribe to all the same
 	// Check, if set, is asked from time to time whether the account still is
 	// what it was.
 	Check func() error
+	// MayRead, if set, says whether the account may read a device, at the moment
+	// of the call. It must not block.
+	MayRead func(id devices.ID) bool
 	// MayCommand, if set, says whether the account may command a device, in Home
-	// Assistant's way.
+	// Assistant's way, at the moment of the call.
 	MayCommand func(id devices.ID) bool
 }

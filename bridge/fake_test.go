@@ -184,6 +184,12 @@ func (f fakeAccounts) SignIn(name, password string) (Account, error) {
 	return a, nil
 }
 
+func (f fakeAccounts) Lookup(name, identity string) (Account, bool) {
+	a, ok := f[name]
+	a.Name = name
+	return a, ok && a.Identity == identity
+}
+
 // start serves on a loopback port for the length of the test.
 func start(t testing.TB, change func(*Config), opts ...Option) (s *Server, addr string) {
 	t.Helper()

@@ -41,6 +41,5 @@ type localBus struct{ s *Server }
 func (b localBus) Name() string { return LocalName }
 
 func (b localBus) Publish(topic string, payload []byte, qos byte, retain bool) bool {
-	b.s.broker.Publish(broker.Message{Topic: topic, Payload: payload, QoS: qos, Retain: retain})
-	return true
+	return b.s.broker.Publish(broker.Message{Topic: topic, Payload: payload, QoS: qos, Retain: retain}) == nil
 }

@@ -68,16 +68,24 @@ func WithAudit(a devices.Auditor) Option { return func(s *Server) { s.auditor = 
 // with other transports.
 func WithConnects(l *connects.Limiter) Option { return func(s *Server) { s.connects = l } }
 
+// WithStore keeps in st what the broker has to keep beyond the process. Load
+// reads it.
+func WithStore(st broker.Store) Option { return func(s *Server) { s.store = st } }
+
 // Limits are the bounds that change while the hub runs, for connections made
 // from then on.
 type Limits struct {
 	MaxPacket     int
 	OutboundBytes int
 	OutboundAge   time.Duration
+	Broker        broker.Limits
 }
 
-// SetLimits changes the limits.
-func (s *Server) SetLimits(l Limits) { s.limits.Store(&l) }
+// SetLimits changes the limits. Those of the broker hold at once.
+func (s *Server) SetLimits(l Limits) {
+	s.limits.Store(&l)
+	s.broker.SetLimits(l.Broker)
+}
 
 // Server is the hub's MQTT listener.
 type Server struct {
@@ -88,9 +96,13 @@ type Server struct {
 	auditor  devices.Auditor
 	log      *slog.Logger
 	broker   *broker.Broker
+	store    broker.Store // nil: the broker keeps nothing beyond the process
 	connects *connects.Limiter
 	stats    counters
 	limits   atomic.Pointer[Limits]
+
+	grantsMu sync.Mutex
+	grants   map[broker.Owner]*grant
 
 	mu        sync.Mutex
 	memories  map[devices.ID]*memory
@@ -111,7 +123,7 @@ type listener struct {
 func New(cfg Config, opts ...Option) (*Server, error) {
 	s := &Server{cfg: cfg, topics: topics{cfg.Root}, log: slog.New(slog.DiscardHandler),
 		connects: new(connects.Limiter),
-		memories: map[devices.ID]*memory{}, online: map[devices.ID]string{}, conns: map[*conn]struct{}{}}
+		memories: map[devices.ID]*memory{}, online: map[devices.ID]string{}, conns: map[*conn]struct{}{}, grants: map[broker.Owner]*grant{}}
 	for _, o := range opts {
 		o(s)
 	}
@@ -121,10 +133,17 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 	if cfg.TLSListen != "" && cfg.TLS == nil {
 		return nil, errors.New("mqtt over TLS needs a certificate")
 	}
-	s.broker = broker.New(cfg.Sessions)
-	s.SetLimits(Limits{cfg.MaxPacket, cfg.OutboundBytes, cfg.OutboundAge})
+	s.broker = broker.New(cfg.Sessions, broker.WithStore(s.store), broker.WithLogger(s.log),
+		broker.WithRights(func(o broker.Owner) broker.Rights { return s.grantOf(o) }))
+	s.SetLimits(Limits{cfg.MaxPacket, cfg.OutboundBytes, cfg.OutboundAge, cfg.Sessions.Limits})
 	return s, nil
 }
+
+// Load reads what the broker has kept. It is called before anything is served.
+func (s *Server) Load() error { return s.broker.Load() }
+
+// Close writes what the broker still has to keep, after Run.
+func (s *Server) Close() error { return s.broker.Close() }
 
 // Broker is the small broker of the service accounts, on which the hub itself
 // publishes and subscribes.
@@ -317,7 +336,7 @@ func (s *Server) tend(ctx context.Context) {
 // sayHub publishes the hub's own availability.
 func (s *Server) sayHub(word string) {
 	if s.door != nil {
-		s.broker.Publish(broker.Message{Topic: s.topics.hubOnline(), Payload: []byte(word), QoS: 1, Retain: true})
+		_ = s.broker.Publish(broker.Message{Topic: s.topics.hubOnline(), Payload: []byte(word), QoS: 1, Retain: true})
 	}
 }
 
@@ -327,7 +346,7 @@ func (s *Server) Forget(id devices.ID) {
 	delete(s.memories, id)
 	delete(s.online, id)
 	s.mu.Unlock()
-	s.broker.Publish(broker.Message{Topic: s.topics.of(id, onOnline), QoS: 1, Retain: true}) // an empty payload clears it
+	_ = s.broker.Publish(broker.Message{Topic: s.topics.of(id, onOnline), QoS: 1, Retain: true}) // an empty payload clears it
 }
 
 // SetOnline publishes the hub's own word on whether a device is reachable, as a
@@ -344,7 +363,7 @@ func (s *Server) SetOnline(id devices.ID, online bool) {
 	if same {
 		return
 	}
-	s.broker.Publish(broker.Message{Topic: s.topics.of(id, onOnline), Payload: []byte(word), QoS: 1, Retain: true})
+	_ = s.broker.Publish(broker.Message{Topic: s.topics.of(id, onOnline), Payload: []byte(word), QoS: 1, Retain: true})
 }
 
 // audit records what a device tried and may not.

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +20,8 @@ import (
 // the hub's word.
 type service struct {
 	*conn
-	account Account
+	account Account // as it signed in
+	grant   *grant  // and as it is now
 	sess    *broker.Session
 	aliases map[uint16]string // the reader's
 	open    map[uint16]bool   // QoS 2 publishes taken and not released; guarded by in.mu
@@ -34,7 +34,8 @@ func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, err
 	if err != nil {
 		return nil, err
 	}
-	s := &service{conn: c, account: account}
+	owner := broker.Owner{Name: account.Name, Identity: account.Identity}
+	s := &service{conn: c, account: account, grant: c.srv.grantOf(owner)}
 	c.drained = func() { s.sess.Pump() }
 	id := strings.Clone(pk.Connect.ClientIdentifier)
 	assigned := ""
@@ -47,9 +48,9 @@ func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, err
 		return nil, err
 	}
 	client := broker.Client{
-		Owner: account.Name, ID: id, Version: c.version, Clean: pk.Connect.Clean, Expiry: s.sessionExpiry(pk),
+		Owner: owner, ID: id, Version: c.version, Clean: pk.Connect.Clean, Expiry: s.sessionExpiry(pk),
 		ReceiveMax: int(pk.Properties.ReceiveMaximum), MaxPacket: pk.Properties.MaximumPacketSize, AliasMax: pk.Properties.TopicAliasMaximum,
-		May: s.maySee, MaySee: s.maySubscribe, Will: will, WillDelay: time.Duration(pk.Connect.WillProperties.WillDelayInterval) * time.Second,
+		Will: will, WillDelay: time.Duration(pk.Connect.WillProperties.WillDelayInterval) * time.Second,
 		Link: s,
 	}
 	sess, present, ok := c.srv.broker.Connect(client)
@@ -76,6 +77,7 @@ func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, err
 	c.srv.services[s] = struct{}{}
 	c.srv.mu.Unlock()
 	c.out.max = max(c.limits.OutboundBytes, serviceOutbound)
+	s.check() // what changed before the connection was among those that are looked at
 	sess.Resume()
 	return s, nil
 }
@@ -95,7 +97,7 @@ func (s *service) will(pk *packet.Packet) (*broker.Message, error) {
 	if !pk.Connect.WillFlag {
 		return nil, nil
 	}
-	if !s.mayPublish(pk.Connect.WillTopic) {
+	if !s.grant.MayPublish(pk.Connect.WillTopic) {
 		return nil, devices.Refuse(devices.CodeForbidden, "the will's topic is not among the account's")
 	}
 	if pk.Connect.WillRetain && s.srv.topics.isSet(pk.Connect.WillTopic) {
@@ -105,41 +107,13 @@ func (s *service) will(pk *packet.Packet) (*broker.Message, error) {
 	return broker.Will(pk, time.Now()), nil
 }
 
-// maySee reports whether the account may receive a topic.
-func (s *service) maySee(topic string) bool {
-	return slices.ContainsFunc(s.account.Filters, func(f string) bool { return broker.Match(f, topic) })
-}
-
-// maySubscribe reports whether everything that a filter selects is the
-// account's to see.
-func (s *service) maySubscribe(filter string) bool {
-	return slices.ContainsFunc(s.account.Filters, func(f string) bool { return broker.Covers(f, filter) }) &&
-		!slices.ContainsFunc(s.account.Except, func(f string) bool { return broker.Covers(f, filter) })
-}
-
-func (s *service) mayPublish(topic string) bool {
-	if !broker.ValidTopic(topic) || !s.maySee(topic) {
-		return false
-	}
-	if topic != s.srv.topics.root && !strings.HasPrefix(topic, s.srv.topics.root+"/") {
-		return true
-	}
-	id, ok := s.srv.topics.setTopic(topic)
-	return ok && (s.account.MayCommand == nil || s.account.MayCommand(id))
-}
-
 // handle takes one packet of the account.
 func (s *service) handle(pk *packet.Packet) error {
 	switch t := pk.FixedHeader.Type; t {
 	case packet.Publish:
 		return s.publish(pk)
 	case packet.Pubrel:
-		code := byte(packet.Success)
-		if !s.sess.Release(pk.PacketID) {
-			code = packet.PacketIDNotFound
-		}
-		s.released(pk.PacketID)
-		s.put(func(b []byte) []byte { return packet.AppendAck(b, packet.Pubcomp, pk.PacketID, s.version, code) })
+		s.release(pk.PacketID)
 	case packet.Puback, packet.Pubrec, packet.Pubcomp:
 		s.sess.Acked(t, pk.PacketID, pk.ReasonCode)
 	case packet.Subscribe:
@@ -149,7 +123,8 @@ func (s *service) handle(pk *packet.Packet) error {
 		for i, f := range pk.Filters {
 			names[i] = f.Filter
 		}
-		s.reply(packet.Unsuback, pk.PacketID, s.sess.Unsubscribe(names))
+		id, codes := pk.PacketID, s.sess.Unsubscribe(names)
+		s.sess.Durable(func() { s.reply(packet.Unsuback, id, codes) })
 	case packet.Pingreq:
 		s.put(packet.AppendPingresp)
 	case packet.Disconnect:
@@ -175,7 +150,7 @@ func (s *service) publish(pk *packet.Packet) error {
 	}
 	p := &publication{s: s, qos: qos, id: pk.PacketID, at: s.heard}
 	switch {
-	case !s.mayPublish(pk.TopicName):
+	case !s.grant.MayPublish(pk.TopicName):
 		s.srv.stats.foreign.Add(1)
 		p.Decided(devices.Refuse(devices.CodeForbidden, "this topic is not among the account's"))
 	case pk.FixedHeader.Retain && s.srv.topics.isSet(pk.TopicName):
@@ -215,9 +190,13 @@ func (p *publication) Decided(err error) {
 	var e *devices.Error
 	switch {
 	case errors.Is(err, broker.ErrFull):
-		code = packet.QuotaExceeded
+		e = errNoRoom
+	case errors.Is(err, broker.ErrNotKept):
+		e = errNotKept
 	case err != nil:
 		e = refusal(err)
+	}
+	if e != nil {
 		code = ackCode(e.Code)
 	}
 	retry := e != nil && e.Retryable()
@@ -239,6 +218,25 @@ func (p *publication) Decided(err error) {
 		typ = packet.Pubrec
 	}
 	s.put(func(b []byte) []byte { return packet.AppendAck(b, typ, p.id, s.version, code) })
+}
+
+// What the broker refuses is not acknowledged over MQTT 3.1.1, as if it were to
+// be sent again: an acknowledged message is kept.
+var (
+	errNoRoom  = devices.Refuse(devices.CodeOverloaded, "no room for another retained message").After(10 * time.Second)
+	errNotKept = devices.Refuse(devices.CodePlatformUnavailable, "messages cannot be kept at present").After(5 * time.Second)
+)
+
+// release takes a PUBREL.
+func (s *service) release(id uint16) {
+	s.sess.Release(id, func(known bool) {
+		code := byte(packet.Success)
+		if !known {
+			code = packet.PacketIDNotFound
+		}
+		s.released(id)
+		s.put(func(b []byte) []byte { return packet.AppendAck(b, packet.Pubcomp, id, s.version, code) })
+	})
 }
 
 // hold counts a QoS 2 publish against the client's quota until it is released.
@@ -298,8 +296,11 @@ func (s *service) subscribe(pk *packet.Packet) {
 			codes[i] = packet.Unspecified // all that 3.1.1 has: Failure
 		}
 	}
-	s.reply(packet.Suback, pk.PacketID, codes)
-	s.sess.Pump()
+	id := pk.PacketID
+	s.sess.Durable(func() {
+		s.reply(packet.Suback, id, codes)
+		s.sess.Pump()
+	})
 }
 
 func (s *service) disconnect(pk *packet.Packet) error {
@@ -345,22 +346,5 @@ func (s *service) End(code byte, reason string) {
 	s.end(ending{reason: "replaced", code: code, text: reason})
 }
 
-// CheckAccounts looks again at every service account that is signed in, and ends
-// the connections of those that may not be any more.
-func (s *Server) CheckAccounts() {
-	s.mu.Lock()
-	all := make([]*service, 0, len(s.services))
-	for c := range s.services {
-		all = append(all, c)
-	}
-	s.mu.Unlock()
-	for _, c := range all {
-		if c.account.Check == nil {
-			continue
-		}
-		if err := c.account.Check(); err != nil {
-			e := refusal(err)
-			c.end(ending{reason: "kicked", code: disconnectCode(e.Code), text: string(e.Code) + ": " + e.Reason})
-		}
-	}
-}
+// Address is the broker's.
+func (s *service) Address() (transport, addr string) { return s.transport(), s.addr() }

@@ -528,7 +528,7 @@ func TestBrokerExpiry(t *testing.T) {
 	now := time.Now()
 	connect := func(clean bool, expiry time.Duration, will string) (*broker.Session, *deadLink, bool) {
 		l := &deadLink{}
-		c := broker.Client{Owner: "o", ID: "c", Version: 5, Clean: clean, Expiry: expiry, Link: l}
+		c := broker.Client{Owner: broker.Owner{Name: "o"}, ID: "c", Version: 5, Clean: clean, Expiry: expiry, Link: l}
 		if will != "" {
 			c.Will, c.WillDelay = &broker.Message{Topic: "will", Payload: []byte(will)}, 5*time.Second
 		}
@@ -571,10 +571,11 @@ func TestBrokerExpiry(t *testing.T) {
 
 type deadLink struct{}
 
-func (*deadLink) Write(*packet.Packet) bool { return true }
-func (*deadLink) Backlog() int              { return 0 }
-func (*deadLink) WhenDrained()              {}
-func (*deadLink) End(byte, string)          {}
+func (*deadLink) Address() (transport, addr string) { return "tcp", "127.0.0.1:1" }
+func (*deadLink) Write(*packet.Packet) bool         { return true }
+func (*deadLink) Backlog() int                      { return 0 }
+func (*deadLink) WhenDrained()                      {}
+func (*deadLink) End(byte, string)                  {}
 
 // A large retained set reaches a subscriber at QoS 0 whole.
 func TestBrokerManyRetained(t *testing.T) {

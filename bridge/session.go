@@ -74,7 +74,7 @@ func (l linked) Send(_ devices.Kind, event string, payload any) bool {
 // [identity.Service] does.
 type ServiceTokens interface {
 	VerifyService(name, password string) (identity.Principal, error)
-	Topics(name string) []string
+	ServiceAccount(name, jti string) (identity.Account, bool)
 	Actor(p identity.Principal) (devices.Actor, error)
 }
 
@@ -91,17 +91,28 @@ func (a accounts) SignIn(name, password string) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	filters := a.tokens.Topics(p.Name)
-	if len(filters) == 0 {
-		return Account{}, devices.Refuse(devices.CodeForbidden, "the account has no topics")
+	account, ok := a.Lookup(p.Name, p.JTI)
+	if !ok {
+		return Account{}, devices.Refuse(devices.CodeTokenRevoked, "the token was revoked")
 	}
-	return Account{
-		Name: p.Name, Filters: filters,
-		Check: func() error { _, err := a.tokens.Actor(p); return err },
-		MayCommand: func(id devices.ID) bool {
-			actor, err := a.tokens.Actor(p)
-			dev, ok := a.registry.Get(id)
-			return err == nil && ok && actor.May(devices.RightCommand, dev)
-		},
-	}, nil
+	if len(account.Filters) == 0 {
+		return Account{}, errNoTopics
+	}
+	account.Check = func() error { _, err := a.tokens.Actor(p); return err }
+	return account, nil
+}
+
+func (a accounts) Lookup(name, jti string) (Account, bool) {
+	acc, ok := a.tokens.ServiceAccount(name, jti)
+	if !ok {
+		return Account{}, false
+	}
+	may := func(right devices.Right) func(devices.ID) bool {
+		return func(id devices.ID) bool {
+			now, ok := a.tokens.ServiceAccount(name, jti)
+			dev, exists := a.registry.Get(id)
+			return ok && exists && now.Actor().May(right, dev)
+		}
+	}
+	return Account{Name: acc.Name, Identity: acc.JTI, Filters: acc.Topics, MayRead: may(devices.RightRead), MayCommand: may(devices.RightCommand)}, true
 }

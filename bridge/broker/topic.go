@@ -105,6 +105,9 @@ type tree[V any] struct {
 	used  bool
 }
 
+// holds reports whether something is held here; nil holds nothing.
+func (t *tree[V]) holds() bool { return t != nil && t.used }
+
 // at is the node of a filter, made if it is not there.
 func (t *tree[V]) at(filter string) *tree[V] {
 	for {
@@ -115,7 +118,7 @@ func (t *tree[V]) at(filter string) *tree[V] {
 				t.next = map[string]*tree[V]{}
 			}
 			n = &tree[V]{}
-			t.next[level] = n
+			t.next[strings.Clone(level)] = n // which outlives the rest of the filter
 		}
 		if t = n; !more {
 			return t
@@ -179,6 +182,16 @@ func (t *tree[V]) walk(topic string, first bool, f func(V)) {
 		if h := n.next["#"]; h != nil && h.used {
 			f(h.value)
 		}
+	}
+}
+
+// all calls f for everything held.
+func (t *tree[V]) all(f func(V)) {
+	if t.used {
+		f(t.value)
+	}
+	for _, n := range t.next {
+		n.all(f)
 	}
 }
 

@@ -44,8 +44,13 @@ func main() {
 // everyone is the one account, which needs no password and sees all topics.
 type everyone struct{}
 
-func (everyone) SignIn(string, string) (bridge.Account, error) {
-	return bridge.Account{Name: "everyone", Filters: []string{"#", "$TopicA/#"}, Except: []string{"nosubscribe", "+/nosubscribe", "+/+/nosubscribe"}}, nil
+func (e everyone) SignIn(string, string) (bridge.Account, error) {
+	a, _ := e.Lookup("", "")
+	return a, nil
+}
+
+func (everyone) Lookup(string, string) (bridge.Account, bool) {
+	return bridge.Account{Name: "everyone", Filters: []string{"#", "$TopicA/#"}, Except: []string{"nosubscribe", "+/nosubscribe", "+/+/nosubscribe"}}, true
 }
 
 // Open listens on addr.

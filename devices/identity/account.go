@@ -218,10 +218,22 @@ func (s *Service) Account(a devices.Actor, name string) (AccountInfo, error) {
 	return acc.info(), nil
 }
 
-// Topics returns the MQTT topic filters that a service account may use now.
-func (s *Service) Topics(name string) []string {
-	acc, _ := s.account(name)
-	return acc.Topics
+// ServiceAccount returns a service account as it is now, whether or not its
+// token has expired; false when it is gone. jti tells it from another of the
+// same name. It reads memory only.
+func (s *Service) ServiceAccount(name, jti string) (Account, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	acc := s.accounts[name]
+	if acc == nil || acc.JTI != jti {
+		return Account{}, false
+	}
+	return *acc, true
+}
+
+// Actor is the account as it acts.
+func (acc *Account) Actor() devices.Actor {
+	return devices.Actor{Kind: devices.ActorService, Name: acc.Name, Rights: acc.Rights, Scope: acc.Scope}
 }
 
 func (s *Service) account(name string) (Account, bool) {
@@ -253,7 +265,7 @@ func (s *Service) serviceActor(p Principal) (devices.Actor, error) {
 	case !s.suspect() && acc.expired(s.now().UnixMilli()):
 		return devices.Actor{}, devices.Refuse(devices.CodeTokenExpired, "the token has expired")
 	}
-	return devices.Actor{Kind: devices.ActorService, Name: acc.Name, Rights: acc.Rights, Scope: acc.Scope}, nil
+	return acc.Actor(), nil
 }
 
 // checkTopics refuses what is no MQTT topic filter (MQTT 5 §4.7.1).

@@ -303,8 +303,12 @@ func TestServiceAccounts(t *testing.T) {
 	if _, err := h.UpdateAccount(ctx, cli, origin, "ha", identity.AccountPatch{Rights: ptr(devices.RightRead | devices.RightCommand), Topics: &[]string{}}); err != nil {
 		t.Fatal(err)
 	}
-	if a, _ = h.Actor(p); a.Rights&devices.RightCommand == 0 || len(h.Topics("ha")) != 0 {
-		t.Errorf("after the change: got %+v %v", a, h.Topics("ha"))
+	now, ok := h.ServiceAccount("ha", p.JTI)
+	if a, _ = h.Actor(p); a.Rights&devices.RightCommand == 0 || !ok || len(now.Topics) != 0 {
+		t.Errorf("after the change: got %+v %+v", a, now)
+	}
+	if _, ok := h.ServiceAccount("ha", "another's"); ok {
+		t.Error("an account of the same name was taken for it")
 	}
 	if cs := h.told(); len(cs) != 1 || cs[0].Kind != devices.ActorService || cs[0].Name != "ha" {
 		t.Errorf("told %+v", cs)
