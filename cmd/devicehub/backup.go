@@ -25,16 +25,18 @@ import (
 )
 
 // A backup is a tar archive compressed with zstd: manifest.json, the registry's
-// file, the folders of readings and certificates, and at the end checksums.json,
-// without which it is not whole.
+// file, the folders of readings, of what the MQTT broker keeps and of
+// certificates, and at the end checksums.json, without which it is not whole.
+// Format 1 has nothing of the broker.
 const (
-	backupFormat    = 1
+	backupFormat    = 2
 	backupManifest  = "manifest.json"
 	backupChecksums = "checksums.json"
 
 	registryFile   = "registry.db"
 	readingsFolder = "readings"
 	tlsFolder      = "tls"
+	brokerFolder   = "mqtt"
 )
 
 // manifest says what a backup is.
@@ -54,9 +56,9 @@ const backupKind = "devicehub backup"
 type snapshotFunc func(ctx context.Context, dir string) error
 
 // writeBackup writes everything in the data folder to w while the hub runs;
-// readings makes the copy of theirs. withoutKeys leaves out what signs: the
+// readings and broker make the copies of theirs. withoutKeys leaves out what signs: the
 // signing keys and the certificates' keys.
-func writeBackup(ctx context.Context, w io.Writer, dir *DataDir, log *slog.Logger, readings snapshotFunc, withoutKeys bool) (err error) {
+func writeBackup(ctx context.Context, w io.Writer, dir *DataDir, log *slog.Logger, readings, broker snapshotFunc, withoutKeys bool) (err error) {
 	scratch, err := os.MkdirTemp(dir.Path(), ".backup-*") // the same disk, so that copies can be links
 	if err != nil {
 		return err
@@ -68,6 +70,10 @@ func writeBackup(ctx context.Context, w io.Writer, dir *DataDir, log *slog.Logge
 	copied := filepath.Join(scratch, readingsFolder)
 	if err := readings(ctx, copied); err != nil {
 		return fmt.Errorf("readings: %w", err)
+	}
+	kept := filepath.Join(scratch, brokerFolder)
+	if err := broker(ctx, kept); err != nil {
+		return fmt.Errorf("mqtt: %w", err)
 	}
 	registry := filepath.Join(scratch, registryFile)
 	if err := copyRegistry(ctx, dir.Join(registryFile), registry, log, withoutKeys); err != nil {
@@ -85,6 +91,7 @@ func writeBackup(ctx context.Context, w io.Writer, dir *DataDir, log *slog.Logge
 	})
 	a.file(registryFile, registry)
 	a.folder(readingsFolder, copied)
+	a.folder(brokerFolder, kept)
 	if !withoutKeys {
 		a.folder(tlsFolder, dir.Join(tlsFolder))
 	}

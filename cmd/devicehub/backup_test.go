@@ -87,6 +87,8 @@ func (h *testHub) backup(withoutKeys bool) []byte {
 	var b bytes.Buffer
 	err := writeBackup(h.t.Context(), &b, h.dir, quiet(), func(_ context.Context, dir string) error {
 		return errors.Join(os.MkdirAll(filepath.Join(dir, "log"), 0o700), os.WriteFile(filepath.Join(dir, "log", "1.seg"), []byte("readings"), 0o600))
+	}, func(_ context.Context, dir string) error {
+		return errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "1.log"), []byte("retained"), 0o600))
 	}, withoutKeys)
 	if err != nil {
 		h.t.Fatal(err)
@@ -213,6 +215,9 @@ func TestRestoreKeepsWhatWasRevoked(t *testing.T) {
 	}
 	if b, err := os.ReadFile(after.dir.Join(readingsFolder, "log", "1.seg")); err != nil || string(b) != "readings" {
 		t.Errorf("readings: got %q, %v", b, err)
+	}
+	if b, err := os.ReadFile(after.dir.Join(brokerFolder, "1.log")); err != nil || string(b) != "retained" {
+		t.Errorf("what the broker keeps: got %q, %v", b, err)
 	}
 }
 

@@ -142,6 +142,10 @@ type LimitsConfig struct {
 	FailedConnectsPerSPerAddress int      `mapstructure:"failed_connects_per_s_per_address"`
 	FailedLoginsPerMinPerAddress int      `mapstructure:"failed_logins_per_min_per_address"`
 	FailedLoginsPerMinPerName    int      `mapstructure:"failed_logins_per_min_per_name"`
+	MQTTBytes                    Size     `mapstructure:"mqtt_bytes"` // that the broker keeps for service accounts
+	MQTTBytesPerAccount          Size     `mapstructure:"mqtt_bytes_per_account"`
+	MQTTSessionsPerAccount       int      `mapstructure:"mqtt_sessions_per_account"`
+	MQTTRetainedPerAccount       int      `mapstructure:"mqtt_retained_per_account"` // messages
 }
 
 // LogConfig is the log on stderr.
@@ -192,6 +196,10 @@ func Default() Config {
 			FailedConnectsPerSPerAddress: 20,
 			FailedLoginsPerMinPerAddress: 30,
 			FailedLoginsPerMinPerName:    10,
+			MQTTBytes:                    256 << 20,
+			MQTTBytesPerAccount:          64 << 20,
+			MQTTSessionsPerAccount:       100,
+			MQTTRetainedPerAccount:       50_000,
 		},
 		Log: LogConfig{Level: "info", Format: "text"},
 	}

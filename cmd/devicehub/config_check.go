@@ -42,6 +42,12 @@ func (c *checker) between(key string, got, low, high int) {
 	}
 }
 
+func (c *checker) bytes(key string, got, low, high Size) {
+	if got < low || got > high {
+		c.add(key, "must be between %s and %s, not %s", low, high, got)
+	}
+}
+
 func (c *checker) duration(key string, got, low, high Duration) {
 	if got < low || got > high {
 		c.add(key, "must be between %s and %s, not %s", low, high, got)
@@ -283,6 +289,10 @@ func (l *LimitsConfig) check(ck *checker) {
 	ck.between("limits.failed_connects_per_s_per_address", l.FailedConnectsPerSPerAddress, 1, 1_000_000)
 	ck.between("limits.failed_logins_per_min_per_address", l.FailedLoginsPerMinPerAddress, 1, 1_000_000)
 	ck.between("limits.failed_logins_per_min_per_name", l.FailedLoginsPerMinPerName, 1, 1_000_000)
+	ck.bytes("limits.mqtt_bytes", l.MQTTBytes, 1<<20, 1<<40)
+	ck.bytes("limits.mqtt_bytes_per_account", l.MQTTBytesPerAccount, 1<<20, 1<<40)
+	ck.between("limits.mqtt_sessions_per_account", l.MQTTSessionsPerAccount, 1, 10_000)
+	ck.between("limits.mqtt_retained_per_account", l.MQTTRetainedPerAccount, 1, 10_000_000)
 }
 
 // CheckFiles returns what is wrong with the files that c names.

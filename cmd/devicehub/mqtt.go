@@ -2,13 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 
 	"devicehub/bridge"
+	"devicehub/bridge/broker"
+	"devicehub/bridge/broker/brokerlog"
 	"devicehub/devices"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
+	"devicehub/devices/tsdb"
 )
 
 // mqttServer is the hub's own MQTT listener; nil when it is off.
@@ -31,12 +37,20 @@ func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
 		return nil, fmt.Errorf("mqtt.embedded.tls_listen: there is no certificate; set http.tls.mode to files, self_signed or acme")
 	}
 	l := a.Config.Limits
-	cfg.MaxPacket, cfg.OutboundBytes, cfg.OutboundAge = l.FrameBytes, l.OutboundBytes, l.OutboundAge.Duration()
-	s, err := bridge.New(cfg, bridge.WithDoor(bridge.NewDoor(a.door, a.identity, a.registry)),
+	cfg.MaxPacket, cfg.OutboundBytes, cfg.OutboundAge, cfg.Sessions.Limits = l.FrameBytes, l.OutboundBytes, l.OutboundAge.Duration(), l.broker()
+	store, err := a.openBrokerStore()
+	if err != nil {
+		return nil, err
+	}
+	s, err := bridge.New(cfg, bridge.WithStore(store), bridge.WithDoor(bridge.NewDoor(a.door, a.identity, a.registry)),
 		bridge.WithAccounts(bridge.NewAccounts(a.identity, a.registry)), bridge.WithConnects(a.connects), bridge.WithAudit(a.audit), bridge.WithLogger(a.Log))
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}
+	if err := s.Load(); err != nil {
+		return nil, fmt.Errorf("mqtt: %w", err)
+	}
+	a.closers = append(a.closers, s.Close)
 	if err := s.Listen(); err != nil {
 		return nil, listenError("mqtt.embedded.listen", e.Listen, err)
 	}
@@ -55,8 +69,35 @@ func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
 	})
 	a.identity.Watch(func(identity.Change) { s.CheckAccounts() })
 	m := &mqttServer{Server: s, listen: e.Listen, root: a.Config.MQTT.Root}
-	a.mqttStats, a.mqttWays = s.Stats, m.ways
+	a.mqttStats, a.mqttWays, a.mqttBroker = s.Stats, m.ways, s.Broker()
 	return m, nil
+}
+
+// openBrokerStore opens what the broker keeps.
+func (a *assembly) openBrokerStore() (*brokerlog.Store, error) {
+	s, err := brokerlog.Open(a.Data.Join(brokerFolder), brokerlog.Options{Sync: a.Config.Readings.Fsync == tsdb.SyncBatch, Logger: a.Log})
+	if err != nil {
+		return nil, err
+	}
+	a.brokerStore = s
+	a.closers = append(a.closers, s.Close)
+	return s, nil
+}
+
+// backupBroker copies what the broker keeps, also while it does not run.
+func (a *assembly) backupBroker(ctx context.Context, dir string) error {
+	if a.brokerStore != nil {
+		return a.brokerStore.Backup(ctx, dir)
+	}
+	from := a.Data.Join(brokerFolder)
+	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	s, err := brokerlog.Open(from, brokerlog.Options{Logger: a.Log})
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Backup(ctx, dir), s.Close())
 }
 
 // reachable is the hub's word on <root>/<id>/online: whether a device can be
@@ -86,7 +127,7 @@ func (m *mqttServer) ways() map[string]any {
 // setLimits changes the limits of connections from now on.
 func (m *mqttServer) setLimits(l LimitsConfig) {
 	if m != nil {
-		m.SetLimits(bridge.Limits{MaxPacket: l.FrameBytes, OutboundBytes: l.OutboundBytes, OutboundAge: l.OutboundAge.Duration()})
+		m.SetLimits(bridge.Limits{MaxPacket: l.FrameBytes, OutboundBytes: l.OutboundBytes, OutboundAge: l.OutboundAge.Duration(), Broker: l.broker()})
 	}
 }
 
@@ -98,4 +139,12 @@ func (m *mqttServer) addr() string {
 		return a.String()
 	}
 	return m.listen
+}
+
+// broker are the limits of what the broker keeps.
+func (l LimitsConfig) broker() broker.Limits {
+	return broker.Limits{
+		Bytes: int(l.MQTTBytes), AccountBytes: int(l.MQTTBytesPerAccount),
+		AccountSessions: l.MQTTSessionsPerAccount, AccountRetained: l.MQTTRetainedPerAccount,
+	}
 }

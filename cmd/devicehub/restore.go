@@ -131,7 +131,7 @@ func changeOver(dir *DataDir, staging string) (kept string, err error) {
 	if err := os.Mkdir(kept, 0o700); err != nil {
 		return "", err
 	}
-	names := []string{registryFile, registryFile + "-wal", registryFile + "-shm", readingsFolder}
+	names := []string{registryFile, registryFile + "-wal", registryFile + "-shm", readingsFolder, brokerFolder}
 	if _, err := os.Stat(filepath.Join(staging, tlsFolder)); err == nil {
 		names = append(names, tlsFolder)
 	}
@@ -270,7 +270,7 @@ func readEntry(r io.Reader) ([]byte, error) {
 func unpackFile(r io.Reader, h *tar.Header, dir string) (sum string, err error) {
 	name := path.Clean(h.Name)
 	top, _, _ := strings.Cut(name, "/")
-	inside := name == registryFile || name != top && (top == readingsFolder || top == tlsFolder)
+	inside := name == registryFile || name != top && (top == readingsFolder || top == brokerFolder || top == tlsFolder)
 	if !inside || name != h.Name || !filepath.IsLocal(name) {
 		return "", fmt.Errorf("%q has no place in a backup", h.Name)
 	}

@@ -92,7 +92,7 @@ func (a *assembly) backup(ctx context.Context, w io.Writer, withoutKeys bool) er
 	if err := a.audit.Flush(ctx); err != nil {
 		return err
 	}
-	return writeBackup(ctx, w, a.Data, a.Log, a.store.Backup, withoutKeys)
+	return writeBackup(ctx, w, a.Data, a.Log, a.store.Backup, a.backupBroker, withoutKeys)
 }
 
 // countCommand counts transitions of commands; it hears every event.
