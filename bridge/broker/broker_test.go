@@ -297,6 +297,7 @@ func TestReceiptsSurvive(t *testing.T) {
 		}
 		p = r.connect("pub")
 		p.Release(8, func(known bool) { released = known })
+		synctest.Wait()
 		p.Release(7, func(known bool) { released = released && !known })
 		synctest.Wait()
 		if !released {
