@@ -633,3 +633,19 @@ func FuzzHandle(f *testing.F) {
 		_ = s.Discovered()
 	})
 }
+
+// A foreign name that would make a topic with a wildcard is not met, and nothing
+// is published on such a topic: a broker ends the connection for that.
+func TestNamesWithWildcards(t *testing.T) {
+	h := adaptertest.New(t, nil)
+	s, _ := newSet(t, h, true, "z2m")
+	say(t, s, "zigbee2mqtt/bridge/devices", strings.Replace(zigbeeDevices, `"friendly_name":"bulb"`, `"friendly_name":"a/+/#"`, 1), true)
+	for _, d := range s.Discovered() {
+		if strings.ContainsAny(d.Device.Name, "+#") {
+			t.Errorf("met %q", d.Device.Name)
+		}
+	}
+	if n := len(s.Discovered()); n != 1 {
+		t.Errorf("met %d, want the other one", n)
+	}
+}

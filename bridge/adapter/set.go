@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"devicehub/bridge/broker"
 	"devicehub/devices"
 )
 
@@ -228,6 +229,9 @@ type guarded struct {
 }
 
 func (b guarded) Publish(topic string, payload []byte, qos byte, retain bool) bool {
+	if !broker.ValidTopic(topic) { // a foreign name with a wildcard in it [MQTT-3.3.2-2]
+		return false
+	}
 	b.g.published(topic, payload) // before: it may come back at once
 	if !b.Bus.Publish(topic, payload, qos, retain) {
 		b.g.unsent(topic, payload)

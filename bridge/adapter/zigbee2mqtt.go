@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"devicehub/bridge/broker"
 	"devicehub/devices"
 	"devicehub/devices/commands"
 	"devicehub/devices/lights"
@@ -181,6 +182,12 @@ type expose struct {
 	Features []expose `json:"features"`
 }
 
+// publishable reports whether a device of that name can be sent anything: the
+// name becomes a part of topics.
+func (z *zigbee2mqtt) publishable(name string) bool {
+	return name != "" && broker.ValidTopic(z.base+"/"+name+"/set")
+}
+
 // devices reads the list of devices: names, capabilities, what can be adopted.
 func (z *zigbee2mqtt) devices(payload []byte) {
 	var list []struct {
@@ -201,7 +208,7 @@ func (z *zigbee2mqtt) devices(payload []byte) {
 	}
 	named, listed := map[string]*zigbeeDevice{}, map[string]bool{}
 	for _, x := range list {
-		if x.Type == "Coordinator" || x.Definition == nil || x.IEEE == "" || x.Name == "" {
+		if x.Type == "Coordinator" || x.Definition == nil || x.IEEE == "" || !z.publishable(x.Name) {
 			continue
 		}
 		d := &zigbeeDevice{ieee: x.IEEE, name: x.Name, scale: 254, units: map[string]string{}}

@@ -22,6 +22,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"devicehub/bridge/adapter"
+	"devicehub/bridge/broker"
 	"devicehub/devices"
 )
 
@@ -119,9 +120,10 @@ func (b *Bridge) Set() *adapter.Set { return b.set }
 // Feed tells the adapters what happens to the hub's devices.
 func (b *Bridge) Feed() devices.Feed { return b.set }
 
-// Publish sends a message. false means that the broker is away or cannot keep up.
+// Publish sends a message. false means that the broker is away or cannot keep up,
+// or that the topic is none: a broker ends the connection for one with a wildcard.
 func (b *Bridge) Publish(topic string, payload []byte, qos byte, retain bool) bool {
-	if !b.up.Load() {
+	if !b.up.Load() || !broker.ValidTopic(topic) {
 		b.unsent.Add(1)
 		return false
 	}
