@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"devicehub/bridge/broker"
 	"devicehub/bridge/packet"
 	"devicehub/devices"
 	"devicehub/devices/identity"
@@ -39,6 +40,7 @@ func TestServerProcess(t *testing.T) {
 	door := WithDoor(&benchDoor{log: new(commits)})
 	if os.Getenv("BRIDGE_SERVER") == "broker" {
 		cfg.Sessions.MaxQueued, cfg.Sessions.MaxQueuedBytes = 1<<30, 1<<30 // as Mosquitto is told: none is to be dropped
+		cfg.Sessions.Limits = broker.Limits{Bytes: 1 << 40, AccountBytes: 1 << 40, AccountSessions: 1000, AccountRetained: 1}
 		door = func(*Server) {}
 	}
 	srv, err := New(cfg, door, WithAccounts(fakeAccounts{"all": {Filters: []string{"#"}}}))

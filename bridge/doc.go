@@ -54,5 +54,11 @@
 // that were taken, and redelivers nothing: what a command log still wants done
 // is sent anew, with the time that is left (MQTT 3.1.1 [MQTT-4.4.0-1] would have
 // it sent again as it was). A device's session key is its id, whatever client id
-// it sends. DISCONNECT uses 0x8A for a disabled device.
+// it sends. DISCONNECT uses 0x8A for a disabled device. The session of a service
+// account may end before its time, when the account has more than it may.
+//
+// After a crash a QoS 1 message that may have been sent is sent again with DUP; an
+// account's message that is refused for want of room, or because it cannot be
+// written, is not acknowledged to a client of MQTT 3.1.1, whose connection ends:
+// nothing that has to be kept is acknowledged before it is durable.
 package bridge

@@ -66,7 +66,10 @@ func (d *device) resolveAlias(pk *packet.Packet) error {
 	case a == 0 || a > maxAliases:
 		return &packet.Error{Code: packet.InvalidTopicAlias, What: "topic alias out of range"}
 	case pk.TopicName != "":
-		d.aliases[a] = strings.Clone(pk.TopicName)
+		d.aliases[a] = "" // of a topic that is none of the device's, which would only take memory
+		if len(pk.TopicName) <= maxAliased/maxAliases {
+			d.aliases[a] = strings.Clone(pk.TopicName)
+		}
 	case d.aliases[a] == "":
 		return &packet.Error{Code: packet.ProtocolError, What: "unknown topic alias"} // [MQTT-3.3.2-12], §3.3.4
 	default:

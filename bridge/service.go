@@ -24,6 +24,7 @@ type service struct {
 	grant   *grant  // and as it is now
 	sess    *broker.Session
 	aliases map[uint16]string // the reader's
+	aliased int               // bytes of them
 	open    map[uint16]bool   // QoS 2 publishes taken and not released; guarded by in.mu
 	expiry  *time.Duration    // its last word on the session
 }
@@ -262,6 +263,10 @@ func (s *service) retainedSet() {
 	s.srv.record("service:"+s.account.Name, "mqtt.retained", devices.CodeRetainedCommand)
 }
 
+// maxAliased bounds the topics behind an account's topic aliases on one
+// connection, in bytes.
+const maxAliased = 16 << 10
+
 // resolveAlias puts the topic behind a topic alias in its place, before the
 // account's filters are asked.
 func (s *service) resolveAlias(pk *packet.Packet) error {
@@ -275,6 +280,9 @@ func (s *service) resolveAlias(pk *packet.Packet) error {
 	case pk.TopicName != "":
 		if s.aliases == nil {
 			s.aliases = map[uint16]string{}
+		}
+		if s.aliased += len(pk.TopicName) - len(s.aliases[a]); s.aliased > maxAliased {
+			return &packet.Error{Code: packet.QuotaExceeded, What: "the topics of the aliases are too long"}
 		}
 		s.aliases[a] = strings.Clone(pk.TopicName)
 	case s.aliases[a] == "":

@@ -34,6 +34,45 @@ type account struct {
 	sessions int
 	retained int
 	bytes    int
+
+	connected map[*Session]struct{}
+	sending   int  // bytes handed to connections and not known to be written
+	held      bool // a session waits for its fellows' connections to get on
+}
+
+// accountSending is how much may wait on all the connections of an account
+// together; what goes beyond waits in the sessions.
+const accountSending = 16 << 20
+
+// maySend reports whether n more bytes may be handed to the account's
+// connections, and counts them.
+func (a *account) maySend(n int) bool {
+	if a.sending+n > accountSending {
+		a.sending = 0
+		for s := range a.connected {
+			a.sending += s.link.Backlog()
+		}
+	}
+	if a.held = a.sending > 0 && a.sending+n > accountSending; a.held {
+		return false
+	}
+	a.sending += n
+	return true
+}
+
+// attached and detached count an account's connections.
+func (s *Session) attached() {
+	if s.account.connected == nil {
+		s.account.connected = map[*Session]struct{}{}
+	}
+	s.account.connected[s] = struct{}{}
+	s.b.stats.Connected++
+}
+
+func (s *Session) detached() {
+	delete(s.account.connected, s)
+	s.link = nil
+	s.b.stats.Connected--
 }
 
 // Limits bound what is kept for service accounts. They may change while the
@@ -47,7 +86,7 @@ type Limits struct {
 
 // DefaultLimits leave room for every program of a house many times over.
 func DefaultLimits() Limits {
-	return Limits{Bytes: 256 << 20, AccountBytes: 64 << 20, AccountSessions: 100, AccountRetained: 50_000}
+	return Limits{Bytes: 256 << 20, AccountBytes: 48 << 20, AccountSessions: 100, AccountRetained: 50_000}
 }
 
 // SetLimits changes the limits.

@@ -56,15 +56,18 @@ func (s *Session) info() SessionInfo {
 	return i
 }
 
-// EndSession ends the session with that number, and its connection, without its
-// will. It returns what it was, or false.
-func (b *Broker) EndSession(number string) (SessionInfo, bool) {
+// ByAdministrator is the reason that a client is told whose session was ended.
+const ByAdministrator = "an administrator ended the session"
+
+// EndSession ends the session of an account with that number, and its
+// connection, without its will. It returns what it was, or false.
+func (b *Broker) EndSession(account, number string) (SessionInfo, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.sessions {
-		if s.number != 0 && strconv.FormatUint(s.number, 10) == number {
+		if s.key.owner.Name == account && s.number != 0 && strconv.FormatUint(s.number, 10) == number {
 			info := s.info()
-			b.end(s, "an administrator ended the session")
+			b.end(s, packet.AdministrativeAction, ByAdministrator)
 			return info, true
 		}
 	}
@@ -72,10 +75,10 @@ func (b *Broker) EndSession(number string) (SessionInfo, bool) {
 }
 
 // end ends a session and its connection, without its will.
-func (b *Broker) end(s *Session, why string) {
+func (b *Broker) end(s *Session, code byte, why string) {
 	s.setWill(nil)
 	if s.link != nil {
-		s.link.End(packet.NotAuthorized, why)
+		s.link.End(code, why)
 	}
 	b.drop(s)
 }
@@ -94,7 +97,7 @@ func (b *Broker) Forget() {
 	}
 	for _, s := range b.sessions {
 		if s.account.rights.Gone() {
-			b.end(s, "the account is gone")
+			b.end(s, packet.NotAuthorized, "token_revoked: the account is gone")
 		}
 	}
 	b.forgetAll(func(m *letter) bool { return m.by.rights.Gone() })

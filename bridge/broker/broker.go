@@ -114,7 +114,8 @@ func (b *Broker) Close() error {
 	if len(changes) == 0 {
 		return nil
 	}
-	return b.journal.commit(changes)
+	_, err := b.journal.commit(changes)
+	return err
 }
 
 // next is a number that no record has.
@@ -277,9 +278,23 @@ func (b *Broker) Expire(now time.Time) {
 		b.swept = now
 		b.expireRetained(now)
 	}
+	b.release()
 	b.journal.again()
 	b.mu.Unlock()
 	run(calls)
+}
+
+// release has sessions go on that waited for other connections of their account.
+func (b *Broker) release() {
+	for _, a := range b.accounts {
+		if !a.held {
+			continue
+		}
+		a.held = false
+		for s := range a.connected {
+			s.pump()
+		}
+	}
 }
 
 func (b *Broker) expireSessions(now time.Time) (calls []call) {

@@ -65,8 +65,15 @@ func (l *link) take() (packets []packet.Packet, text string) {
 // failing is a store that fails when it is told to.
 type failing struct {
 	broker.Memory
-	mu   sync.Mutex
-	fail bool
+	mu     sync.Mutex
+	fail   bool
+	length int // of the longest commit
+}
+
+func (f *failing) most() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.length
 }
 
 func (f *failing) set(fail bool) {
@@ -78,6 +85,7 @@ func (f *failing) set(fail bool) {
 func (f *failing) Commit(cs []broker.Change) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.length = max(f.length, len(cs))
 	if f.fail {
 		return errors.New("the disk is full")
 	}
@@ -331,6 +339,34 @@ func TestFullDisk(t *testing.T) {
 		synctest.Wait()
 		r.start()
 		r.connect("sub").wants("kept/1")
+	})
+}
+
+// While nothing can be written, what comes and goes takes no memory for good.
+func TestFullDiskForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		p := r.connect("pub", func(c *broker.Client) { c.Clean, c.Expiry = true, 0 })
+		synctest.Wait()
+		before := r.store.Len()
+		r.store.set(true)
+		f := new(fate)
+		for range 50 {
+			p.Publish(publish("q/1", "kept", 1, 1, true), f)
+			p.Publish(publish("q/1", "", 1, 1, true), f)
+			synctest.Wait()
+			time.Sleep(1100 * time.Millisecond)
+			r.Expire(time.Now())
+			synctest.Wait()
+		}
+		p.Publish(publish("q/2", "kept", 1, 1, true), f)
+		r.store.set(false)
+		time.Sleep(2 * time.Second)
+		r.Expire(time.Now())
+		synctest.Wait()
+		if n, most := r.store.Len(), r.store.most(); n != before+2 || most > 10 {
+			t.Errorf("%d records, %d before, written in a commit of %d", n, before, most)
+		}
 	})
 }
 

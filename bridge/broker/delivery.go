@@ -173,17 +173,13 @@ func (s *Session) pump() {
 			s.release(d)
 			continue
 		}
-		if s.link.Backlog() > s.b.opts.Backlog {
-			s.link.WhenDrained()
+		if d.qos > 0 && len(s.inflight) >= s.window() || !s.mayGo(d) {
 			break
 		}
 		if d.qos == 0 {
 			s.transmit(d, now)
 			s.release(d)
 			continue
-		}
-		if len(s.inflight) >= s.window() {
-			break
 		}
 		d.packetID = s.nextID()
 		s.inflight = append(s.inflight, d)
@@ -195,6 +191,16 @@ func (s *Session) pump() {
 		clear(s.queue[:n])
 		s.queue = s.queue[n:]
 	}
+}
+
+// mayGo reports whether the connection, and the account's together, may be given
+// a message now. If not, pump is called when they may.
+func (s *Session) mayGo(d *delivery) bool {
+	if s.link.Backlog() > s.b.opts.Backlog {
+		s.link.WhenDrained()
+		return false
+	}
+	return s.account.maySend(d.size())
 }
 
 // first sends a message of QoS 1 or 2 for the first time on this connection.
@@ -220,7 +226,7 @@ func (s *Session) resend(now time.Time) bool {
 	open := 0
 	for _, d := range slices.Clone(s.inflight) { // transmit may take one out
 		if !d.sent {
-			if open >= s.window() {
+			if open >= s.window() || !s.mayGo(d) {
 				return false
 			}
 			if !d.released && !s.account.rights.MayReceive(d.m.Topic) {

@@ -124,14 +124,14 @@ func (j *journal) write() {
 			j.mu.Unlock()
 			return
 		}
-		changes, waiting := j.changes, j.waiting
+		changes, waiting, fresh := j.changes, j.waiting, j.fresh
 		j.changes, j.at, j.fresh, j.waiting = nil, nil, nil, nil
 		j.mu.Unlock()
 
-		err := j.commit(changes)
+		done, err := j.commit(changes)
 		j.mu.Lock()
 		if err != nil {
-			waiting = j.undone(changes, waiting, err)
+			waiting = j.undone(changes[done:], fresh, waiting, err)
 		} else if !j.failed.IsZero() {
 			j.failed = time.Time{}
 			j.log.Info("what the broker keeps is written again")
@@ -147,24 +147,36 @@ func (j *journal) write() {
 }
 
 // undone takes back what could not be written, and returns who is to be told.
-// The lock is held.
-func (j *journal) undone(changes []Change, waiting []waiter, err error) (told []waiter) {
+// fresh are the keys that the store had not seen. The lock is held.
+func (j *journal) undone(changes []Change, fresh map[Key]bool, waiting []waiter, err error) (told []waiter) {
 	if j.failed.IsZero() {
 		j.log.Error("what the broker keeps cannot be written: messages that have to be kept are refused", "err", err)
 	}
 	j.failed, j.writing = time.Now(), false
-	newer, at := j.changes, j.at
-	j.changes, j.at, j.fresh = nil, map[Key]int{}, map[Key]bool{} // some of it may have reached the store
-	for _, c := range changes {
-		if _, ok := at[c.Key]; !ok && c.Key.Kind != 0 {
-			j.at[c.Key] = len(j.changes)
-			j.changes = append(j.changes, c)
+	newer, at, newest := j.changes, j.at, j.fresh
+	j.changes, j.at, j.fresh = nil, map[Key]int{}, map[Key]bool{}
+	take := func(c Change, fresh bool) {
+		if fresh && c.Value == nil {
+			return // it came and went
 		}
+		if fresh {
+			j.fresh[c.Key] = true
+		}
+		j.at[c.Key] = len(j.changes)
+		j.changes = append(j.changes, c)
+	}
+	for _, c := range changes {
+		if _, changed := at[c.Key]; !changed && c.Key.Kind != 0 {
+			take(c, fresh[c.Key])
+		}
+	}
+	unseen := map[Key]bool{}
+	for _, c := range changes {
+		unseen[c.Key] = fresh[c.Key]
 	}
 	for _, c := range newer {
 		if c.Key.Kind != 0 {
-			j.at[c.Key] = len(j.changes)
-			j.changes = append(j.changes, c)
+			take(c, newest[c.Key] || unseen[c.Key])
 		}
 	}
 	later := j.waiting
@@ -180,29 +192,31 @@ func (j *journal) undone(changes []Change, waiting []waiter, err error) (told []
 	return told
 }
 
-// commit hands the changes to the store, a few megabytes at a time.
-func (j *journal) commit(changes []Change) error {
-	n, size := 0, 0
+// commit hands the changes to the store, a few megabytes at a time, and returns
+// how many it took.
+func (j *journal) commit(changes []Change) (done int, err error) {
+	size := 0
 	part := make([]Change, 0, len(changes))
-	for _, c := range changes {
-		if c.Key.Kind == 0 {
-			continue
-		}
-		if size+len(c.Value) > commitBytes && n > 0 {
+	flush := func(next int) error {
+		if len(part) > 0 {
 			if err := j.store.Commit(part); err != nil {
 				return fmt.Errorf("%w: %w", ErrNotKept, err)
 			}
-			part, n, size = part[:0], 0, 0
 		}
-		part = append(part, c)
-		n++
-		size += len(c.Value)
-	}
-	if n == 0 {
+		part, size, done = part[:0], 0, next
 		return nil
 	}
-	if err := j.store.Commit(part); err != nil {
-		return fmt.Errorf("%w: %w", ErrNotKept, err)
+	for i, c := range changes {
+		if c.Key.Kind == 0 {
+			continue
+		}
+		if size+len(c.Value) > commitBytes && len(part) > 0 {
+			if err := flush(i); err != nil {
+				return done, err
+			}
+		}
+		part = append(part, c)
+		size += len(c.Value)
 	}
-	return nil
+	return done, flush(len(changes))
 }

@@ -152,8 +152,7 @@ func (b *Broker) takeOver(old *Session, ends bool) (calls []call) {
 	switch {
 	case old.link != nil:
 		old.link.End(packet.SessionTakenOver, "another connection with this client id")
-		old.link = nil
-		b.stats.Connected--
+		old.detached()
 		if old.will != nil && (old.WillDelay == 0 || ends) {
 			calls = b.lastWord(old)
 		}
@@ -232,13 +231,13 @@ func (b *Broker) evict(of *account) (calls []call, ok bool) {
 // attach gives the session a connection.
 func (s *Session) attach(c Client) {
 	b := s.b
-	b.stats.Connected++
 	was := s.lasting()
 	s.Client, s.link, s.resumed, s.since = c, c.Link, false, time.Now()
 	s.Will = nil
 	s.Expiry = min(c.Expiry, b.opts.MaxExpiry)
 	s.setWill(c.Will)
 	s.aliases, s.until = aliases{}, time.Time{}
+	s.attached()
 	if was && !s.lasting() {
 		s.unkeep()
 	}
@@ -304,8 +303,8 @@ func (s *Session) Detach(link Link, clean bool, expiry *time.Duration) {
 		return
 	}
 	now := time.Now()
-	s.link, s.since = nil, now
-	b.stats.Connected--
+	s.detached()
+	s.since = now
 	if expiry != nil {
 		s.Expiry = min(*expiry, b.opts.MaxExpiry)
 	}
@@ -367,8 +366,7 @@ func (b *Broker) drop(s *Session) {
 	}
 	s.erase()
 	if s.link != nil {
-		b.stats.Connected--
-		s.link = nil
+		s.detached()
 	}
 	s.setWill(nil)
 	s.account.sessions--

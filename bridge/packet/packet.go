@@ -81,6 +81,7 @@ const (
 	TooLarge              = 0x95
 	RateTooHigh           = 0x96
 	QuotaExceeded         = 0x97
+	AdministrativeAction  = 0x98
 	PayloadInvalid        = 0x99
 	RetainNotSupported    = 0x9A
 )
