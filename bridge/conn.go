@@ -27,13 +27,15 @@ const (
 // conn is one connection below what is said on it: packets in, packets out, and
 // one way to end.
 type conn struct {
-	srv     *Server
-	nc      net.Conn
-	limits  *Limits
-	rd      *packet.Reader
-	out     outbox
-	writers sync.WaitGroup
-	version byte
+	srv      *Server
+	nc       net.Conn
+	limits   *Limits
+	rd       *packet.Reader
+	out      outbox
+	writers  sync.WaitGroup
+	version  byte
+	since    time.Time // when it was accepted
+	clientID string    // the beginning of what the client calls itself
 	// What the client's CONNECT says of packets to it.
 	maxPacket uint32        // bytes; 0 is no bound
 	terse     bool          // no reason strings on acknowledgements
@@ -64,7 +66,7 @@ type ending struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, over: make(chan struct{}), limits: s.limits.Load()}
+	c := &conn{srv: s, nc: nc, since: time.Now(), over: make(chan struct{}), limits: s.limits.Load()}
 	c.rd = packet.NewReader(packet.NewSource(nc), connectMax)
 	c.out.init(c.limits.OutboundBytes)
 	c.maxIn = c.limits.MaxPacket

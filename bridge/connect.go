@@ -39,6 +39,7 @@ func (c *conn) connect(ctx context.Context) peer {
 		return nil
 	}
 	c.version = pk.ProtocolVersion
+	c.clientID = strings.Clone(pk.Connect.ClientIdentifier[:min(len(pk.Connect.ClientIdentifier), clientIDMax)])
 	if c.version == packet.V5 {
 		c.maxPacket = pk.Properties.MaximumPacketSize
 		c.terse = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"devicehub/bridge"
-	"devicehub/bridge/broker"
 	"devicehub/bridge/broker/brokerlog"
 	"devicehub/devices"
 	"devicehub/devices/channels"
@@ -63,11 +62,11 @@ type assembly struct {
 	api      *httpapi.API
 	feeds    devices.Feeds
 
-	mqttStats   func() bridge.Stats // nil when the hub's own MQTT listener is off
-	mqttWays    func() map[string]any
-	mqttBroker  *broker.Broker   // nil likewise
-	brokerStore *brokerlog.Store // nil while that is so, or the hub does not serve
-	bridges     *bridges         // nil unless the hub serves
+	mqttStats    func() bridge.Stats // nil when the hub's own MQTT listener is off
+	mqttWays     func() map[string]any
+	mqttSessions *bridge.Server   // nil likewise
+	brokerStore  *brokerlog.Store // nil while that is so, or the hub does not serve
+	bridges      *bridges         // nil unless the hub serves
 
 	accepting atomic.Bool // every listener accepts
 }

@@ -107,7 +107,7 @@ func scopeText(s string) string {
 func (a *app) listCommand(noun, field string, heading []string, row func(json.RawMessage) ([]string, error)) *cobra.Command {
 	var asJSON bool
 	cmd := a.command("list", "List them", cobra.NoArgs, false, func(ctx context.Context, c *api, _ []string) error {
-		all, _, err := pages(ctx, c, field, apiPath(noun), nil, 0)
+		all, _, err := pages(ctx, c, field, apiPath(strings.Split(noun, "/")...), nil, 0)
 		if err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
 	})
 	a.identity.Watch(func(identity.Change) { s.CheckAccounts() })
 	m := &mqttServer{Server: s, listen: e.Listen, root: a.Config.MQTT.Root}
-	a.mqttStats, a.mqttWays, a.mqttBroker = s.Stats, m.ways, s.Broker()
+	a.mqttStats, a.mqttWays, a.mqttSessions = s.Stats, m.ways, s
 	return m, nil
 }
 

@@ -21,7 +21,7 @@ func (a *assembly) apiServices() httpapi.Services {
 	return httpapi.Services{
 		Registry: a.registry, Identity: a.identity, Audit: a.audit, Door: a.door, Readings: a.readings, Liveness: a.liveness,
 		Shadows: a.shadows, Commands: a.commands, Search: a.fleet.Matcher, Trace: a.tracer, Discovered: a.discovered,
-		Nodes: a.nodes, Bridges: a.bridgeList, Sinks: a.sinkList, Replay: a.replay, Backup: a.backup, Ready: a.checks,
+		MQTT: mqttSessions{a}, Nodes: a.nodes, Bridges: a.bridgeList, Sinks: a.sinkList, Replay: a.replay, Backup: a.backup, Ready: a.checks,
 		Metrics: promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}),
 	}
 }

@@ -65,6 +65,8 @@ type Services struct {
 	Nodes, Bridges, Sinks func(ctx context.Context) (any, error)
 	// Replay sends again what a sink has put aside. Nil: there is no sink.
 	Replay func(ctx context.Context, sink string) (any, error)
+	// MQTT lists and ends sessions of the MQTT listener. Nil: it is off.
+	MQTT MQTTSessions
 	// Backup writes everything the hub keeps, consistent while it runs.
 	Backup func(ctx context.Context, w io.Writer, withoutKeys bool) error
 	// Ready tells what the hub still waits for.

@@ -129,6 +129,8 @@ GET /api/v1/nodes
 GET /api/v1/bridges
 GET /api/v1/sinks
 GET /api/v1/discovered
+GET /api/v1/mqtt/sessions
+DELETE /api/v1/mqtt/sessions/{id}
 POST /api/v1/backup
 GET /healthz
 GET /readyz
