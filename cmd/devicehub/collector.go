@@ -182,6 +182,10 @@ func mqttFamilies() []family {
 			put(s.mqtt.Expired, "expired")
 			put(s.mqtt.Broker.Dropped, "broker_queue_full")
 		}),
+		one("devicehub_mqtt_sessions", "Sessions of service accounts, connected or kept.", gauge, func(s *snapshot) int64 { return s.mqtt.Broker.Sessions }),
+		one("devicehub_mqtt_sessions_evicted_total", "Sessions of absent clients that gave way to others.", counter, func(s *snapshot) int64 { return s.mqtt.Broker.Evicted }),
+		one("devicehub_mqtt_retained_messages", "Retained messages, the hub's own included.", gauge, func(s *snapshot) int64 { return s.mqtt.Broker.Retained }),
+		one("devicehub_mqtt_kept_bytes", "What the broker keeps for service accounts, with what it takes in memory.", gauge, func(s *snapshot) int64 { return s.mqtt.Broker.Bytes }),
 	}
 }
 

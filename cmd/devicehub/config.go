@@ -197,7 +197,7 @@ func Default() Config {
 			FailedLoginsPerMinPerAddress: 30,
 			FailedLoginsPerMinPerName:    10,
 			MQTTBytes:                    256 << 20,
-			MQTTBytesPerAccount:          64 << 20,
+			MQTTBytesPerAccount:          48 << 20,
 			MQTTSessionsPerAccount:       100,
 			MQTTRetainedPerAccount:       50_000,
 		},
