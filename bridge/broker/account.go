@@ -30,6 +30,9 @@ func (everything) MayPublish(string) bool   { return true }
 // account is what the broker keeps for one owner. The broker's mutex guards it.
 type account struct {
 	Owner
+	// hub is the hub's own, whose messages are as many as it has devices: no
+	// account's greed may keep them out.
+	hub      bool
 	rights   Rights
 	sessions int
 	retained int
@@ -125,9 +128,9 @@ func place(topic string) int {
 	return allocated(len(topic)) + (strings.Count(topic, "/")+1)*levelCost
 }
 
-func (m *Message) retainedSize() int { return m.size() + place(m.Topic) }
+func (m *letter) retainedSize() int { return m.cost() + place(m.Topic) }
 
-func (d *delivery) size() int { return d.m.size() + deliveryCost + 16*len(d.ids) }
+func (d *delivery) size() int { return d.m.cost() + deliveryCost + 16*len(d.ids) }
 
 func subscriptionSize(name string) int { return subscriptionCost + allocated(len(name)) + place(name) }
 
@@ -143,8 +146,8 @@ func (s *Session) ownSize() int {
 func (b *Broker) account(o Owner) *account {
 	a := b.accounts[o]
 	if a == nil {
-		a = &account{Owner: o, rights: everything{}}
-		if b.rights != nil && o != (Owner{}) {
+		a = &account{Owner: o, hub: o == Owner{}, rights: everything{}}
+		if b.rights != nil && !a.hub {
 			a.rights = b.rights(o)
 		}
 		b.accounts[o] = a
@@ -154,14 +157,14 @@ func (b *Broker) account(o Owner) *account {
 
 // room reports whether n more bytes may be kept for the account.
 func (b *Broker) room(a *account, n int) bool {
-	return a.hub() || a.bytes+n <= b.limits.AccountBytes && b.used+n <= b.limits.Bytes
+	return a.hub || a.bytes+n <= b.limits.AccountBytes && b.used+n <= b.limits.Bytes
 }
 
 // charge counts n more bytes, or fewer, and forgets an account for which
 // nothing is kept.
 func (b *Broker) charge(a *account, n int) {
 	a.bytes += n
-	if a.hub() {
+	if a.hub {
 		return
 	}
 	b.used += n
@@ -169,7 +172,3 @@ func (b *Broker) charge(a *account, n int) {
 		delete(b.accounts, a.Owner)
 	}
 }
-
-// hub reports whether the account is the hub's own, whose messages are as many
-// as it has devices: no account's greed may keep them out.
-func (a *account) hub() bool { return a.Owner == Owner{} }

@@ -50,14 +50,16 @@ func (s *Session) forget(d *delivery) {
 // release ends a delivery that was taken out of the queue or the window.
 func (s *Session) release(d *delivery) {
 	s.forget(d)
-	s.held -= d.size()
-	s.b.charge(s.account, -d.size())
+	n := d.size()
+	s.held -= n
+	s.b.charge(s.account, -n)
 }
 
 // hold counts a delivery.
 func (s *Session) hold(d *delivery) {
-	s.held += d.size()
-	s.b.charge(s.account, d.size())
+	n := d.size()
+	s.held += n
+	s.b.charge(s.account, n)
 }
 
 // Acked takes a PUBACK, PUBREC or PUBCOMP.

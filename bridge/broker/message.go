@@ -41,8 +41,17 @@ func (m *Message) expired(now time.Time) bool { return !m.Expires.IsZero() && !n
 type letter struct {
 	Message
 	by      *account // whose publish it was
+	bytes   int      // what it takes; 0: not counted yet
 	id      uint64   // its record in the store
 	records int      // that name it; 0: it is not in the store
+}
+
+// cost is what the message takes, counted once.
+func (m *letter) cost() int {
+	if m.bytes == 0 {
+		m.bytes = m.size()
+	}
+	return m.bytes
 }
 
 // message takes a publish out of its packet, whose memory it does not share.

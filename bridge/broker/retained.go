@@ -18,13 +18,13 @@ func (b *Broker) retain(m *letter) bool {
 		m.by = b.account(m.by.Owner) // it may have been forgotten since
 	}
 	n := m.retainedSize()
-	if !b.room(m.by, n) || !m.by.hub() && m.by.retained >= b.limits.AccountRetained {
+	if !b.room(m.by, n) || !m.by.hub && m.by.retained >= b.limits.AccountRetained {
 		b.stats.Dropped++
 		b.charge(m.by, 0)
 		return false
 	}
 	b.setRetained(m)
-	if !m.by.hub() { // which says it again
+	if !m.by.hub { // which says it again
 		b.refer(m)
 		b.journal.put(Key{recRetained, m.id, 0}, []byte{}, true)
 	}
@@ -50,7 +50,7 @@ func (b *Broker) forget(topic string) {
 	b.stats.Retained--
 	m.by.retained--
 	b.charge(m.by, -m.retainedSize())
-	if !m.by.hub() {
+	if !m.by.hub {
 		b.journal.del(Key{recRetained, m.id, 0})
 		b.unrefer(m)
 	}

@@ -102,7 +102,9 @@ func TestHogHasABudget(t *testing.T) {
 	if after-before > 128 { // 48 MiB are the account's, and as much again garbage between two collections
 		t.Errorf("the hub grew by %d MB", after-before)
 	}
-	var list struct{ Sessions []struct{ ID, Account string } }
+	var list struct {
+		Sessions []struct{ ID, Account string }
+	}
 	h.call("GET", "/api/v1/mqtt/sessions?limit=500", h.admin(), nil, http.StatusOK, &list)
 	if n := len(list.Sessions); n == 0 || n > 100 {
 		t.Errorf("%d sessions, want at most 100", n)
