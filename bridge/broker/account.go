@@ -168,7 +168,7 @@ func (b *Broker) charge(a *account, n int) {
 		return
 	}
 	b.used += n
-	if a.sessions == 0 && a.retained == 0 && a.bytes == 0 {
+	if a.bytes == 0 && a.sessions == 0 && a.retained == 0 {
 		delete(b.accounts, a.Owner)
 	}
 }

@@ -467,3 +467,48 @@ func TestExpirySurvives(t *testing.T) {
 		}
 	})
 }
+
+// gone are the rights of accounts of which some are gone.
+type gone map[string]bool
+
+type rightsOf struct {
+	all  gone
+	name string
+}
+
+func (r rightsOf) Gone() bool               { return r.all[r.name] }
+func (r rightsOf) MayReceive(string) bool   { return !r.Gone() }
+func (r rightsOf) MaySubscribe(string) bool { return !r.Gone() }
+func (r rightsOf) MayPublish(string) bool   { return !r.Gone() }
+
+// What is kept for an account that went while the hub was away goes when it
+// starts; its will is not published.
+func TestAccountGoneMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := gone{}
+		r := newRig(t, broker.WithRights(func(o broker.Owner) broker.Rights { return rightsOf{all, o.Name} }))
+		stays := r.connect("stays", as("stays")).sub(1, "#")
+		leaves := r.connect("leaves", as("leaves"), func(c *broker.Client) {
+			c.Will = &broker.Message{Topic: "will", Payload: []byte("gone")}
+		}).sub(1, "q/#")
+		stays.Detach(stays.link, true, nil)
+		f := new(fate)
+		leaves.Publish(publish("kept", "kept", 1, 1, true), f)
+		leaves.Publish(publish("q/1", "queued", 1, 2, false), f)
+		if n, err := f.get(); n != 2 || err != nil {
+			t.Fatal(n, err)
+		}
+		all["leaves"] = true
+		r.start()
+		r.Expire(time.Now().Add(time.Minute))
+		synctest.Wait()
+		if s := r.Stats(); s.Sessions != 1 || s.Retained != 0 || s.Subscriptions != 1 {
+			t.Errorf("left behind: %+v", s)
+		}
+		r.start()
+		r.connect("stays", as("stays")).wants("kept/1 queued/1")
+		if _, _, ok := r.Connect(broker.Client{Owner: broker.Owner{Name: "leaves", Identity: "1"}, ID: "x", Link: new(link)}); ok {
+			t.Error("an account that is gone has a session")
+		}
+	})
+}
