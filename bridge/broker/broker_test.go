@@ -1,7 +1,6 @@
 package broker_test
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -60,36 +59,6 @@ func (l *link) take() (packets []packet.Packet, text string) {
 		}
 	}
 	return packets, strings.Join(s, " ")
-}
-
-// failing is a store that fails when it is told to.
-type failing struct {
-	broker.Memory
-	mu     sync.Mutex
-	fail   bool
-	length int // of the longest commit
-}
-
-func (f *failing) most() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.length
-}
-
-func (f *failing) set(fail bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.fail = fail
-}
-
-func (f *failing) Commit(cs []broker.Change) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.length = max(f.length, len(cs))
-	if f.fail {
-		return errors.New("the disk is full")
-	}
-	return f.Memory.Commit(cs)
 }
 
 // rig is a broker that can be killed and started again.
@@ -310,62 +279,6 @@ func TestReceiptsSurvive(t *testing.T) {
 		synctest.Wait()
 		if !released {
 			t.Error("after a restart: 8 is not known, or 7 still is")
-		}
-	})
-}
-
-// A publish that leaves something to keep is decided when that is durable, and
-// refused when it cannot be; the store then catches up. Others are not held up.
-func TestFullDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		s := r.connect("sub").sub(1, "q/#")
-		s.Detach(s.link, true, nil)
-		p := r.connect("pub", func(c *broker.Client) { c.Clean, c.Expiry = true, 0 })
-		synctest.Wait()
-		r.store.set(true)
-		kept, other := new(fate), new(fate)
-		p.Publish(publish("q/1", "kept", 1, 1, false), kept)
-		p.Publish(publish("elsewhere", "", 1, 2, false), other)
-		if n, err := kept.get(); n != 1 || !errors.Is(err, broker.ErrNotKept) {
-			t.Errorf("got %d %v, want it refused", n, err)
-		}
-		if n, err := other.get(); n != 1 || err != nil {
-			t.Errorf("got %d %v, want it taken", n, err)
-		}
-		r.store.set(false)
-		time.Sleep(2 * time.Second)
-		r.Expire(time.Now())
-		synctest.Wait()
-		r.start()
-		r.connect("sub").wants("kept/1")
-	})
-}
-
-// While nothing can be written, what comes and goes takes no memory for good.
-func TestFullDiskForLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		p := r.connect("pub", func(c *broker.Client) { c.Clean, c.Expiry = true, 0 })
-		synctest.Wait()
-		before := r.store.Len()
-		r.store.set(true)
-		f := new(fate)
-		for range 50 {
-			p.Publish(publish("q/1", "kept", 1, 1, true), f)
-			p.Publish(publish("q/1", "", 1, 1, true), f)
-			synctest.Wait()
-			time.Sleep(1100 * time.Millisecond)
-			r.Expire(time.Now())
-			synctest.Wait()
-		}
-		p.Publish(publish("q/2", "kept", 1, 1, true), f)
-		r.store.set(false)
-		time.Sleep(2 * time.Second)
-		r.Expire(time.Now())
-		synctest.Wait()
-		if n, most := r.store.Len(), r.store.most(); n != before+2 || most > 10 {
-			t.Errorf("%d records, %d before, written in a commit of %d", n, before, most)
 		}
 	})
 }
