@@ -22,6 +22,7 @@ import (
 	"devicehub/devices/session"
 	"devicehub/devices/shadow"
 	"devicehub/devices/sqlite"
+	"devicehub/devices/trace"
 )
 
 // wholeHub is the services behind the listener, real ones.
@@ -32,8 +33,10 @@ type wholeHub struct {
 	identity *identity.Service
 	ingest   *readings.Ingest
 	commands *commands.Dispatcher
+	shadows  *shadow.Shadows
 	liveness *liveness.Tracker
 	store    *stoppable
+	tracer   *trace.Tracer
 }
 
 // stoppable is a store of readings that can be out of order.
@@ -67,7 +70,7 @@ func startHubOn(t *testing.T, store readings.Store) *wholeHub {
 	}
 	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "hub.db"), log)
 	must(err)
-	h := &wholeHub{store: &stoppable{Store: store}}
+	h := &wholeHub{store: &stoppable{Store: store}, tracer: new(trace.Tracer)}
 	h.registry, err = devices.OpenRegistry(ctx, db)
 	must(err)
 	h.identity, err = identity.Open(ctx, db, h.registry, identity.Config{Logger: log, HashMemory: 64})
@@ -77,11 +80,11 @@ func startHubOn(t *testing.T, store readings.Store) *wholeHub {
 	h.ingest = readings.New(h.store, readings.Config{Now: time.Now, Device: h.registry.Get, Logger: log, Feed: devices.Feeds{}})
 	h.liveness, err = liveness.New(ctx, liveness.Config{Store: db, Registry: h.registry, Node: "n", Logger: log})
 	must(err)
-	shadows, err := shadow.New(ctx, shadow.Config{Store: db, Registry: h.registry, Logger: log})
+	h.shadows, err = shadow.New(ctx, shadow.Config{Store: db, Registry: h.registry, Logger: log})
 	must(err)
-	h.commands, err = commands.New(ctx, commands.Config{Store: db, Registry: h.registry, Shadows: shadows, Liveness: h.liveness, Logger: log})
+	h.commands, err = commands.New(ctx, commands.Config{Store: db, Registry: h.registry, Shadows: h.shadows, Liveness: h.liveness, Logger: log})
 	must(err)
-	door := &session.Door{Registry: h.registry, Identity: h.identity, Readings: h.ingest, Commands: h.commands, Liveness: h.liveness, Presence: nobody{}, Node: "n", Log: log}
+	door := &session.Door{Registry: h.registry, Identity: h.identity, Readings: h.ingest, Commands: h.commands, Liveness: h.liveness, Presence: nobody{}, Node: "n", Log: log, Trace: h.tracer}
 	door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 1e6, Burst: 1e6})
 	h.registry.Watch(door.Watch)
 	h.identity.Watch(func(c identity.Change) { door.Recheck(c.Devices, c.All) })

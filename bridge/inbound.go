@@ -47,8 +47,10 @@ func (d *device) publish(pk *packet.Packet) error {
 		done(nil, devices.Refuse(devices.CodeForbidden, "this topic is not the device's to publish on"))
 		return nil
 	}
+	// What is handed on outlives pk, whose memory is used again when this call ends.
 	topic := strings.Clone(pk.TopicName)
-	payload := append([]byte(nil), pk.Payload...) // pk is gone when this call ends
+	metric = topic[len(topic)-len(metric):]
+	payload := append([]byte(nil), pk.Payload...)
 	d.dispatch(on, metric, payload, pk.Properties.ContentType, func(event string) func(any, error) {
 		return func(answer any, err error) { d.decided(qos, id, topic, event, answer, err) }
 	})

@@ -62,11 +62,13 @@ func (t topics) isSet(topic string) bool {
 }
 
 // inbound says what a device publishes on one of its own topics; ok is false
-// where it may not publish.
+// where it may not publish. The metric, if there is one, is the topic's end and
+// shares its memory; on does not.
 func inbound(last string) (on, metric string, ok bool) {
-	switch last {
-	case onReadings, onSenML, onState, onAck, onSys:
-		return last, "", true
+	for _, on := range [...]string{onReadings, onSenML, onState, onAck, onSys} {
+		if last == on {
+			return on, "", true
+		}
 	}
 	if metric, ok := strings.CutPrefix(last, onReadings+"/"); ok && metric != "" && !strings.Contains(metric, "/") {
 		return onReadings, metric, true

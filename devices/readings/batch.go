@@ -66,6 +66,15 @@ func metricName(b []byte) string {
 	return string(b)
 }
 
+// ownName is a metric's name in memory of its own: the caller's may be part of
+// a larger text, or be used again.
+func ownName(s string) string {
+	if known, ok := catalogueNames[s]; ok {
+		return known
+	}
+	return strings.Clone(s)
+}
+
 var unitNames = func() map[string]string {
 	m := map[string]string{}
 	for _, c := range devices.Catalogue() {
@@ -395,8 +404,9 @@ func unknownField(name []byte) error {
 
 // ParseBare reads the payload of an MQTT topic r/<metric>: a number, true,
 // false, or text, which is taken as a string. The metric decides in the end:
-// where it holds strings, "5" is one too.
+// where it holds strings, "5" is one too. Nothing of the arguments is kept.
 func ParseBare(metric string, b []byte) (Batch, error) {
+	metric = ownName(metric)
 	if !devices.ValidMetricName(metric) {
 		return Batch{}, devices.Invalid("m", "a metric name")
 	}
