@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"sync"
@@ -14,10 +15,22 @@ import (
 // deflateFrom is the shortest message that is compressed.
 const deflateFrom = 128
 
+// deflater compresses into memory of its own.
+type deflater struct {
+	w   *flate.Writer
+	out bytes.Buffer
+}
+
 var deflaters = sync.Pool{New: func() any {
 	w, _ := flate.NewWriter(nil, flate.BestSpeed) // the level is valid
-	return w
+	return &deflater{w: w}
 }}
+
+func (d *deflater) free() {
+	if d.out.Cap() <= 1<<16 {
+		deflaters.Put(d)
+	}
+}
 
 // compress returns the entry with its frame compressed, when that is worth it.
 func compress(e entry) entry {
@@ -42,18 +55,18 @@ func compress(e entry) entry {
 func (f *frame) deflated() *frame {
 	f.deflate.Do(func() {
 		f.small = f
-		s := newScratch()
-		defer s.free()
-		s.buf.Reset()
-		w := deflaters.Get().(*flate.Writer)
-		defer deflaters.Put(w)
-		w.Reset(&s.buf)
-		w.Write(f.body())
-		w.Flush()
-		out := bytes.TrimSuffix(s.buf.Bytes(), []byte("\x00\x00\xff\xff")) // RFC 7692 §7.2.1
+		d := deflaters.Get().(*deflater)
+		defer d.free()
+		d.out.Reset()
+		d.w.Reset(&d.out)
+		d.w.Write(f.body())
+		d.w.Flush()
+		out := bytes.TrimSuffix(d.out.Bytes(), []byte("\x00\x00\xff\xff")) // RFC 7692 §7.2.1
 		if len(out) >= len(f.body()) {
 			return
 		}
+		s := newScratch()
+		defer s.free()
 		s.b = append(s.b, out...)
 		small := s.shared(f.op)
 		small.data[0] |= rsv1Bit
@@ -63,19 +76,31 @@ func (f *frame) deflated() *frame {
 	return f.small
 }
 
-var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
+// inflater expands what it reads through memory of its own.
+type inflater struct {
+	flate io.ReadCloser
+	in    bufio.Reader
+}
+
+var inflaters = sync.Pool{New: func() any { return &inflater{flate: flate.NewReader(nil)} }}
+
+// free forgets where it read from: that is used again for something else.
+func (z *inflater) free() {
+	z.in.Reset(nil)
+	inflaters.Put(z)
+}
 
 // inflate returns the message that was compressed to data, or ErrTooLarge when it is longer than
 // max bytes.
 func inflate(data []byte, max int) ([]byte, error) {
-	fr := inflaters.Get().(io.ReadCloser)
-	defer inflaters.Put(fr)
+	z := inflaters.Get().(*inflater)
+	defer z.free()
 	// The tail that the sender cut off, and an empty final block, so that the reader ends.
-	in := io.MultiReader(bytes.NewReader(data), bytes.NewReader([]byte("\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
-	if err := fr.(flate.Resetter).Reset(in, nil); err != nil {
+	z.in.Reset(io.MultiReader(bytes.NewReader(data), bytes.NewReader([]byte("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
+	if err := z.flate.(flate.Resetter).Reset(&z.in, nil); err != nil {
 		return nil, err
 	}
-	out, err := io.ReadAll(io.LimitReader(fr, int64(max)+1))
+	out, err := io.ReadAll(io.LimitReader(z.flate, int64(max)+1))
 	if err != nil {
 		return nil, err
 	}
