@@ -289,12 +289,11 @@ func (c *conn) run(p peer) {
 			return
 		}
 		if err == nil {
-			pk := packetPool.Get().(*packet.Packet)
+			pk := packet.Get()
 			if err = packet.Decode(pk, head, body, c.version); err == nil {
 				err = p.handle(pk)
 			}
-			*pk = packet.Packet{} // it points into the read buffer
-			packetPool.Put(pk)
+			packet.Put(pk)
 		}
 		if err != nil {
 			c.endFor(err)
@@ -310,5 +309,3 @@ func (c *conn) contain() {
 		c.end(ending{reason: "kicked", code: packet.Unspecified})
 	}
 }
-
-var packetPool = sync.Pool{New: func() any { return new(packet.Packet) }}

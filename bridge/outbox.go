@@ -3,6 +3,8 @@ package bridge
 import (
 	"sync"
 	"time"
+
+	"devicehub/internal/poison"
 )
 
 var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
@@ -119,7 +121,11 @@ func (o *outbox) whenEmpty() (start bool) {
 }
 
 func recycle(b *[]byte) {
-	if b != nil && cap(*b) <= keepWriteBuffer {
+	if b == nil {
+		return
+	}
+	poison.Bytes(*b)
+	if cap(*b) <= keepWriteBuffer {
 		*b = (*b)[:0]
 		writeBuffers.Put(b)
 	}

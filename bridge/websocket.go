@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"devicehub/internal/poison"
 )
 
 // ServeWebSocket accepts MQTT over WebSocket (MQTT 5 §6) on ln, on any path.
@@ -29,7 +31,7 @@ func (s *Server) ServeWebSocket(ctx context.Context, ln net.Listener) error {
 // Browsers are no threat here: nothing in the upgrade is taken as a credential.
 var upgrader = websocket.Upgrader{
 	Subprotocols: []string{"mqtt"}, CheckOrigin: func(*http.Request) bool { return true },
-	HandshakeTimeout: connectTimeout, ReadBufferSize: 1024, WriteBufferSize: 1024, WriteBufferPool: new(sync.Pool),
+	HandshakeTimeout: connectTimeout, ReadBufferSize: 1024, WriteBufferSize: 1024, WriteBufferPool: poison.Watch(new(sync.Pool)),
 }
 
 // ServeHTTP upgrades a request to MQTT over WebSocket and serves it to its end.

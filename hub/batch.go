@@ -103,7 +103,7 @@ func (c *Conn) writeQueued() (written int, err error) {
 		return written, nil
 	}
 	buf := chunkPool.Get().(*[]byte)
-	defer chunkPool.Put(buf)
+	defer putChunk(buf)
 	chunk := (*buf)[:0]
 	for i := range q {
 		c.applySkip(&q[i])

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/flate"
+
+	"devicehub/internal/poison"
 )
 
 // permessage-deflate (RFC 7692) without context takeover: each message stands alone, so that a
@@ -27,6 +29,7 @@ var deflaters = sync.Pool{New: func() any {
 }}
 
 func (d *deflater) free() {
+	poison.Bytes(d.out.Bytes())
 	if d.out.Cap() <= 1<<16 {
 		deflaters.Put(d)
 	}

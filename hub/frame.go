@@ -9,6 +9,7 @@ import (
 
 	"devicehub/hub/pubsub"
 	"devicehub/hub/wire"
+	"devicehub/internal/poison"
 )
 
 // WebSocket opcodes (RFC 6455 §5.2).
@@ -63,6 +64,8 @@ func newScratch() *scratch {
 }
 
 func (s *scratch) free() {
+	poison.Bytes(s.b)
+	poison.Bytes(s.buf.Bytes())
 	if cap(s.b) > 1<<16 || s.buf.Cap() > 1<<16 {
 		return
 	}

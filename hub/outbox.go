@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"devicehub/hub/wire"
+	"devicehub/internal/poison"
 )
 
 // transport is how the frames of one connection reach its client: the "stream" of a
@@ -138,6 +139,9 @@ var queuePool = sync.Pool{New: func() any { q := make([]entry, 0, 16); return &q
 func (o *outbox) emptied() {
 	if o.room != nil && cap(o.queue) <= 64 {
 		*o.room = o.queue[:0]
+		if poison.On {
+			poison.Fill(*o.room, entry{data: []byte(poison.Text), op: opText})
+		}
 		queuePool.Put(o.room)
 	}
 	o.queue, o.room = nil, nil

@@ -8,6 +8,7 @@ import (
 
 	"devicehub/hub/pubsub"
 	"devicehub/hub/wire"
+	"devicehub/internal/poison"
 )
 
 // slot is one topic of one connection: its inbox, and the channel that is joined, if any. What
@@ -53,10 +54,21 @@ type item struct {
 
 var items = sync.Pool{New: func() any { return new(item) }}
 
-func newItem() *item { return items.Get().(*item) }
+func newItem() *item {
+	it := items.Get().(*item)
+	if poison.On {
+		*it = item{}
+	}
+	return it
+}
 
 func (it *item) free() {
 	*it = item{}
+	if poison.On {
+		gone := wire.Value{Kind: wire.String, Text: []byte(poison.Text)}
+		it.data = gone.Text
+		it.msg = wire.Message{JoinRef: gone, Ref: gone, Topic: gone, Event: gone, Payload: gone.Text, Status: gone.Text}
+	}
 	items.Put(it)
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"devicehub/internal/poison"
 )
 
 // stream is the transport of a WebSocket on a net.Conn: one goroutine, which reads. What the
@@ -165,6 +167,9 @@ func (t *stream) handle() (done bool, cause error) {
 				t.c.yield(0)
 			}
 		}
+		if poison.On {
+			poison.Bytes(t.buf[t.r-n : t.r : t.r])
+		}
 	}
 }
 
@@ -261,6 +266,7 @@ func (t *stream) compact(need int) {
 }
 
 func (t *stream) release() {
+	poison.Bytes(t.buf)
 	if cap(t.buf) == readBuffer {
 		b := t.buf[:readBuffer]
 		bufPool.Put(&b)
@@ -346,10 +352,15 @@ func (t *stream) wake() {
 
 var chunkPool = sync.Pool{New: func() any { b := make([]byte, 0, writeChunk); return &b }}
 
+func putChunk(b *[]byte) {
+	poison.Bytes(*b)
+	chunkPool.Put(b)
+}
+
 // writeQueue writes the queue until it is empty, or nothing was taken for the outbound age.
 func (t *stream) writeQueue() {
 	buf := chunkPool.Get().(*[]byte)
-	defer chunkPool.Put(buf)
+	defer putChunk(buf)
 	var entries []entry
 	for {
 		entries = t.c.take(entries[:0], writeChunk)

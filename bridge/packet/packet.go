@@ -17,6 +17,8 @@ import (
 	"sync"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"devicehub/internal/poison"
 )
 
 // Packet is one control packet. Strings and byte slices of a decoded packet
@@ -168,6 +170,7 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 func Append(dst []byte, pk *Packet) ([]byte, error) {
 	buf := buffers.Get().(*bytes.Buffer)
 	defer func() {
+		poison.Bytes(buf.Bytes())
 		if buf.Cap() <= 64<<10 {
 			buffers.Put(buf)
 		}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"sync"
+
+	"devicehub/internal/poison"
 )
 
 // ErrTooLarge is a packet over the limit. Its body has not been read.
@@ -47,6 +49,7 @@ type Reader struct {
 	buf    []byte
 	pooled *[]byte
 	r, w   int
+	given  int // where the packet that Next returned last begins
 }
 
 // NewReader reads packets of at most max bytes, fixed header included.
@@ -69,6 +72,10 @@ func (r *Reader) Buffered() bool {
 // io.EOF between packets, io.ErrUnexpectedEOF within one, ErrTooLarge, an
 // *Error, or the source's.
 func (r *Reader) Next() (byte, []byte, error) {
+	if poison.On {
+		poison.Bytes(r.buf[r.given:r.r:r.r])
+		r.given = r.r
+	}
 	for {
 		head, body, err := r.frame()
 		if err != nil {
@@ -128,10 +135,10 @@ func (o *room) Take() []byte {
 	switch {
 	case r.buf == nil:
 		r.pooled = readBuffers.Get().(*[]byte)
-		r.buf, r.r, r.w = *r.pooled, 0, 0
+		r.buf, r.r, r.w, r.given = *r.pooled, 0, 0, 0
 	case r.w == len(r.buf) && r.r > 0:
 		r.w = copy(r.buf, r.buf[r.r:r.w])
-		r.r = 0
+		r.r, r.given = 0, 0
 	case r.w == len(r.buf):
 		grown := make([]byte, 2*len(r.buf))
 		copy(grown, r.buf)
@@ -150,10 +157,11 @@ func (o *room) Waits() {
 
 func (r *Reader) release() {
 	r.giveBack()
-	r.buf, r.r, r.w = nil, 0, 0
+	r.buf, r.r, r.w, r.given = nil, 0, 0, 0
 }
 
 func (r *Reader) giveBack() {
+	poison.Bytes(r.buf)
 	if r.pooled != nil {
 		readBuffers.Put(r.pooled)
 		r.pooled = nil

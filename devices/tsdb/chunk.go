@@ -8,6 +8,7 @@ import (
 
 	"devicehub/devices"
 	"devicehub/devices/readings"
+	"devicehub/internal/poison"
 )
 
 // A chunk is the readings of one series of one day, UTC, in rising time:
@@ -87,6 +88,21 @@ type coder struct {
 	ints   []int64
 	floats []float64
 	text   []byte
+}
+
+// forget lets go of what the coder was used for.
+func (c *coder) forget() {
+	clear(c.blocks)
+	clear(c.ranked)
+	if poison.On {
+		gone := block{raw: []byte(poison.Text), body: []byte(poison.Text)}
+		poison.Fill(c.points, readings.Point{T: -1, F: math.NaN(), S: poison.Text})
+		poison.Fill(c.blocks, gone)
+		poison.Fill(c.ranked, ranked{block: gone})
+		poison.Fill(c.ints, -1)
+		poison.Fill(c.floats, math.NaN())
+		poison.Bytes(c.text)
+	}
 }
 
 // appendChunk appends a chunk of readings of one day, in rising time, no two

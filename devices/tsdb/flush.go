@@ -89,7 +89,7 @@ func (s *Store) flushFrozen(context.Context) error {
 	from := time.Now()
 	f := flush{s: s, g: g, c: s.coder(), days: map[uint32]struct{}{}, lanes: make([]lane, lanes)}
 	err := guard(f.run)
-	s.coders.Put(f.c)
+	s.putCoder(f.c)
 	took := time.Since(from)
 	if s.opts.OnFlush != nil {
 		s.opts.OnFlush(int(g.n), took, err)

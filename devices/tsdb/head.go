@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"devicehub/devices/readings"
+	"devicehub/internal/poison"
 )
 
 // blockBits is the binary logarithm of how many readings a block of the head
@@ -65,6 +66,7 @@ func (p *blockPool) get() *headBlock {
 }
 
 func (p *blockPool) put(b *headBlock) {
+	poison.Fill(b[:], headPoint{t: -1, v: 1<<64 - 1, prev: 1<<32 - 1, q: 1<<16 - 1})
 	select {
 	case p.free <- b:
 	default:

@@ -71,7 +71,7 @@ func (s *Store) rollWhole(ctx context.Context, day uint32) (err error) {
 		return err
 	}
 	c := s.coder()
-	defer s.coders.Put(c)
+	defer s.putCoder(c)
 	b := s.db.NewBatch()
 	defer func() { err = errors.Join(err, it.Close(), b.Close()) }()
 	for it.First(); it.Valid(); it.Next() {
@@ -153,7 +153,7 @@ func (s *Store) rollDirty(ctx context.Context) (n int, err error) {
 	b := s.db.NewBatch()
 	defer func() { err = errors.Join(err, b.Close()) }()
 	c := s.coder()
-	defer s.coders.Put(c)
+	defer s.putCoder(c)
 	err = guard(func() error {
 		for _, id := range ids {
 			day, series := uint32(id>>32), uint32(id)

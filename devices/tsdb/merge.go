@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"devicehub/devices/readings"
+	"devicehub/internal/poison"
 )
 
 // mergerName is recorded by Pebble in the store; another name is another
@@ -83,6 +84,9 @@ func (m *merge) Finish(bool) (_ []byte, _ io.Closer, err error) {
 
 // Close lets the value be overwritten by the next merge.
 func (m *merge) Close() error {
+	m.c.forget()
+	poison.Bytes(m.buf)
+	poison.Bytes(m.out)
 	m.pool.Put(m)
 	return nil
 }

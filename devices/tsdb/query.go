@@ -55,7 +55,7 @@ func (s *Store) daysIn(class byte, from, to int64) []uint32 {
 func (s *Store) Scan(ctx context.Context, x *readings.Series, from, to int64, f func([]readings.Point) error) error {
 	head := s.head(x, from, to)
 	c := s.coder()
-	defer s.coders.Put(c)
+	defer s.putCoder(c)
 	ps, out := c.points, []readings.Point(nil)
 	var err error
 	defer func() { c.points = ps }()
@@ -172,7 +172,7 @@ func (s *Store) Rollups(ctx context.Context, x *readings.Series, tier readings.T
 	}
 	slices.Sort(days)
 	c := s.coder()
-	defer s.coders.Put(c)
+	defer s.putCoder(c)
 	var buckets []readings.Bucket
 	for _, day := range slices.Compact(days) {
 		if err := ctx.Err(); err != nil {

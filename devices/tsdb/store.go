@@ -183,6 +183,13 @@ func (s *Store) seriesCount() int {
 
 func (s *Store) coder() *coder { return s.coders.Get().(*coder) }
 
+// putCoder takes a coder back, whose blocks were of chunks that are no longer
+// held.
+func (s *Store) putCoder(c *coder) {
+	c.forget()
+	s.coders.Put(c)
+}
+
 // replay enters the log from the flushed position on.
 func (s *Store) replay(dir string) error {
 	r := groupReader{book: s.book, known: &s.known, clock: func(m readings.ClockMark) { s.mark = m }}

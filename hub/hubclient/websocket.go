@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"devicehub/internal/poison"
 )
 
 const writeWait = 10 * time.Second // of no progress, then the connection is lost
@@ -32,7 +34,7 @@ func (c *Client) openWebSocket(ctx context.Context) (transport, error) {
 		TLSClientConfig: c.cfg.TLS,
 		ReadBufferSize:  c.cfg.ReadBuffer,
 		WriteBufferSize: 1024,
-		WriteBufferPool: c.cfg.WriteBuffers,
+		WriteBufferPool: poison.Watch(c.cfg.WriteBuffers),
 	}
 	if tok := c.authToken(); tok != "" {
 		// Standard base64 without padding, whatever the prefix says: phoenix.js uses btoa, and Phoenix reads that.

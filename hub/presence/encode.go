@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"devicehub/internal/poison"
 )
 
 // refMaker makes phx_refs: 12 bytes, of which 8 are the time, 2 are this tracker's and 2 count,
@@ -48,7 +50,7 @@ func encodeMeta(meta Meta, ref, prev string) ([]byte, error) {
 		return []byte("{" + refs), nil
 	}
 	e := encoders.Get().(*encoder)
-	defer encoders.Put(e)
+	defer e.free()
 	text, err := e.encode(meta)
 	if err != nil {
 		return nil, err
@@ -70,6 +72,11 @@ var encoders = sync.Pool{New: func() any {
 	return e
 }}
 
+func (e *encoder) free() {
+	poison.Bytes(e.buf.Bytes())
+	encoders.Put(e)
+}
+
 // encode returns text that is valid until the encoder is used again.
 func (e *encoder) encode(v any) ([]byte, error) {
 	e.buf.Reset()
@@ -83,7 +90,7 @@ func (e *encoder) encode(v any) ([]byte, error) {
 // long as its owner is there.
 func marshal(v any) ([]byte, error) {
 	e := encoders.Get().(*encoder)
-	defer encoders.Put(e)
+	defer e.free()
 	text, err := e.encode(v)
 	if err != nil {
 		return nil, err

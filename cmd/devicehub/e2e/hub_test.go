@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"devicehub/internal/poison"
 )
 
 // bin holds the binaries under test, built once.
@@ -35,7 +37,11 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	bin = dir
-	build := exec.Command("go", "build", "-o", dir+string(os.PathSeparator), "devicehub/cmd/devicehub", "devicehub/cmd/firmware-sim")
+	build := exec.Command("go", "build", "-o", dir+string(os.PathSeparator))
+	if poison.On { // the binaries overwrite what they give back, too
+		build.Args = append(build.Args, "-tags", "poison")
+	}
+	build.Args = append(build.Args, "devicehub/cmd/devicehub", "devicehub/cmd/firmware-sim")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		os.Exit(1)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"devicehub/internal/poison"
 )
 
 // Options of a log. The zero value of a field stands for its default.
@@ -173,6 +175,9 @@ func (l *Log) replaySegment(seg segment, last bool, from uint64, replay func(Fra
 					return 0, fmt.Errorf("%s at %d: %w", seg.path, headerLen+off, err)
 				}
 			}
+			if poison.On {
+				poison.Bytes(b[off : off+size : off+size])
+			}
 			off += size
 			good = off
 			continue
@@ -290,6 +295,7 @@ func (l *Log) Commit(b []byte) (pos, next uint64, err error) {
 			return 0, 0, err
 		}
 	}
+	poison.Bytes(b) // the next frame is written to it
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.end = pos + uint64(len(b))

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+
+	"devicehub/internal/poison"
 )
 
 // Read calls f with the frames from position from on, up to the end at the
@@ -79,6 +81,9 @@ func (l *Log) readSegment(s segment, from, stop uint64, f func(Frame) bool) (uin
 			}
 			if !f(fr) {
 				return from + uint64(off), false, nil
+			}
+			if poison.On {
+				poison.Bytes(b[off : off+size : off+size])
 			}
 			off += size
 		}

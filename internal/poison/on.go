@@ -1,0 +1,39 @@
+//go:build poison
+
+package poison
+
+import (
+	"reflect"
+	"sync"
+)
+
+// On tells builds with the tag from others.
+const On = true
+
+// Bytes overwrites b to the end of its memory.
+func Bytes(b []byte) { Fill(b, Byte) }
+
+// Fill sets what b has memory for to v.
+func Fill[T any](b []T, v T) {
+	b = b[:cap(b)]
+	for i := range b {
+		b[i] = v
+	}
+}
+
+// Watch returns p, with buffers that are overwritten when they are put back.
+func Watch(p *sync.Pool) Pool { return watched{p} }
+
+type watched struct{ *sync.Pool }
+
+// Put takes a struct with buffers in it: gorilla's is of a type of its own.
+func (w watched) Put(x any) {
+	if v := reflect.ValueOf(x); v.Kind() == reflect.Struct {
+		for i := range v.NumField() {
+			if f := v.Field(i); f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Uint8 {
+				Bytes(f.Bytes())
+			}
+		}
+	}
+	w.Pool.Put(x)
+}
