@@ -26,11 +26,12 @@ type Arrival struct {
 
 // Session is one device that was let in.
 type Session interface {
-	// Handle takes an event of the device. payload may be kept. reply is called
+	// Handle takes an event of the device. event and payload may be kept. reply is called
 	// exactly once, from any goroutine, when the event is decided for good or
 	// refused for now.
 	Handle(event string, payload []byte, binary bool, reply func(answer any, err error))
-	// HandleBare takes the value of one metric as a bare number, true, false or text.
+	// HandleBare takes the value of one metric as a bare number, true, false or
+	// text. metric and payload may be kept.
 	HandleBare(metric string, payload []byte, reply func(answer any, err error))
 	// Listen says that the device hears commands from now on.
 	Listen()

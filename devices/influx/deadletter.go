@@ -9,7 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"devicehub/devices"
 )
 
 const (
@@ -42,6 +45,12 @@ func appendDead(path, line string, cause error, now time.Time) error {
 		return fmt.Errorf("the dead-letter file: %w", err)
 	}
 	return nil
+}
+
+// misnamed reports whether the point's measurement is no metric's name.
+func (d *dead) misnamed() bool {
+	measurement, _, _ := strings.Cut(d.Line, ",device=")
+	return !devices.ValidMetricName(measurement)
 }
 
 // readDead returns the points of a dead-letter file, none when there is no file.
@@ -77,8 +86,9 @@ func (s *Sink) putAside(line string, cause error) error {
 
 // Replayed is what became of the points of the dead-letter file.
 type Replayed struct {
-	Taken int `json:"taken"` // the server has them now
-	Left  int `json:"left"`  // refused again, and still put aside
+	Taken  int `json:"taken"`  // the server has them now
+	Left   int `json:"left"`   // refused again, and still put aside
+	Erased int `json:"erased"` // under a name that is no metric's
 }
 
 type replayRequest struct {
@@ -92,8 +102,9 @@ type replayAnswer struct {
 }
 
 // Replay has Run send what is in the dead-letter file again, once: what the
-// server takes now leaves the file, the rest stays. It returns ErrNotThrough
-// while the server takes nothing at all.
+// server takes now leaves the file, the rest stays. What earlier builds put aside
+// under a name that is no metric's is not sent; it leaves the file. It returns
+// ErrNotThrough while the server takes nothing at all.
 func (s *Sink) Replay(ctx context.Context) (Replayed, error) {
 	if st := s.Stats(); st.State != StateRunning {
 		return Replayed{}, fmt.Errorf("%w: %s", ErrNotThrough, st.Err)
@@ -136,6 +147,10 @@ func (s *Sink) sendDead(ctx context.Context) (r Replayed, err error) {
 		}
 	}
 	for i, d := range all {
+		if d.misnamed() {
+			r.Erased++
+			continue
+		}
 		before := s.Stats().PutAside
 		if err := s.sendBatch(ctx, []string{d.Line}); err != nil {
 			for _, d := range all[i:] { // back to where it was

@@ -76,7 +76,7 @@ func (s *Sink) fillGap(ctx context.Context) (bool, error) {
 	for g.From < g.To && g.Series < last && len(lines) < s.cfg.Batch {
 		g.Series++
 		x := s.src.Book().Series(g.Series)
-		if x == nil {
+		if x == nil || !s.sends(x) {
 			continue
 		}
 		err := s.src.Scan(ctx, x, g.From, g.To, func(ps []readings.Point) error {

@@ -96,6 +96,7 @@ type Sink struct {
 
 	replays chan replayRequest
 	ended   chan struct{} // closed when Run returns
+	leftOut sync.Once     // it was said that readings are not sent
 
 	mu     sync.Mutex
 	cur    cursor
@@ -239,7 +240,7 @@ func (s *Sink) step(ctx context.Context) (more bool, err error) {
 		}
 		at = max(at, came)
 		for i := range r {
-			if x := r[i].S; x != nil {
+			if x := r[i].S; x != nil && s.sends(x) {
 				lines = append(lines, line(x, &r[i].Point))
 			}
 		}
@@ -258,6 +259,18 @@ func (s *Sink) step(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	return true, s.advance(next, at)
+}
+
+// sends reports whether a series is sent: one whose name no device can have sent
+// is not.
+func (s *Sink) sends(x *readings.Series) bool {
+	if !x.Misnamed() {
+		return true
+	}
+	s.leftOut.Do(func() {
+		s.cfg.Logger.Warn("readings are not sent: no device can have sent the names that they were stored under, see `devicehub readings check`", "sink", pinName, "device", x.Rec.ID)
+	})
+	return false
 }
 
 func line(x *readings.Series, p *readings.Point) string {

@@ -1,11 +1,14 @@
 package influx
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,8 +32,10 @@ type plant struct {
 
 const t0 = 1_763_700_000_000
 
-func newPlant(t *testing.T, url string) *plant {
-	p := &plant{t: t, dir: t.TempDir()}
+func newPlant(t *testing.T, url string) *plant { return newPlantIn(t, url, t.TempDir()) }
+
+func newPlantIn(t *testing.T, url, dir string) *plant {
+	p := &plant{t: t, dir: dir}
 	p.cfg = Config{URL: url, Bucket: "iot/raw", Token: serverToken, Dir: filepath.Join(p.dir, "influx"), Batch: 500,
 		Every: 10 * time.Millisecond, Timeout: time.Second, BackoffMin: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond, SpoolMax: 1 << 30}
 	if err := os.Mkdir(p.cfg.Dir, 0o700); err != nil {
@@ -287,6 +292,57 @@ func TestPoisonIsPutAside(t *testing.T) {
 	again(0, 0)
 	if n, sum := s.countSum("odd"); n != 3 || sum != 3 {
 		t.Errorf("the server has %d points, sum %v; want 3 and 3", n, sum)
+	}
+}
+
+// What an earlier build stored under names that no device can have sent is sent
+// neither from the log nor from the store, nor again when it was put aside.
+func TestNamesThatAreNoneAreNotSent(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "readings"), os.DirFS(filepath.Join("..", "tsdb", "testdata", "misnamed"))); err != nil {
+		t.Fatal(err)
+	}
+	p := newPlantIn(t, s.url, dir)
+	var log bytes.Buffer
+	p.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	aside := `{"at":"2026-11-30T21:00:00Z","reason":"invalid","line":"\u0000\u0001b\u0001EeyJhbG,device=a,metric=\u0000\u0001b\u0001EeyJhbG v=1 1796072532000"}` + "\n" +
+		`{"at":"2026-11-30T21:00:00Z","reason":"invalid","line":"sImtpZCI6IjIw,device=a,metric=sImtpZCI6IjIw v=1 1796072532000"}` + "\n" +
+		`{"at":"2026-11-30T21:00:00Z","reason":"invalid","line":"rain,device=a,metric=rain v=1 1796072532000"}` + "\n"
+	if err := os.WriteFile(filepath.Join(p.cfg.Dir, deadLetterName), []byte(aside), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cur := cursor{Version: cursorVersion, Gaps: []Gap{{From: 0, To: time.Now().Add(100 * 365 * 24 * time.Hour).UnixMilli()}}} // all of it from the store, too
+	if err := cur.save(filepath.Join(p.cfg.Dir, cursorName)); err != nil {
+		t.Fatal(err)
+	}
+	p.ingest(100)
+	p.begin()
+	p.until("everything to be sent", caughtUp)
+	if r, err := p.sink.Replay(t.Context()); err != nil || r != (Replayed{Taken: 1, Erased: 2}) {
+		t.Errorf("replayed %+v, %v; want one taken, two erased", r, err)
+	}
+	if r, err := p.sink.Replay(t.Context()); err != nil || r != (Replayed{}) {
+		t.Errorf("replayed %+v, %v; want nothing left", r, err)
+	}
+	got := map[any]bool{}
+	for _, row := range s.query("iot", "SHOW MEASUREMENTS") {
+		got[row[0]] = true
+	}
+	if len(got) != 3 || !got["temperature"] || !got["humidity"] || !got["rain"] {
+		t.Errorf("the server has the measurements %v", got)
+	}
+	for name := range got {
+		if !devices.ValidMetricName(name.(string)) {
+			t.Errorf("the server has a measurement %q", name)
+		}
+	}
+	if st := p.sink.Stats(); st.DeadLetter != 0 || st.PutAside != 0 {
+		t.Errorf("got %+v, want none put aside", st)
+	}
+	if n := strings.Count(log.String(), "are not sent"); n != 1 {
+		t.Errorf("the log says %d times that readings are not sent, want once", n)
 	}
 }
 

@@ -1,9 +1,11 @@
 package readings
 
 import (
+	"errors"
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"devicehub/devices"
 )
@@ -56,6 +58,9 @@ type Series struct {
 	Unit    string // of the values, canonical
 	Counter bool   // a total that only rises, but for resets
 
+	aside   bool        // it was misnamed when it was made
+	dropped atomic.Bool // erased: only its number and type are still known
+
 	// Guarded by Rec.mu.
 	has      bool
 	last     Point
@@ -63,6 +68,25 @@ type Series struct {
 	gaps     [gapsLearned]uint32
 	gapped   uint32 // gaps seen, however many
 }
+
+// ErrMisnamed is what a store answers that is to keep readings of a misnamed
+// series.
+var ErrMisnamed = errors.New("a series whose name is no metric's name")
+
+// Misnamed reports whether no device can have sent the series' name: it was
+// damaged in memory, by this build or by the one that wrote it. Such a series is
+// kept as it was found, for [Ingest.Check], and shown to nobody.
+func (s *Series) Misnamed() bool { return !devices.ValidMetricName(s.Metric) }
+
+// Aside reports whether the series was misnamed when it was made, most likely by
+// another build: what is kept of it stays, and nothing is added.
+func (s *Series) Aside() bool { return s.aside }
+
+// Dropped reports whether the series is erased.
+func (s *Series) Dropped() bool { return s.dropped.Load() }
+
+// listed reports whether the series is shown. The caller holds the record.
+func (s *Series) listed() bool { return s.has && !s.Misnamed() }
 
 // Point is one reading of a series. A bool's F is 0 or 1.
 type Point struct {
@@ -138,11 +162,11 @@ func (b *Book) Define(r *Record, metric string, typ devices.ValueType, unit stri
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range r.series {
-		if s.Metric == metric && s.Type == typ && s.Unit == unit && s.Counter == counter {
+		if s.Metric == metric && s.Type == typ && s.Unit == unit && s.Counter == counter && !s.Dropped() {
 			return s
 		}
 	}
-	s := &Series{Rec: r, Type: typ, Unit: unit, Counter: counter}
+	s := &Series{Rec: r, Type: typ, Unit: unit, Counter: counter, aside: !devices.ValidMetricName(metric)}
 	b.mu.Lock()
 	name, ok := b.names[metric]
 	if !ok {
@@ -175,7 +199,8 @@ func (b *Book) Restore(id devices.ID, num uint32) *Record {
 	return r
 }
 
-// RestoreSeries puts back a series with the number it had.
+// RestoreSeries puts back a series with the number it had. One without a name
+// is what is left of a dropped one.
 func (b *Book) RestoreSeries(r *Record, id uint32, metric string, typ devices.ValueType, unit string, counter bool) *Series {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -187,7 +212,8 @@ func (b *Book) RestoreSeries(r *Record, id uint32, metric string, typ devices.Va
 	} else {
 		b.names[metric] = metric
 	}
-	s := &Series{ID: id, Rec: r, Metric: metric, Type: typ, Unit: unit, Counter: counter}
+	s := &Series{ID: id, Rec: r, Metric: metric, Type: typ, Unit: unit, Counter: counter, aside: !devices.ValidMetricName(metric)}
+	s.dropped.Store(metric == "")
 	for len(b.series) < int(id) {
 		b.series = append(b.series, nil)
 	}
@@ -353,20 +379,33 @@ func (b *Book) forget(r *Record) {
 	b.mu.Unlock()
 }
 
-// Series lists the series of the device that have a reading.
+// Drop erases series from the book, but for their numbers and types: a log may
+// still have readings of them.
+func (b *Book) Drop(list []*Series) {
+	for _, s := range list {
+		s.Rec.mu.Lock()
+		s.dropped.Store(true)
+		s.has, s.last, s.interval, s.gapped = false, Point{}, 0, 0
+		s.Rec.mu.Unlock()
+	}
+}
+
+// Series lists the series of the device that have a reading and are not
+// misnamed.
 func (r *Record) Series() []*Series {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := make([]*Series, 0, len(r.series))
 	for _, s := range r.series {
-		if s.has {
+		if s.listed() {
 			list = append(list, s)
 		}
 	}
 	return list
 }
 
-// AllSeries lists the series of the device, those without a reading too.
+// AllSeries lists the series of the device, those without a reading, the
+// misnamed and the dropped too.
 func (r *Record) AllSeries() []*Series {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -390,6 +429,16 @@ func (r *Record) Windows() []Window {
 		ws[i] = r.boots[i].clone()
 	}
 	return ws
+}
+
+// misnamed is how many series of the device are, and not dropped.
+func (r *Record) misnamed() (n int) {
+	for _, s := range r.AllSeries() {
+		if s.Misnamed() && !s.Dropped() {
+			n++
+		}
+	}
+	return n
 }
 
 // BootNum is the number of a boot that has a window, 0 for another.

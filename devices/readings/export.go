@@ -28,7 +28,7 @@ type ExportQuery struct {
 }
 
 // Export writes readings to w while it reads them: metric after metric, each
-// in rising time. CSV begins with the header device,metric,t,v,quality. An
+// in rising time. Misnamed series are left out. CSV begins with the header device,metric,t,v,quality. An
 // error before the first byte is a *devices.Error about the question.
 func (in *Ingest) Export(ctx context.Context, w io.Writer, q ExportQuery) error {
 	if q.Metric != "" && !devices.ValidMetricName(q.Metric) {
@@ -78,6 +78,11 @@ func (in *Ingest) exported(id devices.ID, name string) []*Series {
 		return nil
 	}
 	list := slices.DeleteFunc(rec.Series(), func(s *Series) bool { return name != "" && s.Metric != name })
+	if n := rec.misnamed(); n > 0 && name == "" {
+		in.leftOut.Do(func() {
+			in.cfg.Logger.Warn("series are left out of exports: no device can have sent their names, see `devicehub readings check`", "device", id, "series", n)
+		})
+	}
 	slices.SortFunc(list, func(a, b *Series) int {
 		if c := strings.Compare(a.Metric, b.Metric); c != 0 {
 			return c

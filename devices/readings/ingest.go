@@ -46,14 +46,16 @@ type Source struct {
 	Transport string
 }
 
-// job is one push that waits for its commit, a request to erase a device, or
-// a barrier, which is nothing but answered when what was before it is durable.
+// job is one push that waits for its commit, a request to erase a device or
+// some series, or a barrier, which is nothing but answered when what was before
+// it is durable.
 type job struct {
 	src    Source
 	batch  Batch
 	at     time.Time
 	forget *Record
-	bare   bool // a barrier
+	bare   bool      // a barrier
+	drop   []*Series // with bare: to be erased
 	done   func(Result, error)
 	v      verdict
 	err    error
@@ -84,6 +86,7 @@ type Ingest struct {
 	clock   clock
 	offsets offsets
 	stats   stats
+	leftOut sync.Once // an export has said that it is not whole
 }
 
 // New returns an Ingest over a store.
@@ -361,6 +364,7 @@ func (in *Ingest) commit(lanes []chan []*job) bool {
 	if len(jobs) == 0 {
 		return len(expired) > 0
 	}
+	in.drop(jobs)
 	in.group++
 	g := Group{Entries: make([]*Entry, 0, len(jobs))}
 	suspect := in.clock.suspect()
@@ -374,6 +378,9 @@ func (in *Ingest) commit(lanes []chan []*job) bool {
 	if err := in.append(&g); err != nil {
 		refusal := in.refusal(err)
 		for _, j := range jobs {
+			if j.drop != nil { // which is done, or has an error of its own
+				continue
+			}
 			j.err = refusal
 			if j.forget == nil && !j.bare {
 				delete(in.devs, j.src.Device.ID)
@@ -382,6 +389,23 @@ func (in *Ingest) commit(lanes []chan []*job) bool {
 	}
 	in.hand(lanes, jobs)
 	return true
+}
+
+// drop erases the series of those jobs that ask for it. What the judge remembers
+// of their devices is made again from the book.
+func (in *Ingest) drop(jobs []*job) {
+	for _, j := range jobs {
+		if j.drop == nil {
+			continue
+		}
+		if err := in.store.Drop(j.drop); err != nil {
+			j.err = in.refusal(err)
+			continue
+		}
+		for _, s := range j.drop {
+			delete(in.devs, s.Rec.ID)
+		}
+	}
 }
 
 func (in *Ingest) append(g *Group) error {
@@ -462,6 +486,11 @@ func (in *Ingest) answer(j *job) {
 		j.done(Result{}, j.err)
 		return
 	case j.forget != nil || j.bare:
+		for _, s := range j.drop {
+			if in.cfg.OnData != nil { // what is fresh may be another
+				in.cfg.OnData(s.Rec.ID, 0)
+			}
+		}
 		j.done(Result{}, nil)
 		return
 	}

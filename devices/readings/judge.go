@@ -61,7 +61,7 @@ func load(rec *Record, d *devices.Device) *device {
 	defer rec.mu.Unlock()
 	js := &device{rec: rec, from: d}
 	for _, s := range rec.series {
-		if s.has {
+		if s.listed() {
 			js.enter(s)
 		}
 	}
@@ -219,6 +219,10 @@ func (js *device) decide(v *verdict, i int, it *item, now, lateMax int64, suspec
 		p.Q |= Late
 		v.result.Late++
 	}
+	if m.s == nil && !devices.ValidMetricName(m.name) { // as it stands now: it goes into the log and stays there
+		js.refuse(v, w, i, it, invalidName(), 0)
+		return
+	}
 	if m.s == nil {
 		m.s = define(m)
 	}
@@ -328,7 +332,7 @@ func (js *device) check(it *item) (m *metric, p Point, err *devices.Error) {
 // room for it. It stays only when a reading of it is stored.
 func (js *device) admit(it *item) (*metric, *devices.Error) {
 	if !devices.ValidMetricName(it.metric) {
-		return nil, devices.Invalid("m", "a-z, then up to 31 of a-z, 0-9 and _")
+		return nil, invalidName()
 	}
 	m := js.fresh(it.metric)
 	if m.decl == nil && js.from.Undeclared == devices.RejectUndeclared {
@@ -416,6 +420,10 @@ func tidy(f float64) float64 {
 
 func typeConflict(m *metric) *devices.Error {
 	return devices.Refuse(devices.CodeTypeConflict, m.name+" holds values of another type").With("field", "v").With("expect", string(m.typ))
+}
+
+func invalidName() *devices.Error {
+	return devices.Invalid("m", "a-z, then up to 31 of a-z, 0-9 and _")
 }
 
 func undeclared(name string) *devices.Error {

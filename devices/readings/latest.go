@@ -95,7 +95,7 @@ func (in *Ingest) Latest(id devices.ID) map[string]Latest {
 	defer rec.mu.Unlock()
 	out := make(map[string]Latest, len(rec.series))
 	for _, s := range rec.series {
-		if s.has && !rec.superseded(s) {
+		if s.listed() && !rec.superseded(s) {
 			l := s.latest(d, now)
 			out[s.Metric] = Latest{V: l.v.Any(), U: l.u, T: s.last.T, AgeMS: l.age, Stale: l.stale, Quality: s.last.Q.Names(), Undeclared: l.undeclared}
 		}
@@ -117,7 +117,7 @@ func (in *Ingest) AppendLatest(b []byte, id devices.ID) []byte {
 	var few [16]*Series
 	list := few[:0]
 	for _, s := range rec.series {
-		if s.has && !rec.superseded(s) {
+		if s.listed() && !rec.superseded(s) {
 			list = append(list, s)
 		}
 	}
@@ -188,7 +188,7 @@ func (r *Record) eachLatest(f func(id devices.ID, metric, unit string, v Value, 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range r.series {
-		if s.has && !r.superseded(s) && !f(r.ID, s.Metric, s.Unit, Value{s.Type, s.last.F, s.last.S}, s.last.T, s.last.Q) {
+		if s.listed() && !r.superseded(s) && !f(r.ID, s.Metric, s.Unit, Value{s.Type, s.last.F, s.last.S}, s.last.T, s.last.Q) {
 			return false
 		}
 	}
@@ -225,7 +225,7 @@ func (in *Ingest) Freshness(id devices.ID, now time.Time) (stale, any bool, next
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	for _, s := range rec.series {
-		if !s.has || rec.superseded(s) {
+		if !s.listed() || rec.superseded(s) {
 			continue
 		}
 		any = true

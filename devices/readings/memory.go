@@ -29,8 +29,15 @@ func (m *Memory) Clock() ClockMark { return ClockMark{} }
 // Linger is 0: a group need not wait.
 func (m *Memory) Linger() time.Duration { return 0 }
 
-// Append keeps a group; it never fails.
+// Append keeps a group; it fails for a misnamed series alone.
 func (m *Memory) Append(g *Group) error {
+	for _, e := range g.Entries {
+		for i := range e.Items {
+			if s := e.Items[i].S; s != nil && s.Misnamed() {
+				return ErrMisnamed
+			}
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range g.Entries {
@@ -58,6 +65,17 @@ func insert(ps []Point, p Point) []Point {
 		return ps
 	}
 	return slices.Insert(ps, i, p)
+}
+
+// Drop erases series.
+func (m *Memory) Drop(list []*Series) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range list {
+		delete(m.points, s.ID)
+	}
+	m.book.Drop(list)
+	return nil
 }
 
 // Scan calls f with a copy of the readings.

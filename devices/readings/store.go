@@ -42,8 +42,12 @@ type Store interface {
 	// Append makes a group durable, all or nothing, enters it in the book and
 	// makes it visible to Scan and Rollups. One caller at a time. An error says
 	// that nothing of the group is or will be seen; a *devices.Error among them
-	// is for the devices to hear.
+	// is for the devices to hear. ErrMisnamed is one of them.
 	Append(g *Group) error
+
+	// Drop erases series with all their readings: from the log, the tiers and
+	// the book. The caller is the one of Append.
+	Drop(list []*Series) error
 
 	// Scan calls f with the readings of a series from ≤ t < to, in rising t,
 	// some at a time. The slice is the store's: f copies what it keeps. An

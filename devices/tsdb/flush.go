@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -174,7 +175,7 @@ func (f *flush) fill(id uint32) uint32 {
 		if at == 0 {
 			continue
 		}
-		if s := f.s.book.Series(id); s != nil { // else forgotten
+		if s := f.s.book.Series(id); s != nil && !s.Dropped() { // else forgotten
 			ls = ls[:len(ls)+1]
 			l := &ls[len(ls)-1]
 			l.s, l.kind, l.at, l.ps = s, kindOf(s.Type), at, l.ps[:0]
@@ -258,6 +259,9 @@ func (f *flush) tables() error {
 		err = set(numberKey(classDevice, r.Num), []byte(r.ID), err)
 	}
 	for _, x := range series {
+		if x.Misnamed() && !x.Aside() && !x.Dropped() { // by now: the log has what it was
+			return fmt.Errorf("series %d of %s: %w", x.ID, x.Rec.ID, readings.ErrMisnamed)
+		}
 		err = set(numberKey(classSeries, x.ID), appendSeriesDef(nil, x), err)
 	}
 	for _, r := range f.g.forgot {
@@ -278,24 +282,9 @@ func (f *flush) tables() error {
 // forget deletes what there is of a device: each of its series from each day.
 func (f *flush) forget(r *readings.Record) error {
 	err := errors.Join(f.last.Delete(numberKey(classDevice, r.Num), nil), f.last.Delete(numberKey(classState, r.Num), nil))
-	f.s.mu.RLock()
-	var days []classDay
-	for class, ds := range f.s.days {
-		for d := range ds {
-			days = append(days, classDay{class, d})
-		}
-	}
-	f.s.mu.RUnlock()
+	days := f.s.allDays()
 	for _, x := range r.AllSeries() {
-		err = errors.Join(err, f.last.Delete(numberKey(classSeries, x.ID), nil))
-		for _, d := range days {
-			f.key = chunkKey(f.key, d.class, d.day, x.ID)
-			err = errors.Join(err, f.last.Delete(f.key, nil))
-			if d.class == classRaw {
-				f.key = chunkKey(f.key, classDirty, d.day, x.ID)
-				err = errors.Join(err, f.last.Delete(f.key, nil))
-			}
-		}
+		err = errors.Join(err, f.last.Delete(numberKey(classSeries, x.ID), nil), eraseSeries(f.last, x, days))
 		if err != nil {
 			return err
 		}

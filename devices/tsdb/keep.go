@@ -117,6 +117,9 @@ func (s *Store) rollOne(b *pebble.Batch, c *coder, day, series uint32, chunk []b
 	if len(chunk) < 2 {
 		return errCorrupt
 	}
+	if x := s.book.Series(series); x != nil && x.Dropped() {
+		return nil
+	}
 	kind := chunk[1]
 	ps, err := c.readChunk(nil, chunk, day, 0, 1<<62)
 	if err != nil {

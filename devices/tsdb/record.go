@@ -53,10 +53,11 @@ const (
 // groupWriter appends groups to a frame. known tells which numbers are in the
 // log or the tables already.
 type groupWriter struct {
-	known  *known
-	push   []byte // scratch
-	newDev []*readings.Record
-	newSer []*readings.Series
+	known    *known
+	push     []byte // scratch
+	newDev   []*readings.Record
+	newSer   []*readings.Series
+	misnamed bool // a series is, and the group must not be written
 }
 
 // known are the records and series, by number, that are defined durably.
@@ -96,6 +97,16 @@ func (s bitset) remove(n uint32) {
 	}
 }
 
+// undo forgets what the last group would have defined: it was not written.
+func (w *groupWriter) undo() {
+	for _, r := range w.newDev {
+		w.known.devs.remove(r.Num)
+	}
+	for _, x := range w.newSer {
+		w.known.series.remove(x.ID)
+	}
+}
+
 // appendGroup appends the body of a group's frame.
 func (w *groupWriter) appendGroup(b []byte, g *readings.Group, wall int64) []byte {
 	b = binary.AppendUvarint(b, uint64(wall))
@@ -127,7 +138,13 @@ func (w *groupWriter) appendEntry(b []byte, e *readings.Entry, wall int64) []byt
 		return binary.AppendUvarint(b, uint64(e.Rec.Num))
 	}
 	for i := range e.Items {
-		if s := e.Items[i].S; s != nil && !w.known.series.has(s.ID) {
+		s := e.Items[i].S
+		if s == nil {
+			continue
+		}
+		w.misnamed = w.misnamed || s.Aside()
+		if !w.known.series.has(s.ID) {
+			w.misnamed = w.misnamed || s.Misnamed()
 			w.known.series.add(s.ID)
 			w.newSer = append(w.newSer, s)
 			b = append(b, tagSeries)
@@ -159,7 +176,9 @@ func (w *groupWriter) appendEntry(b []byte, e *readings.Entry, wall int64) []byt
 	return append(b, p...)
 }
 
-// appendSeriesDef appends what a series is, behind its number.
+// appendSeriesDef appends what a series is, behind its number. Of one that was
+// dropped the type stays, without which its readings in the log cannot be passed
+// over.
 func appendSeriesDef(b []byte, s *readings.Series) []byte {
 	b = binary.AppendUvarint(b, uint64(s.Rec.Num))
 	b = append(b, kindOf(s.Type))
@@ -168,8 +187,11 @@ func appendSeriesDef(b []byte, s *readings.Series) []byte {
 	} else {
 		b = append(b, 0)
 	}
-	b = appendStr(b, s.Metric)
-	return appendStr(b, s.Unit)
+	metric, unit := s.Metric, s.Unit
+	if s.Dropped() {
+		metric, unit = "", ""
+	}
+	return appendStr(appendStr(b, metric), unit)
 }
 
 func appendItems(b []byte, items []readings.Stored, at int64) []byte {
@@ -403,6 +425,9 @@ func (r *groupReader) push(c *cursor, wall int64) (*readings.Entry, error) {
 		}
 		if c.err != nil {
 			return nil, c.err
+		}
+		if it.S != nil && it.S.Dropped() {
+			continue
 		}
 		e.Items = append(e.Items, it)
 	}

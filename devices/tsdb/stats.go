@@ -23,6 +23,7 @@ type Stats struct {
 	Fsync        string // batch, interval or off
 	HeadReadings int    // not yet in the chunks
 	Series       int
+	Misnamed     int   // of them: no device can have sent their names
 	LogBytes     int64 // kept, for the next start and for sinks
 	ChunkBytes   int64
 	LastSync     time.Duration
@@ -48,6 +49,7 @@ func (s *Store) Stats() Stats {
 	s.mu.RUnlock()
 	_, n := s.book.Numbers()
 	st.Series = int(n)
+	st.Misnamed = int(s.aside.Load())
 	if s.broken.Load() == nil {
 		st.ChunkBytes = int64(s.db.Metrics().DiskSpaceUsage())
 	}

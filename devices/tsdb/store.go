@@ -139,6 +139,7 @@ type Store struct {
 	wake    chan struct{}
 
 	broken  atomic.Pointer[error] // the chunk store failed: for good
+	aside   atomic.Int64          // series that no device can have sent
 	stalled atomic.Bool           // the head is full, and its flush does not get on
 	pins    pins
 	stat    flushStats
@@ -194,7 +195,7 @@ func (s *Store) putCoder(c *coder) {
 func (s *Store) replay(dir string) error {
 	r := groupReader{book: s.book, known: &s.known, clock: func(m readings.ClockMark) { s.mark = m }}
 	tables := known{slices.Clone(s.known.devs), slices.Clone(s.known.series)}
-	n := 0
+	n, aside := 0, 0
 	log, err := ingestlog.Open(dir, ingestlog.Options{FS: s.opts.FS, SegmentBytes: s.opts.SegmentBytes, SyncEvery: s.opts.Fsync == SyncBatch, Logger: s.opts.Logger, Now: s.opts.Now},
 		s.pos, func(f ingestlog.Frame) error {
 			if f.Type != frameGroup {
@@ -202,6 +203,11 @@ func (s *Store) replay(dir string) error {
 			}
 			return r.read(f.Body, func(i uint64, e *readings.Entry) {
 				n += s.enter(e, f.Pos+1+i)
+				for k := range e.Items {
+					if x := e.Items[k].S; x != nil && x.Aside() {
+						aside++
+					}
+				}
 			})
 		})
 	if err != nil {
@@ -212,6 +218,10 @@ func (s *Store) replay(dir string) error {
 	s.book.Clamp(end)
 	if n > 0 {
 		s.opts.Logger.Info("the ingest log is replayed", "readings", n, "took", time.Since(s.started))
+	}
+	s.aside.Store(s.misnamed())
+	if series := s.aside.Load(); series > 0 {
+		s.opts.Logger.Warn("readings are kept aside: no device can have sent the names that they were stored under, see `devicehub readings check`", "series", series, "replayed", aside)
 	}
 	// What the log has defined need not be defined again; it is written to the
 	// tables with the next flush.
@@ -250,6 +260,18 @@ func (s *Store) enter(e *readings.Entry, pos uint64) int {
 	return n
 }
 
+// misnamed is how many series are, and not dropped.
+func (s *Store) misnamed() (n int64) {
+	for rec := range s.book.All() {
+		for _, x := range rec.AllSeries() {
+			if x.Aside() && !x.Dropped() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Book is what the store knows of each device.
 func (s *Store) Book() *readings.Book { return s.book }
 
@@ -272,7 +294,7 @@ func (s *Store) Linger() time.Duration {
 }
 
 // Append makes a group durable. It waits while the head is full and being
-// flushed. Errors are *devices.Error.
+// flushed. Errors are *devices.Error, or readings.ErrMisnamed.
 func (s *Store) Append(g *readings.Group) error {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
@@ -283,16 +305,15 @@ func (s *Store) Append(g *readings.Group) error {
 	if len(g.Entries) > 0 {
 		wall = g.Entries[0].At
 	}
-	s.writer.newDev, s.writer.newSer = s.writer.newDev[:0], s.writer.newSer[:0]
+	s.writer.newDev, s.writer.newSer, s.writer.misnamed = s.writer.newDev[:0], s.writer.newSer[:0], false
 	b := s.writer.appendGroup(s.log.Begin(frameGroup), g, wall)
+	if s.writer.misnamed {
+		s.writer.undo()
+		return readings.ErrMisnamed
+	}
 	pos, _, err := s.log.Commit(b)
 	if err != nil {
-		for _, r := range s.writer.newDev {
-			s.known.devs.remove(r.Num)
-		}
-		for _, x := range s.writer.newSer {
-			s.known.series.remove(x.ID)
-		}
+		s.writer.undo()
 		return unavailable(err)
 	}
 	if s.opts.Fsync == SyncBatch && s.opts.OnSync != nil {

@@ -4,6 +4,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -30,6 +31,7 @@ func Test(t *testing.T, open Opener, step func(readings.Store, *rand.Rand)) {
 		t.Run(fmt.Sprintf("against a map, seed %d", seed), func(t *testing.T) { againstMap(t, open, step, seed) })
 	}
 	t.Run("the book after opening again", func(t *testing.T) { bookStays(t, open) })
+	t.Run("a name that is no metric's", func(t *testing.T) { refusesNames(t, open) })
 }
 
 // base is the middle of a day, so that readings fall on several.
@@ -106,6 +108,9 @@ func againstMap(t *testing.T, open Opener, step func(readings.Store, *rand.Rand)
 		if r.IntN(20) == 0 {
 			m.forget(t, r, s)
 		}
+		if r.IntN(12) == 0 {
+			m.drop(t, r, s)
+		}
 		if round%10 == 9 {
 			m.check(t, r, s)
 		}
@@ -162,6 +167,71 @@ func (m *model) forget(t *testing.T, r *rand.Rand, s readings.Store) {
 		if sm.device == d {
 			clear(m.points[sm])
 		}
+	}
+}
+
+// drop erases one or two series. Those that are defined of their names from then
+// on are others.
+func (m *model) drop(t *testing.T, r *rand.Rand, s readings.Store) {
+	var list []*readings.Series
+	for range 1 + r.IntN(2) {
+		sm := m.series[r.IntN(len(m.series))]
+		rec, ok := s.Book().Lookup(sm.device)
+		if !ok {
+			continue
+		}
+		if x := define(s, rec, sm); !slices.Contains(list, x) {
+			list = append(list, x)
+		}
+		clear(m.points[sm])
+	}
+	if err := s.Drop(list); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range list {
+		if ps := Points(t, s, x, 0, 1<<46); len(ps) > 0 || !x.Dropped() || slices.Contains(x.Rec.Series(), x) {
+			t.Errorf("%s %s: got %d readings after it was dropped", x.Rec.ID, x.Metric, len(ps))
+		}
+	}
+}
+
+// refusesNames holds that no store keeps what stands under a name that no device
+// can have sent, and that it goes on with others.
+func refusesNames(t *testing.T, open Opener) {
+	s, done := open(t)
+	rec := s.Book().Record("d-1")
+	group := func(metric string) *readings.Group {
+		x := s.Book().Define(rec, metric, devices.TypeFloat, "", false)
+		return &readings.Group{Readings: 1, Entries: []*readings.Entry{{Rec: rec, At: base, Items: []readings.Stored{{S: x, Point: readings.Point{T: base, F: 1}}}}}}
+	}
+	for _, metric := range []string{"{\"m\":\"co2", "eyJpc3MiOiJkZXZpY2VodWIiLCJhdWQi", "a\x00", "Upper", "a name of more than thirty two byt"} {
+		for range 2 { // known or not
+			if err := s.Append(group(metric)); !errors.Is(err, readings.ErrMisnamed) {
+				t.Errorf("%q: got %v, want ErrMisnamed", metric, err)
+			}
+		}
+	}
+	mixed := group("good")
+	mixed.Entries = append(mixed.Entries, group("not good").Entries...)
+	if err := s.Append(mixed); !errors.Is(err, readings.ErrMisnamed) {
+		t.Errorf("got %v, want ErrMisnamed of a group with one such name", err)
+	}
+	if err := s.Append(group("good")); err != nil {
+		t.Error(err)
+	}
+	done()
+	s, done = open(t)
+	defer done()
+	var names []string
+	if rec, ok := s.Book().Lookup("d-1"); ok {
+		for _, x := range rec.AllSeries() {
+			if len(Points(t, s, x, 0, 1<<46)) > 0 {
+				names = append(names, x.Metric)
+			}
+		}
+	}
+	if !slices.Equal(names, []string{"good"}) {
+		t.Errorf("got readings of %q, want of good alone", names)
 	}
 }
 

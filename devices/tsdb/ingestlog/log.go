@@ -443,6 +443,18 @@ func (l *Log) Close() error {
 	return l.seal()
 }
 
+// Cut ends the segment, so that Release may delete all that is committed so far.
+// The writer calls it, or nobody while the writer works.
+func (l *Log) Cut() error {
+	if err := l.refuses(); err != nil {
+		return err
+	}
+	if l.file != nil && l.end == l.head.base {
+		return nil
+	}
+	return l.rotate()
+}
+
 // Release deletes the segments that end at or before pos.
 func (l *Log) Release(pos uint64) error {
 	l.mu.Lock()
