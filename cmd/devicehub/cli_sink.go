@@ -28,11 +28,14 @@ func (a *app) sinkCommand() *cobra.Command {
 		}),
 		a.command("replay NAME", "Send again the points that were refused for good and put aside", cobra.ExactArgs(1), false,
 			func(ctx context.Context, c *api, args []string) error {
-				var r struct{ Taken, Left int }
+				var r struct{ Taken, Left, Erased int }
 				if err := c.call(ctx, "POST", apiPath("sinks", args[0], "replay"), nil, nil, &r); err != nil {
 					return fmt.Errorf("%s: %w", args[0], err)
 				}
 				fmt.Fprintf(a.err, "%d points were taken, %d were refused again and stay\n", r.Taken, r.Left)
+				if r.Erased > 0 {
+					fmt.Fprintf(a.err, "%d points were erased: their names are no metrics' names\n", r.Erased)
+				}
 				return nil
 			}))
 }

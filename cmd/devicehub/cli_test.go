@@ -129,6 +129,9 @@ func TestCommandsAskTheAPI(t *testing.T) {
 		{"key revoke 2026/11", `DELETE /api/v1/keys/2026%2F11`},
 		{"clock accept", `POST /api/v1/clock/accept`},
 		{"sink replay influx", `POST /api/v1/sinks/influx/replay`},
+		{"readings check", `GET /api/v1/readings/check`},
+		{"readings check --repair", `POST /api/v1/readings/repair {"misfiled":false}`},
+		{"readings check --repair --misfiled --json", `POST /api/v1/readings/repair {"misfiled":true}`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			api := &recorder{answers: map[string]string{
@@ -196,6 +199,8 @@ func TestWrongUsage(t *testing.T) {
 		{"user add ana --role viewer --password-stdin --scope x", "--scope"},
 		{"apitoken add x", "give --rights"},
 		{"apitoken add x --rights root", `unknown right "root"`},
+		{"readings", "devicehub readings needs a command: check"},
+		{"readings check --misfiled", "--misfiled goes with --repair"},
 		{"serve extra", "serve takes no arguments; it was given extra"},
 		{"serve --limits.inbox many", "limits.inbox"},
 		{"serve --url http://h", "leave out --url"},

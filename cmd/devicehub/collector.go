@@ -281,6 +281,7 @@ func readingFamilies() []family {
 		}),
 		one("devicehub_store_head_readings", "Readings that are in the log and in memory, not yet in the chunks.", gauge, func(s *snapshot) int { return s.store.HeadReadings }),
 		one("devicehub_store_series", "Series of readings.", gauge, func(s *snapshot) int { return s.store.Series }),
+		one("devicehub_store_misnamed_series", "Series that are kept aside because no device can have sent their names.", gauge, func(s *snapshot) int { return s.store.Misnamed }),
 		one("devicehub_store_stale_rollups", "Buckets of roll-ups that are to be computed again.", gauge, func(s *snapshot) int { return s.store.StaleRollUps }),
 	}
 }

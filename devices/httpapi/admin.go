@@ -157,6 +157,43 @@ func (c *call) acceptClock() (answer, error) {
 	return ok(c.api.s.Readings.Clock())
 }
 
+func (c *call) checkReadings() (answer, error) {
+	if err := c.administrator(); err != nil {
+		return answer{}, err
+	}
+	if c.api.s.Readings == nil {
+		return unavailable("check")
+	}
+	found, err := c.api.s.Readings.Check(c.Context())
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(map[string]any{"series": found})
+}
+
+func (c *call) repairReadings() (answer, error) {
+	var in struct {
+		Misfiled bool `json:"misfiled"`
+	}
+	if err := c.administrator(); err != nil {
+		return answer{}, err
+	}
+	if c.ContentLength != 0 {
+		if err := c.body(&in); err != nil {
+			return answer{}, err
+		}
+	}
+	if c.api.s.Readings == nil {
+		return unavailable("repair")
+	}
+	erased, left, err := c.api.s.Readings.Repair(c.Context(), in.Misfiled)
+	c.record("readings.repair", "hub", map[string]int{"erased": len(erased), "left": len(left)}, err)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(map[string]any{"erased": erased, "left": left})
+}
+
 func (c *call) audit() (answer, error) {
 	limit, at, err := c.page("audit")
 	if err != nil {

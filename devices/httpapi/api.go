@@ -90,6 +90,8 @@ type Readings interface {
 	Forget(ctx context.Context, id devices.ID) error
 	Clock() readings.ClockState
 	AcceptClock(ctx context.Context) error
+	Check(ctx context.Context) ([]readings.Finding, error)
+	Repair(ctx context.Context, misfiled bool) (erased, left []readings.Finding, err error)
 }
 
 // Liveness says who is there; liveness.Tracker is one.

@@ -119,6 +119,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"GET /api/v1/mqtt/sessions", "", map[string]int{"admin": 200}},
 		{"DELETE /api/v1/mqtt/sessions/device:lamp", "", map[string]int{"admin": 404}},
 		{"POST /api/v1/clock/accept", "", map[string]int{"admin": 200}},
+		{"GET /api/v1/readings/check", "", map[string]int{"admin": 200}},
+		{"POST /api/v1/readings/repair", "", map[string]int{"admin": 200}},
 		{"GET /api/v1/audit", "", map[string]int{"admin": 200, "viewer": 200, "operator": 200}},
 		{"GET /api/v1/sessions", "", map[string]int{"admin": 200, "viewer": 200, "operator": 200}},
 		{"GET /api/v1/me", "", map[string]int{"admin": 200, "viewer": 200, "operator": 200}},

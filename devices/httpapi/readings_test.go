@@ -76,6 +76,45 @@ func TestReadingsOverHTTP(t *testing.T) {
 	}
 }
 
+// What stands under another metric's name is found and, when that is asked for,
+// erased; the audit tells of it.
+func TestReadingsAreCheckedAndRepaired(t *testing.T) {
+	r := newRig(t, false)
+	token := r.device(`{"id":"a","kinds":["sensor"],"metrics":[{"name":"temperature","unit":"lx"}]}`)
+	r.into(r.do("POST", "/api/v1/devices/a/readings", token, `{"r":[["temperature",500],["humidity",40]]}`), 200, nil)
+	series := func(res reply, field string) []any {
+		t.Helper()
+		if res.status != 200 {
+			t.Fatalf("got %d %s", res.status, res.body)
+		}
+		return res.field(field).([]any)
+	}
+	if got := series(r.get("/api/v1/readings/check", r.admin), "series"); len(got) != 0 {
+		t.Errorf("found %v, want nothing: the record declares it so", got)
+	}
+	r.into(r.do("PATCH", "/api/v1/devices/a", r.admin, `{"metrics":null}`), 200, nil)
+	found := r.get("/api/v1/readings/check", r.admin)
+	if got := series(found, "series"); len(got) != 1 || !strings.Contains(string(found.body), `"name":"temperature"`) || !strings.Contains(string(found.body), `"readings":1`) {
+		t.Errorf("found %s", found.body)
+	}
+	res := r.do("POST", "/api/v1/readings/repair", r.admin, nil)
+	if len(series(res, "erased")) != 0 || len(series(res, "left")) != 1 {
+		t.Errorf("repaired %s, want it left", res.body)
+	}
+	r.wantCode(r.do("POST", "/api/v1/readings/repair", r.admin, `{"all":true}`), devices.CodeInvalid)
+	res = r.do("POST", "/api/v1/readings/repair", r.admin, `{"misfiled":true}`)
+	if len(series(res, "erased")) != 1 || len(series(res, "left")) != 0 {
+		t.Errorf("repaired %s, want it erased", res.body)
+	}
+	r.into(r.do("POST", "/api/v1/devices/a/readings", token, `{"r":[["temperature",21]]}`), 200, nil)
+	if l := r.get("/api/v1/devices/a/latest", r.admin); l.field("metrics.temperature.v") != 21.0 || l.field("metrics.temperature.u") != "°C" || l.field("metrics.humidity.v") != 40.0 {
+		t.Errorf("got %s", l.body)
+	}
+	if audit := r.get("/api/v1/audit", r.admin); !strings.Contains(string(audit.body), `"readings.repair"`) || !strings.Contains(string(audit.body), `"erased":1`) {
+		t.Errorf("the audit has %s", audit.body)
+	}
+}
+
 func TestReadingsWithTheShortForm(t *testing.T) {
 	r := newRig(t, false)
 	r.device(`{"id":"a","kinds":["sensor"]}`)

@@ -124,6 +124,8 @@ DELETE /api/v1/keys/{kid}
 GET /api/v1/sessions
 DELETE /api/v1/sessions/{sid}
 POST /api/v1/clock/accept
+GET /api/v1/readings/check
+POST /api/v1/readings/repair
 GET /api/v1/audit
 GET /api/v1/nodes
 GET /api/v1/bridges
