@@ -56,6 +56,11 @@ func TestReadingsCheck(t *testing.T) {
 				}
 				return r
 			}
+			if way == "running" {
+				if text := page(t, url+"/readyz", remote.out); !strings.Contains(text, "5 series are kept aside") {
+					t.Errorf("/readyz: got %s", text)
+				}
+			}
 			found := check(exitFailed)
 			for _, want := range []string{"DEVICE", "greenhouse      bGci…", "like a piece of a token", "misfiled: lx", "2026-"} {
 				if !strings.Contains(found.out, want) {
@@ -73,13 +78,7 @@ func TestReadingsCheck(t *testing.T) {
 				t.Errorf("--repair: got %q", r.err)
 			}
 			if way == "running" {
-				res, err := http.Get(url + "/metrics")
-				if err != nil {
-					t.Fatal(err)
-				}
-				text, _ := io.ReadAll(res.Body)
-				res.Body.Close()
-				if !strings.Contains(string(text), "\ndevicehub_store_misnamed_series 0\n") {
+				if text := page(t, url+"/metrics", remote.out); !strings.Contains(text, "\ndevicehub_store_misnamed_series 0\n") {
 					t.Error("the metrics do not say that nothing is kept aside any more")
 				}
 			}
@@ -110,4 +109,24 @@ func TestReadingsCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+// page is what a hub answers on a path.
+func page(t *testing.T, url, token string) string {
+	t.Helper()
+	req, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

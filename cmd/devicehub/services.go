@@ -43,7 +43,7 @@ func (a *assembly) checks(ctx context.Context) []httpapi.Check {
 	list := []httpapi.Check{
 		{Name: "listeners", OK: a.accepting.Load(), Detail: a.acceptingDetail()},
 		database,
-		{Name: "readings store", OK: store.State == tsdb.StateReady, Detail: strings.TrimSpace(store.State + " " + store.Err)},
+		{Name: "readings store", OK: store.State == tsdb.StateReady, Detail: storeDetail(store)},
 	}
 	detail := "trusted"
 	if clock.Suspect {
@@ -56,6 +56,14 @@ func (a *assembly) checks(ctx context.Context) []httpapi.Check {
 			Detail: strings.TrimSpace(fmt.Sprintf("%s, %d ms and %d bytes behind %s", st.State, st.LagMS, st.LagBytes, st.Err))})
 	}
 	return list
+}
+
+func storeDetail(s tsdb.Stats) string {
+	detail := strings.TrimSpace(s.State + " " + s.Err)
+	if s.Misnamed > 0 {
+		detail += fmt.Sprintf("; %d series are kept aside, see `devicehub readings check`", s.Misnamed)
+	}
+	return detail
 }
 
 func (a *assembly) acceptingDetail() string {
