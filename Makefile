@@ -90,7 +90,7 @@ cross:
 test: deps build
 	@$(MAKE) --no-print-directory -k lint test-go test-dashboard test-browser cross
 
-# With the tag poison, buffers that are given back are overwritten (internal/poison).
+# With the tag poison, buffers that are given back are overwritten (hub/poison).
 test-go:
 	$(GO) test -race -tags poison -timeout 18m ./... | $(tested)
 	$(GO) test -timeout 5m -run TestNeverWrong ./devices/liveness | $(tested)  # whole, as the race detector's time does not allow

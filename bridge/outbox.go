@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}

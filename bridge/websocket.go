@@ -12,7 +12,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // ServeWebSocket accepts MQTT over WebSocket (MQTT 5 §6) on ln, on any path.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/klauspost/compress/flate"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // permessage-deflate (RFC 7692) without context takeover: each message stands alone, so that a

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"sync"
 
+	"devicehub/hub/poison"
 	"devicehub/hub/pubsub"
 	"devicehub/hub/wire"
-	"devicehub/internal/poison"
 )
 
 // WebSocket opcodes (RFC 6455 §5.2).

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"sync"
 
+	"devicehub/hub/poison"
 	"devicehub/hub/wire"
-	"devicehub/internal/poison"
 )
 
 // transport is how the frames of one connection reach its client: the "stream" of a

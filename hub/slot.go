@@ -6,9 +6,9 @@ import (
 	"runtime/debug"
 	"sync"
 
+	"devicehub/hub/poison"
 	"devicehub/hub/pubsub"
 	"devicehub/hub/wire"
-	"devicehub/internal/poison"
 )
 
 // slot is one topic of one connection: its inbox, and the channel that is joined, if any. What

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // stream is the transport of a WebSocket on a net.Conn: one goroutine, which reads. What the

@@ -18,7 +18,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // Packet is one control packet. Strings and byte slices of a decoded packet

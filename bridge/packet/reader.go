@@ -5,7 +5,7 @@ import (
 	"io"
 	"sync"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // ErrTooLarge is a packet over the limit. Its body has not been read.

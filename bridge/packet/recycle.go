@@ -3,7 +3,7 @@ package packet
 import (
 	"sync"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 var recycled = sync.Pool{New: func() any { return new(Packet) }}

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // What was given back reads as the pattern where the tests poison it.

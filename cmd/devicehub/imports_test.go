@@ -26,10 +26,10 @@ type importRow struct {
 // each other.
 func importRows() []importRow {
 	return []importRow{
-		{packages: "internal/poison", std: true},
+		{packages: "hub/poison", std: true},
 
 		{packages: "devices", std: true},
-		{packages: "devices/...", may: []string{"devices/...", "internal/poison"}, not: []string{"devices/session", "devices/channels", "devices/httpapi"}},
+		{packages: "devices/...", may: []string{"devices/...", "hub/poison"}, not: []string{"devices/session", "devices/channels", "devices/httpapi"}},
 		{packages: "devices/session", may: []string{"devices/..."}, not: []string{"devices/channels", "devices/httpapi"}},
 		{packages: "devices/channels", may: []string{"devices/...", "hub", "hub/presence", "hub/pubsub"}, not: []string{"devices/httpapi"}},
 		{packages: "devices/httpapi", may: []string{"devices/..."}, not: []string{"devices/channels"}},
@@ -37,12 +37,12 @@ func importRows() []importRow {
 		{packages: "hub/wire", std: true},
 		{packages: "hub/pubsub/...", std: true, may: []string{"hub/pubsub"}},
 		{packages: "hub/token"},
-		{packages: "hub/presence", may: []string{"hub/pubsub", "internal/poison"}},
-		{packages: "hub", may: []string{"hub/wire", "hub/pubsub", "hub/token", "internal/poison"}},
-		{packages: "hub/hubclient", may: []string{"hub/wire", "internal/poison"}},
+		{packages: "hub/presence", may: []string{"hub/pubsub", "hub/poison"}},
+		{packages: "hub", may: []string{"hub/wire", "hub/pubsub", "hub/token", "hub/poison"}},
+		{packages: "hub/hubclient", may: []string{"hub/wire", "hub/poison"}},
 		{packages: "hub/hubtest/...", may: []string{"hub/..."}},
 
-		{packages: "bridge/...", may: []string{"bridge/...", "devices/...", "hub/pubsub", "hub/presence", "internal/poison"}, not: []string{"devices/channels", "devices/httpapi"}},
+		{packages: "bridge/...", may: []string{"bridge/...", "devices/...", "hub/pubsub", "hub/presence", "hub/poison"}, not: []string{"devices/channels", "devices/httpapi"}},
 		{packages: "dashboard", std: true},
 		{packages: "firmware-sim/...", may: []string{"firmware-sim/...", "hub/hubclient"}},
 		{packages: "cmd/...", may: []string{"..."}, not: []string{"cmd/..."}},

@@ -8,7 +8,7 @@ import (
 
 	"devicehub/devices"
 	"devicehub/devices/readings"
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // A chunk is the readings of one series of one day, UTC, in rising time:

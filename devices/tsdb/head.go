@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 
 	"devicehub/devices/readings"
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // blockBits is the binary logarithm of how many readings a block of the head

@@ -8,7 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"devicehub/devices/readings"
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // mergerName is recorded by Pebble in the store; another name is another

@@ -11,7 +11,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 const writeWait = 10 * time.Second // of no progress, then the connection is lost

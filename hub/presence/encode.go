@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // refMaker makes phx_refs: 12 bytes, of which 8 are the time, 2 are this tracker's and 2 count,

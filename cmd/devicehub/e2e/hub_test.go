@@ -24,7 +24,7 @@ import (
 	"testing"
 	"time"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // bin holds the binaries under test, built once.

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // Options of a log. The zero value of a field stands for its default.

@@ -7,7 +7,7 @@ import (
 	"io"
 	"path/filepath"
 
-	"devicehub/internal/poison"
+	"devicehub/hub/poison"
 )
 
 // Read calls f with the frames from position from on, up to the end at the
