@@ -104,6 +104,7 @@ type player struct {
 	c    *raw
 	boot string
 	seq  int64
+	at   int64 // of the last round
 	sent map[string][]string
 
 	out  []byte // the next segment
@@ -150,7 +151,8 @@ func (p *player) numbered(n int64) (first int64) {
 // round says everything once, in one segment.
 func (p *player) round(i int) error {
 	n := p.k*1000 + i
-	now := time.Now().UnixMilli()
+	p.at = max(p.at+1, time.Now().UnixMilli()) // a reading of the same moment would replace the one before
+	now := p.at
 	p.bare(i, 1, p.name("count"), fmt.Sprint(n), fmt.Sprint(n))
 	p.bare(i, 2, p.name("valve"), fmt.Sprint(i%3 == 0), fmt.Sprint(i%3 == 0))
 	p.bare(i, 3, p.name("words"), fmt.Sprintf("word %d", n), fmt.Sprintf("%q", fmt.Sprintf("word %d", n)))

@@ -147,6 +147,7 @@ type talker struct {
 	line    line
 	boot    string
 	seq     int64
+	at      int64 // of the last round
 	sent    map[string][]string
 
 	ref  int
@@ -184,7 +185,8 @@ func (d *talker) numbered(n int64) (first int64) {
 
 // round says everything once, in one segment.
 func (d *talker) round(i int) error {
-	n, now := d.k*1000+i, time.Now().UnixMilli()
+	d.at = max(d.at+1, time.Now().UnixMilli()) // a reading of the same moment would replace the one before
+	n, now := d.k*1000+i, d.at
 	d.push(devices.KindSensor, "reading", fmt.Sprintf(`{"m":"illuminance","v":%s,"t":%d,"s":%d,"u":"lx"}`, d.value("illuminance", n), now, d.numbered(1)), false)
 	d.push(devices.KindSensor, "reading", fmt.Sprintf(`{"m":%q,"v":%s,"t":%d}`, d.name("words"), d.value(d.name("words"), fmt.Sprintf("word %d", n)), now), false)
 	d.push(devices.KindSensor, "readings", fmt.Sprintf(`{"s0":%d,"t0":%d,"r":[["co2",%s,0],[%q,%s,1],["motion",%s,2]]}`,
