@@ -144,7 +144,7 @@ func (s *Shadows) happened(id devices.ID, t int64, now time.Time) int64 {
 	}
 	if s.cfg.ClockOffset != nil {
 		if off, ok := s.cfg.ClockOffset(id); ok {
-			t += off
+			t -= off
 		}
 	}
 	return min(t, arrived)

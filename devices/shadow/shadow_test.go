@@ -3,6 +3,7 @@ package shadow
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"sync"
@@ -105,6 +106,38 @@ func TestReportsRaiseTheVersionWhenTheyChangeSomething(t *testing.T) {
 			t.Errorf("meta: got %+v", d.ReportedMeta)
 		}
 	})
+}
+
+// TestWhenTheSwitchWasPressed: a device's clock may be an hour off. Of a switch
+// pressed before somebody asked for a state, and of one pressed after, the hub
+// knows which is which all the same.
+func TestWhenTheSwitchWasPressed(t *testing.T) {
+	for _, ahead := range []time.Duration{0, time.Hour, -time.Hour} {
+		for _, tt := range []struct {
+			pressed time.Duration // before it is told of
+			delta   string
+		}{{5 * time.Second, `{"on":true}`}, {500 * time.Millisecond, `{}`}} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				now := func() time.Time { return time.Now().AddDate(20, 0, 0) } // from 2000, when no clock is set
+				var err error
+				w.Shadows, err = New(t.Context(), Config{Store: w.store, Registry: w.reg, Now: now,
+					ClockOffset: func(devices.ID) (int64, bool) { return ahead.Milliseconds(), true }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.patch("lamp", `{"desired":{"on":true}}`); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				at := now().Add(ahead - tt.pressed).UnixMilli()
+				w.report("lamp", fmt.Sprintf(`{"on":false,"cause":"local","t":%d}`, at))
+				if got, _ := json.Marshal(w.Delta("lamp")); string(got) != tt.delta {
+					t.Errorf("clock %v ahead, pressed %v ago: got %s, want %s", ahead, tt.pressed, got, tt.delta)
+				}
+			})
+		}
+	}
 }
 
 func TestInterimReportsAreShownAndNotKept(t *testing.T) {

@@ -41,8 +41,8 @@ type Config struct {
 	// Scale is the greatest brightness that a device counts to, lights.Unknown
 	// where it is not known; nil: known of none.
 	Scale func(d *devices.Device) int
-	// ClockOffset is what to add to a device's clock to have the hub's, in ms,
-	// where it is known; nil: known of none.
+	// ClockOffset is how far a device's clock is ahead of the hub's, in ms, where
+	// it is known; nil: known of none.
 	ClockOffset func(id devices.ID) (ms int64, ok bool)
 	Logger      *slog.Logger
 	Now         func() time.Time // time.Now unless set
