@@ -1,6 +1,8 @@
 package commands
 
 import (
+	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -32,4 +34,46 @@ func (d *Dispatcher) system(rec *devices.Device, by string, ask lights.Ask) (err
 		d.writes.create(c)
 	})
 	return err
+}
+
+// reconcile asks a device for what it shall be and is not, unless commands that
+// say so are under way. A device that is no light learns its delta when it
+// joins.
+func (d *Dispatcher) reconcile(id devices.ID) {
+	rec, ok := d.cfg.Registry.Get(id)
+	if !ok || !rec.Is(devices.KindLight) || !rec.Enabled {
+		return
+	}
+	open := map[string]bool{}
+	var busy lights.Group
+	linked := false
+	d.with(id, func(dev *device, now time.Time) {
+		linked = dev.link != nil
+		for _, c := range dev.open {
+			if c.waiting() || c.holds(now) {
+				open[c.rec.CmdID] = true
+				busy |= c.group
+			}
+		}
+	})
+	delta, by := d.cfg.Shadows.DeltaBeside(id, func(cmd string) bool { return open[cmd] })
+	if !linked || len(delta) == 0 {
+		return
+	}
+	if lights.Fields(delta).Groups()&busy != 0 {
+		d.with(id, func(dev *device, now time.Time) { dev.reconcileAt = now.Add(time.Second) })
+		return
+	}
+	var ask lights.Ask
+	params, err := json.Marshal(delta)
+	if err == nil {
+		ask, err = lights.Parse(rec.Light, string(lights.Set), params)
+	}
+	if err == nil {
+		err = d.system(rec, by, ask)
+	}
+	var refused *devices.Error
+	if err != nil && !errors.As(err, &refused) {
+		d.log.Error("desired state not asked for", "device", id, "err", err)
+	}
 }
