@@ -77,6 +77,8 @@ func TestSame(t *testing.T) {
 		{"rgb never black for colour", RGB, list(1, 0, 0), list(0, 0, 0), 100, false},
 		{"rgb of another length", RGB, list(1, 2, 3), list(1, 2, 3, 4), Unknown, false},
 		{"hue across zero", HS, list(359.5, 50), list(0.5, 50), Unknown, true},
+		{"hue of white", HS, list(120, 0), list(0, 0.5), Unknown, true},
+		{"hue of nearly white", HS, list(120, 3), list(0, 3), Unknown, false},
 		{"xy", XY, list(0.31, 0.33), list(0.312, 0.329), Unknown, true},
 		{"effect", Effect, "none", "blink", Unknown, false},
 	} {
@@ -223,6 +225,33 @@ func TestGroups(t *testing.T) {
 	}{{Fields{On: true}, Power}, {Fields{Brightness: 1.0, Kelvin: 1.0}, Power | Colour}, {Fields{Effect: "none", RGB: nil}, Effects | Colour}} {
 		if got := tt.fields.Groups(); got != tt.want {
 			t.Errorf("%v: got %b, want %b", tt.fields, got, tt.want)
+		}
+	}
+}
+
+// TestWhiteOfWhichever: a lamp with white LEDs makes white of those, and says so.
+func TestWhiteOfWhichever(t *testing.T) {
+	list := func(ns ...any) []any { return ns }
+	white, colour := Fields{On: true, Mode: "color_temp", Kelvin: 2703.0}, Fields{On: true, Mode: "hs", HS: list(120.0, 0.0)}
+	for _, tt := range []struct {
+		name  string
+		state Fields
+		want  Fields
+		ok    bool
+	}{
+		{"no saturation", white, Fields{HS: list(0.0, 0.0)}, true},
+		{"of the white channel", Fields{On: true, Mode: "white", White: 200.0}, Fields{HS: list(40.0, 0.0)}, true},
+		{"three alike", white, Fields{RGB: list(255.0, 255.0, 255.0)}, true},
+		{"black is not white", white, Fields{RGB: list(0.0, 0.0, 0.0)}, false},
+		{"a colour is not white", white, Fields{HS: list(0.0, 40.0)}, false},
+		{"nor is one of three", white, Fields{RGB: list(255.0, 255.0, 0.0)}, false},
+		{"with a white of its own", white, Fields{RGB: list(9.0, 9.0, 9.0, 9.0)}, false},
+		{"white by colour", colour, Fields{HS: list(0.0, 0.0)}, true},
+		{"a temperature is asked for", colour, Fields{Kelvin: 2703.0}, false},
+		{"and it is off", white, Fields{On: false, HS: list(0.0, 0.0)}, false},
+	} {
+		if got := tt.state.Fulfils(tt.want, Unknown); got != tt.ok {
+			t.Errorf("%s: got %t, want %t", tt.name, got, tt.ok)
 		}
 	}
 }

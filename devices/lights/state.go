@@ -200,7 +200,7 @@ func Same(field string, a, b any, scale int) bool {
 			d := math.Abs(x - y)
 			if i == 0 {
 				d = min(d, 360-d)
-				return d <= 1.5 // a hue in 254 steps
+				return d <= 1.5 || colourless(HS, a) && colourless(HS, b) // a hue in 254 steps
 			}
 			return d <= 1
 		})
@@ -208,6 +208,31 @@ func Same(field string, a, b any, scale int) bool {
 		return sameList(a, b, func(_ int, x, y float64) bool { return math.Abs(x-y) <= 0.005 })
 	}
 	return a == b // bool and string
+}
+
+// colourless reports whether a colour is white, of whichever temperature.
+func colourless(field string, v any) bool {
+	list, _ := v.([]any)
+	switch {
+	case field == HS && len(list) == 2:
+		saturation, ok := list[1].(float64)
+		return ok && saturation <= 1
+	case field == RGB && len(list) == 3:
+		return list[0] == list[1] && list[1] == list[2] && list[0] != 0.0
+	}
+	return false
+}
+
+// Shows reports whether the state has the field as v, as far as a light of this
+// scale can tell. One with white LEDs may make a colour without saturation of
+// those, and say so.
+func (f Fields) Shows(field string, v any, scale int) bool {
+	if Same(field, v, f[field], scale) {
+		return true
+	}
+	_, kelvin := f[Kelvin]
+	_, white := f[White]
+	return (kelvin || white) && colourless(field, v)
 }
 
 func sameLevel(x, y, scale int) bool {
@@ -246,7 +271,7 @@ func (f Fields) Fulfils(want Fields, scale int) bool {
 		return f[On] == false
 	}
 	for name, v := range want {
-		if !Same(name, v, f[name], scale) {
+		if !f.Shows(name, v, scale) {
 			return false
 		}
 	}

@@ -151,7 +151,7 @@ func (s *Shadows) settle(rec *devices.Device, d *doc) {
 		return
 	}
 	for name, v := range d.Desired {
-		if s.same(rec, name, v, d.Reported[name]) {
+		if s.shows(rec, d.Reported, name, v) {
 			d.drop(name)
 		}
 	}

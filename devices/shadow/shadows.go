@@ -253,12 +253,12 @@ func (d *doc) want(name string, v any, m Meta) {
 	d.Desired[name], d.DesiredMeta[name] = v, m
 }
 
-// same reports whether the device can mean the same by two values of a field.
-func (s *Shadows) same(rec *devices.Device, name string, a, b any) bool {
+// shows reports whether a state has the field as v, as far as the device can tell.
+func (s *Shadows) shows(rec *devices.Device, state lights.Fields, name string, v any) bool {
 	if !rec.Is(devices.KindLight) {
-		return reflect.DeepEqual(a, b)
+		return reflect.DeepEqual(v, state[name])
 	}
-	return lights.Same(name, a, b, s.Scale(rec))
+	return state.Shows(name, v, s.Scale(rec))
 }
 
 // Scale is the greatest brightness that the device counts to, lights.Unknown
@@ -277,7 +277,7 @@ func (s *Shadows) delta(rec *devices.Device, d *doc) map[string]any {
 	now := s.now().UnixMilli()
 	delta := map[string]any{}
 	for name, v := range d.Desired {
-		if d.DesiredMeta[name].live(now) && !s.same(rec, name, v, d.Reported[name]) {
+		if d.DesiredMeta[name].live(now) && !s.shows(rec, d.Reported, name, v) {
 			delta[name] = v
 		}
 	}
