@@ -25,7 +25,8 @@ type Bus interface {
 type Message struct {
 	Topic    string
 	Payload  []byte
-	Retained bool // the broker kept it: it is not news
+	Retained bool      // the broker kept it: it is not news
+	At       time.Time // when it arrived
 }
 
 // Adapter is one dialect on one bus.

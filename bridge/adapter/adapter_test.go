@@ -521,10 +521,10 @@ func TestZigbee2MQTT(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	h.Want(t, `answer bulb {"cmd_id":"c-1","status":"acked"}`)
+	h.Want(t, "forwarded bulb c-1")
 	b.take()
 	h.Send("bulb", "refresh", nil)
-	b.wantSent(t, `zigbee2mqtt/bulb/get {"state":""}`)
+	b.wantSent(t, `zigbee2mqtt/bulb/get {"brightness":"","color":"","color_temp":"","state":""}`)
 	h.Send("bulb", "restart", nil)
 	h.Want(t, `"status":"rejected"`)
 	say(t, s, "zigbee2mqtt/bulb/set", `{"state":"ON"}`, true)

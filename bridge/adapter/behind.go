@@ -55,7 +55,8 @@ type Commands interface {
 	Connected(id devices.ID, epoch int64, transport string, window int, send func(commands.Envelope) bool)
 	Disconnected(id devices.ID, epoch int64)
 	Answer(id devices.ID, epoch int64, payload []byte) error
-	Report(id devices.ID, epoch int64, payload []byte) (ver int64, err error)
+	Forwarded(id devices.ID, epoch int64, cmdID string)
+	Report(id devices.ID, epoch int64, at time.Time, payload []byte) (ver int64, err error)
 }
 
 // Liveness knows the links behind bridges; [liveness.Tracker] is one.
@@ -214,13 +215,28 @@ func (b *Behind) speaks(id devices.ID, can liveness.Availability, send func(*dev
 }
 
 // heard notes a sign of life.
-func (b *Behind) heard(id devices.ID) (epoch int64) {
+func (b *Behind) heard(id devices.ID) {
+	epoch, _ := b.sign(id)
+	b.link(id, epoch)
+}
+
+// sign notes a sign of life, and leaves it to the caller to make commands flow
+// over the link of epoch: what a device says of those under way counts before
+// they are sent again. over is the epoch of the way that it came, which is not
+// lower than that by which commands went.
+func (b *Behind) sign(id devices.ID) (epoch, over int64) {
 	b.mu.Lock()
 	can := b.member(id).can
 	b.mu.Unlock()
 	epoch = b.Liveness.BridgeHeard(id, b.bus.Name(), can)
-	b.link(id, epoch)
-	return epoch
+	return epoch, max(epoch, b.way(id))
+}
+
+// way is the epoch over which commands go to the device.
+func (b *Behind) way(id devices.ID) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.member(id).epoch
 }
 
 // link makes commands flow over the link of epoch; 0 is an unknown link, over
@@ -298,18 +314,37 @@ func (b *Behind) push(dev *devices.Device, batch readings.Batch, done func(error
 	})
 }
 
-// report hands a light's state on.
-func (b *Behind) report(dev *devices.Device, state []byte) error {
+// report hands on a light's state, which arrived at the time at.
+func (b *Behind) report(dev *devices.Device, at time.Time, state []byte) error {
 	if err := b.allow(dev.ID); err != nil {
 		return err
 	}
-	_, err := b.Commands.Report(dev.ID, b.heard(dev.ID), state)
+	epoch, over := b.sign(dev.ID)
+	_, err := b.Commands.Report(dev.ID, over, at, state)
+	b.link(dev.ID, epoch)
 	return err
 }
 
 // answer hands on what a device, or the adapter in its place, says of a command.
 func (b *Behind) answer(id devices.ID, payload []byte) error {
-	return b.Commands.Answer(id, b.heard(id), payload)
+	epoch, over := b.sign(id)
+	err := b.Commands.Answer(id, over, payload)
+	b.link(id, epoch)
+	return err
+}
+
+// forwarded says that a command was passed on to a device that has no word for
+// it, and unsupported that there is none for the command. Both do so on a
+// goroutine of their own: the dispatcher is still sending.
+func (b *Behind) forwarded(id devices.ID, cmd string) {
+	time.AfterFunc(0, func() { b.Commands.Forwarded(id, b.way(id), cmd) })
+}
+
+func (b *Behind) unsupported(id devices.ID, cmd string) {
+	time.AfterFunc(0, func() {
+		p, _ := json.Marshal(map[string]string{"cmd_id": cmd, "status": "rejected", "code": "unsupported"})
+		_ = b.Commands.Answer(id, b.way(id), p) // it may have ended in the meantime
+	})
 }
 
 // taken counts the outcome of a message.

@@ -115,3 +115,22 @@ func TestTasmotaNamesAndErrors(t *testing.T) {
 	say(t, s, "stat/porch/RESULT", `{"Command":"Unknown"}`)
 	h.Want(t, `answer porch {"cmd_id":"c-1","code":"unsupported","status":"failed"}`)
 }
+
+// What a device says of the commands under way is heard before they are sent
+// again because it is there again.
+func TestHeardBeforeItIsConnected(t *testing.T) {
+	lamp := light("lamp", "house", devices.Light{Modes: []devices.LightMode{devices.ModeBrightness}})
+	h := adaptertest.New(t, nil, lamp)
+	s, _ := newSet(t, h, true, "native")
+	for _, x := range []struct{ topic, payload, line string }{
+		{"state", `{"on":true}`, "state lamp"}, {"ack", `{"cmd_id":"c-1","status":"done"}`, "answer lamp"},
+	} {
+		n := len(h.Log())
+		say(t, s, "hub/v1/lamp/"+x.topic, x.payload)
+		log := h.Log()[n:]
+		if len(log) != 2 || !strings.HasPrefix(log[0], x.line) || !strings.HasPrefix(log[1], "connected lamp") {
+			t.Errorf("%s: got %q", x.topic, log)
+		}
+		say(t, s, "hub/v1/lamp/lwt", "gone")
+	}
+}

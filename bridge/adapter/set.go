@@ -60,6 +60,7 @@ func (s *Set) Filters() (all []string) {
 // Take hands a message to the adapter that wants it. false means that there is no
 // room for it now, and nothing is told to out.
 func (s *Set) Take(m Message, out Outcome) bool {
+	m.At = time.Now()
 	if !m.Retained && s.guard.own(m.Topic, m.Payload) {
 		out.Decided(nil)
 		return true

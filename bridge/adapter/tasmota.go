@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"devicehub/devices"
 	"devicehub/devices/commands"
@@ -86,7 +87,7 @@ func (t *tasmota) Handle(m Message, done func(error)) {
 	case "SENSOR":
 		t.sensor(dev, f, done)
 	default: // STATE, RESULT
-		t.state(dev, f, what == "RESULT", done)
+		t.state(dev, f, what == "RESULT", m.At, done)
 	}
 }
 
@@ -148,7 +149,7 @@ func tasmotaLight(f map[string]any) *devices.Light {
 }
 
 // state takes a light's STATE, or the RESULT of a command.
-func (t *tasmota) state(dev *devices.Device, f map[string]any, result bool, done func(error)) {
+func (t *tasmota) state(dev *devices.Device, f map[string]any, result bool, at time.Time, done func(error)) {
 	if result {
 		t.mu.Lock()
 		cmd := t.asked[dev.ID]
@@ -170,7 +171,7 @@ func (t *tasmota) state(dev *devices.Device, f map[string]any, result bool, done
 		return
 	}
 	b, _ := json.Marshal(s)
-	done(t.report(dev, b))
+	done(t.report(dev, at, b))
 }
 
 // tasmotaState is the fields of a STATE or RESULT as a state report.
@@ -341,7 +342,7 @@ func (t *tasmota) command(dev *devices.Device, e commands.Envelope) bool {
 	case "restart":
 		verb, body = "Restart", "1"
 	default:
-		answerLater(t.Behind, dev.ID, e.CmdID, "rejected", "unsupported")
+		t.unsupported(dev.ID, e.CmdID)
 		return true
 	}
 	t.mu.Lock()

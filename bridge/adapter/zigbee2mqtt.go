@@ -5,7 +5,6 @@ import (
 	"math"
 	"strings"
 	"sync"
-	"time"
 
 	"devicehub/bridge/broker"
 	"devicehub/devices"
@@ -67,7 +66,7 @@ func (z *zigbee2mqtt) Handle(m Message, done func(error)) {
 	case strings.HasSuffix(name, "/availability"):
 		z.availability(strings.TrimSuffix(name, "/availability"), m.Payload)
 	case !m.Retained: // a retained state may be of any age
-		z.state(name, m.Payload, z.taken(done))
+		z.state(name, m, z.taken(done))
 		return
 	}
 	done(nil)
@@ -311,7 +310,7 @@ func zigbeeMetric(property string, v any) (metric string, value any, ok bool) {
 }
 
 // state takes a device's message: readings, and a light's state.
-func (z *zigbee2mqtt) state(name string, payload []byte, done func(error)) {
+func (z *zigbee2mqtt) state(name string, m Message, done func(error)) {
 	d := z.find(name)
 	if d == nil { // a group, or a device that the list has not named yet
 		done(nil)
@@ -323,7 +322,7 @@ func (z *zigbee2mqtt) state(name string, payload []byte, done func(error)) {
 		return
 	}
 	var f map[string]any
-	if err := json.Unmarshal(payload, &f); err != nil {
+	if err := json.Unmarshal(m.Payload, &f); err != nil {
 		done(devices.Invalid("payload", "JSON"))
 		return
 	}
@@ -332,7 +331,7 @@ func (z *zigbee2mqtt) state(name string, payload []byte, done func(error)) {
 	if dev.Is(devices.KindLight) {
 		if s := zigbeeState(f, d.scale); len(s) > 0 {
 			b, _ := json.Marshal(s)
-			refused = z.report(dev, b)
+			refused = z.report(dev, m.At, b)
 			if _, again := retry(refused); again {
 				done(refused)
 				return
@@ -400,7 +399,7 @@ func zigbeeState(f map[string]any, scale int) map[string]any {
 	return s
 }
 
-// command sends a set in Zigbee2MQTT's words. The broker's taking it is all the
+// command sends a command in Zigbee2MQTT's words. That it is passed on is all the
 // answer there is; the device's state confirms it.
 func (z *zigbee2mqtt) command(dev *devices.Device, e commands.Envelope) bool {
 	ieee := dev.Labels["z2m"]
@@ -420,35 +419,37 @@ func (z *zigbee2mqtt) command(dev *devices.Device, e commands.Envelope) bool {
 	case "set":
 		body = zigbeeSet(e.Params, d.scale)
 	case "refresh":
-		topic, body = z.base+"/"+d.name+"/get", map[string]any{"state": ""}
+		topic, body = z.base+"/"+d.name+"/get", zigbeeGet(dev.Light)
 	case "identify":
 		body["effect"] = "blink"
 	default:
-		answerLater(z.Behind, dev.ID, e.CmdID, "rejected", "unsupported")
+		z.unsupported(dev.ID, e.CmdID)
 		return true
 	}
 	b, err := json.Marshal(body)
 	if err != nil || !z.bus.Publish(topic, b, 1, false) {
 		return false
 	}
-	answerLater(z.Behind, dev.ID, e.CmdID, "acked", "")
+	z.forwarded(dev.ID, e.CmdID)
 	return true
 }
 
-// answerLater answers a command in the place of a device that has no words for
-// it, on a goroutine of its own: the dispatcher is still sending.
-func answerLater(b *Behind, id devices.ID, cmd, status, code string) {
-	time.AfterFunc(0, func() {
-		a := map[string]string{"cmd_id": cmd, "status": status}
-		if code != "" {
-			a["code"] = code
-		}
-		p, _ := json.Marshal(a)
-		b.mu.Lock()
-		epoch := b.member(id).epoch
-		b.mu.Unlock()
-		_ = b.Commands.Answer(id, epoch, p)
-	})
+// zigbeeGet asks for everything that a light says of itself.
+func zigbeeGet(l *devices.Light) map[string]any {
+	get := map[string]any{"state": ""}
+	if l == nil {
+		return get
+	}
+	if l.Dimmable() {
+		get["brightness"] = ""
+	}
+	if l.Has(devices.ModeColorTemp) {
+		get["color_temp"] = ""
+	}
+	if l.Has(devices.ModeXY) || l.Has(devices.ModeHS) {
+		get["color"] = ""
+	}
+	return get
 }
 
 // zigbeeSet is the parameters of a set in Zigbee2MQTT's words.

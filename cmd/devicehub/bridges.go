@@ -355,9 +355,14 @@ func (t traced) Answer(id devices.ID, epoch int64, payload []byte) error {
 	return err
 }
 
-func (t traced) Report(id devices.ID, epoch int64, payload []byte) (int64, error) {
+func (t traced) Forwarded(id devices.ID, epoch int64, cmdID string) {
+	t.tracer.Record(id, t.line(trace.In, "ack"), fmt.Appendf(nil, `{"cmd_id":%q,"status":"acked"}`, cmdID))
+	t.commands.Forwarded(id, epoch, cmdID)
+}
+
+func (t traced) Report(id devices.ID, epoch int64, at time.Time, payload []byte) (int64, error) {
 	t.tracer.Record(id, t.line(trace.In, "state"), payload)
-	ver, err := t.commands.Report(id, epoch, payload)
+	ver, err := t.commands.Report(id, epoch, at, payload)
 	t.reply(id, "state", nil, err)
 	return ver, err
 }

@@ -53,7 +53,10 @@ func (d *Dispatcher) Answer(id devices.ID, epoch int64, payload []byte) error {
 		c := dev.find(a.CmdID)
 		if known = c != nil; known && !c.final {
 			d.answered(dev, c, a, epoch, now)
+			d.prove(dev, c, epoch, now)
 		}
+		// Of the hub's own refresh the answer is the state. Not every device knows it.
+		known = known || dev.refreshes(a.CmdID)
 	})
 	if !known {
 		return devices.NotFound("command").With("cmd_id", a.CmdID)
@@ -67,7 +70,7 @@ func (d *Dispatcher) Answer(id devices.ID, epoch int64, payload []byte) error {
 // acked to acked, whatever was missed in between.
 func (d *Dispatcher) imply(dev *device, c *command, acked bool, epoch int64, now time.Time) {
 	if !c.answered {
-		c.answered, c.ackEpoch, c.ackAt = true, epoch, now
+		c.answered, c.ackAt = true, now
 		if !c.sentAt.IsZero() {
 			c.rec.Hops.Wire = ms(now.Sub(c.sentAt))
 		}
@@ -76,7 +79,8 @@ func (d *Dispatcher) imply(dev *device, c *command, acked bool, epoch int64, now
 	switch c.rec.Status {
 	case Pending, Queued: // from its join reply, or faster than the link returned
 		if c.sentAt.IsZero() {
-			c.sentAt, c.sentEpoch = now, epoch
+			dev.left++
+			c.sentAt, c.leftAt, c.nth, c.sentEpoch = now, now, dev.left, epoch
 			c.rec.Hops.Hub = ms(now.Sub(c.issuedAt))
 			c.rec.Attempt = 1
 		}
@@ -104,9 +108,9 @@ func (d *Dispatcher) answered(dev *device, c *command, a answer, epoch int64, no
 	}
 	switch {
 	case a.Status == Done && late:
-		d.done(c, LateDone, now)
+		d.done(dev, c, LateDone, now)
 	case a.Status == Done:
-		d.done(c, Done, now)
+		d.done(dev, c, Done, now)
 	case late:
 		d.move(c, Failed, now)
 	default:
@@ -114,8 +118,9 @@ func (d *Dispatcher) answered(dev *device, c *command, a answer, epoch int64, no
 	}
 }
 
-func (d *Dispatcher) done(c *command, to Status, now time.Time) {
+func (d *Dispatcher) done(dev *device, c *command, to Status, now time.Time) {
 	c.doneAt = now
+	dev.overtake(c)
 	if c.rec.Hops.Device == nil && !c.ackAt.IsZero() {
 		c.rec.Hops.Device = ms(now.Sub(c.ackAt))
 	}

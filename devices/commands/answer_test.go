@@ -22,7 +22,10 @@ func TestAnyOrderOfAnswers(t *testing.T) {
 		{"twice", "acked acked done done shown shown", "pending sent acked done confirmed"},
 		{"another state", "done other", "pending sent acked done"},
 		{"without a name after the ack", "acked bare", "pending sent acked done confirmed"},
-		{"without a name before the ack", "bare", "pending sent"},
+		{"without a name before the ack", "bare acked done", "pending sent acked done confirmed"},
+		{"without a name after done", "done bare", "pending sent acked done confirmed"},
+		{"without a name, another state", "bare-other done", "pending sent acked done"},
+		{"without a name, under way", "interim acked", "pending sent acked"},
 		{"failed", "acked failed", "pending sent acked failed"},
 		{"rejected at once", "rejected done shown", "pending sent rejected"},
 		{"failed after it was done", "done failed", "pending sent acked done"},
@@ -40,6 +43,10 @@ func TestAnyOrderOfAnswers(t *testing.T) {
 						l.state(fmt.Sprintf(`{"on":false,"cmd":%q}`, rc.CmdID))
 					case "bare":
 						l.state(`{"on":true}`)
+					case "bare-other":
+						l.state(`{"on":false}`)
+					case "interim":
+						l.state(`{"on":true,"transitioning":true}`)
 					default:
 						l.ack(rc.CmdID, a)
 					}

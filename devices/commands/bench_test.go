@@ -82,7 +82,7 @@ func BenchmarkCommand(b *testing.B) {
 				e.Params["cmd"] = e.CmdID
 				state, _ := json.Marshal(e.Params)
 				h.cmds.Answer(id, epoch, fmt.Appendf(nil, `{"cmd_id":%q,"status":"done"}`, e.CmdID))
-				h.cmds.Report(id, epoch, state)
+				h.cmds.Report(id, epoch, time.Now(), state)
 			})
 			return true
 		})

@@ -5,10 +5,17 @@
 // one id, never after it expired, and every word of the device about it is
 // taken in whatever order it comes: acked, done, failed, rejected, and the
 // reported state that confirms it. After a restart the hub asks again under the
-// same id; what may only happen once is not sent again.
+// same id; what may only happen once is not sent again, nor what is done.
 //
-// Commands of a group of fields go one at a time, and of those that wait the
-// newest wins, so that a slider neither floods a device nor loses its last word.
+// A command ends when its proof is there: a report that arrived after the
+// command was last sent, over the same connection or a later one, speaks of what
+// it asks for and shows it all, whatever else the device has said by then. If a
+// command is done and a second later there is no proof, the hub asks the device
+// once for its state.
+//
+// Commands of a group of fields go one at a time until they are done, and of
+// those that wait the newest wins, so that a slider neither floods a device nor
+// loses its last word.
 package commands
 
 import (
@@ -64,6 +71,7 @@ const (
 	restartFor  = 60 * time.Second // after expires_at, a device may still come back from a restart
 	maxQueued   = 32               // with policy all
 	maxOpen     = 256              // of one device, whatever their policy
+	maxUnproven = 32               // done, and not shown; the oldest goes unconfirmed before its time
 	maxSends    = 10               // sets a second of one device
 	minSpacing  = 100 * time.Millisecond
 	burst       = 3 // sets that may go without spacing after a pause
@@ -156,6 +164,14 @@ type command struct {
 	sending bool // handed to the link at this moment
 	again   bool // to be sent again
 	ask     bool // from before a restart: to be sent again once, whatever its attempts
+	proof   bool // the device has shown it; told once it is known to have left
+	// forwarded says that an adapter passed it on in the place of a device that
+	// has no word for it: nothing more is heard but the device's state.
+	forwarded bool
+	overtaken bool          // a newer one for some of the same is done
+	stands    lights.Fields // once done: what the device is by it, and by no newer one
+	refresh   string        // the hub's own, by which it asked for the proof
+	onTheWay  time.Time     // when the device last said that it is
 
 	expires   time.Time
 	confirmBy time.Time // when done or acked and not confirmed, it ends
@@ -163,7 +179,6 @@ type command struct {
 
 	trip
 	answered bool
-	ackEpoch int64 // of the first answer
 	issuedAt time.Time
 	ackAt    time.Time
 	doneAt   time.Time
@@ -175,8 +190,10 @@ type command struct {
 // take it.
 type trip struct {
 	tries     int
-	sentAt    time.Time
-	sentEpoch int64
+	sentAt    time.Time // the attempt that was answered, until then the last
+	leftAt    time.Time // the last attempt: what the device said before proves nothing
+	nth       int       // of all that left to the device since the start, the last attempt
+	sentEpoch int64     // of the last attempt
 	sentBoot  string    // the device's boot when it was sent
 	ackDue    time.Time // when it is sent again, unanswered
 	silentAt  time.Time // unanswered until then, the device is unresponsive
@@ -192,7 +209,7 @@ func (c *command) waiting() bool {
 // holds reports whether it keeps others of its groups waiting.
 func (c *command) holds(now time.Time) bool {
 	switch c.rec.Status {
-	case Sent, Acked, Done:
+	case Sent, Acked:
 		return now.Before(c.expires)
 	case Pending, Queued:
 		return c.sending
@@ -208,12 +225,25 @@ func (c *command) wire() map[string]any {
 	if c.op() != lights.Set {
 		return c.rec.Params
 	}
-	if _, said := c.rec.Params[lights.On]; said {
-		return c.rec.Params
+	return lit(c.rec.Params)
+}
+
+// target is what the device is when it has done the command.
+func (c *command) target() lights.Fields {
+	if len(c.want) == 0 {
+		return lights.Fields{}
 	}
-	p := maps.Clone(c.rec.Params)
-	p[lights.On] = true
-	return p
+	return maps.Clone(lit(c.want))
+}
+
+// lit has the fields of a set, and on where they do not say it.
+func lit[M ~map[string]any](fields M) M {
+	if _, said := fields[lights.On]; said {
+		return fields
+	}
+	f := maps.Clone(fields)
+	f[lights.On] = true
+	return f
 }
 
 func (c *command) envelope(now time.Time) Envelope {
@@ -224,13 +254,15 @@ func (c *command) envelope(now time.Time) Envelope {
 // deadlines sets what follows from when it expires.
 func (c *command) deadlines() {
 	c.lateUntil = c.expires.Add(lateFor)
-	c.confirmBy = c.expires
-	if ms, ok := c.rec.Params["transition_ms"]; ok {
-		c.confirmBy = c.confirmBy.Add(time.Duration(number(ms)) * time.Millisecond)
-	}
+	c.confirmBy = c.expires.Add(c.transition())
 	if c.op() == lights.Restart {
 		c.confirmBy = c.confirmBy.Add(restartFor)
 	}
+}
+
+// transition is how long the device was told to take.
+func (c *command) transition() time.Duration {
+	return time.Duration(number(c.rec.Params["transition_ms"])) * time.Millisecond
 }
 
 // number reads a number as it was put, or as it comes back from JSON.

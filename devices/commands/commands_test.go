@@ -80,6 +80,11 @@ func TestToggleAndStepAreAbsolute(t *testing.T) {
 		if r.Params["brightness"] != 200.0 || r.Op != "set" {
 			t.Errorf("step of a step: got %+v", r)
 		}
+		time.Sleep(time.Millisecond)
+		w.must("lamp", `{"op":"toggle"}`) // brightness means on
+		if r, _ := w.Last("lamp"); r.Params["on"] != false {
+			t.Errorf("toggle of a step: got %+v", r)
+		}
 	})
 }
 
@@ -400,7 +405,7 @@ func TestManyAtOnce(t *testing.T) {
 				for e := range got {
 					time.Sleep(5 * time.Millisecond)
 					w.Answer(id, 1, fmt.Appendf(nil, `{"cmd_id":%q,"status":"done"}`, e.CmdID))
-					w.Report(id, 1, fmt.Appendf(nil, `{"on":true,"brightness":%v,"cmd":%q}`, e.Params["brightness"], e.CmdID))
+					w.Report(id, 1, time.Now(), fmt.Appendf(nil, `{"on":true,"brightness":%v,"cmd":%q}`, e.Params["brightness"], e.CmdID))
 				}
 			})
 		}

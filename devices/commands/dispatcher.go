@@ -68,6 +68,7 @@ type device struct {
 	looked bool       // for the last one on disk
 
 	last        *command    // the last that was sent
+	left        int         // how many left
 	sends       []time.Time // of the last sets, maxSends of them, a ring
 	sendN       int
 	pumping     bool
@@ -83,6 +84,7 @@ type link struct {
 	transport string
 	window    int
 	send      func(Envelope) bool
+	since     time.Time
 	stuck     time.Time // it took nothing; not before then again
 }
 
@@ -142,7 +144,7 @@ func (d *Dispatcher) with(id devices.ID, f func(dev *device, now time.Time)) {
 	}
 	f(dev, d.now())
 	d.schedule(dev)
-	dev.tidy()
+	d.tidy(dev, d.now())
 	sh.mu.Unlock()
 	d.flush(sh)
 }
@@ -153,8 +155,17 @@ func (d *Dispatcher) flush(sh *shard) {
 	}
 }
 
-// tidy moves what has ended out of the way.
-func (dev *device) tidy() {
+// tidy moves what has ended out of the way, and ends what is done and waits for
+// its proof when there is too much of it.
+func (d *Dispatcher) tidy(dev *device, now time.Time) {
+	unproven := 0
+	for _, c := range slices.Backward(dev.open) {
+		if c.rec.Status == Done && c.unproven() {
+			if unproven++; unproven > maxUnproven {
+				d.unconfirmed(c, now)
+			}
+		}
+	}
 	dev.open = slices.DeleteFunc(dev.open, func(c *command) bool {
 		if c.final {
 			dev.recent = append(dev.recent, c)

@@ -258,13 +258,17 @@ type Stats struct {
 	Ended  map[Status]int64 // commands by how they ended; timed_out when their outcome is unknown
 	Sent   int64            // envelopes, those sent again included
 	Resent int64
-	Open   int // commands under way
+	// Refreshed counts the states asked for because of commands that were done
+	// and not shown.
+	Refreshed int64
+	Open      int // commands under way
 }
 
 type stats struct {
 	mu           sync.Mutex
 	ended        map[Status]int64
 	sent, resent atomic.Int64
+	refreshed    atomic.Int64
 }
 
 func (s *stats) count(c *command) {
@@ -281,7 +285,8 @@ func (s *stats) count(c *command) {
 
 // Stats returns the counts.
 func (d *Dispatcher) Stats() Stats {
-	st := Stats{Ended: map[Status]int64{}, Sent: d.stats.sent.Load(), Resent: d.stats.resent.Load()}
+	st := Stats{Ended: map[Status]int64{}, Sent: d.stats.sent.Load(), Resent: d.stats.resent.Load(),
+		Refreshed: d.stats.refreshed.Load()}
 	d.stats.mu.Lock()
 	for k, v := range d.stats.ended {
 		st.Ended[k] = v

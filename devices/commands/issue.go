@@ -263,8 +263,11 @@ func lifeOf(policy, transport string, asked *int64) (time.Duration, error) {
 // soon is the state once what is under way is done.
 func (dev *device) soon(state lights.Fields, now time.Time) lights.Fields {
 	for _, c := range dev.open {
-		if c.waiting() || c.holds(now) {
-			state = state.Merge(c.want)
+		switch {
+		case c.waiting() || c.holds(now):
+			state = state.Merge(c.target())
+		case c.rec.Status == Done && !c.final:
+			state = state.Merge(c.stands)
 		}
 	}
 	return state

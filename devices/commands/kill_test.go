@@ -21,7 +21,8 @@ func TestKillAtEachTransition(t *testing.T) {
 		{"queued", "set", "", "connect acked done shown", "sent acked done confirmed", 1},
 		{"sent", "set", "connect", "connect acked done shown", "sent2 acked done confirmed", 1},
 		{"acked", "set", "connect acked", "connect done shown", "done confirmed", 1},
-		{"done", "set", "connect done", "connect shown", "confirmed", 1},
+		{"done", "set", "connect done", "connect shown", "confirmed", 0},
+		{"done, and not shown", "set", "connect done", "connect soon wait", "done(unconfirmed)", 1}, // asked for its state
 		{"confirmed", "set", "connect done shown", "connect", "", 0},
 		{"sent, and never back", "set", "connect", "wait", "timed_out timed_out(outcome_unknown)", 0},
 		{"queued, and never back", "set", "", "wait", "expired", 0},
@@ -50,6 +51,11 @@ func TestKillAtEachTransition(t *testing.T) {
 							l = w.connect("lamp", epoch, "websocket", 0)
 						case "shown":
 							l.state(fmt.Sprintf(`{"on":true,"cmd":%q}`, rc.CmdID))
+						case "soon":
+							time.Sleep(2 * time.Second)
+							if e := l.last(); e.Op != "refresh" || e.CmdID == rc.CmdID {
+								t.Errorf("got %+v, want its state asked for", e)
+							}
 						case "wait":
 							time.Sleep(5 * time.Minute)
 						default:
@@ -98,12 +104,13 @@ func TestDurableBeforeItLeaves(t *testing.T) {
 		if l.count() != 1 {
 			t.Error("a command left that is not durable")
 		}
-		l.ack(l.got[0].CmdID, "done")
+		id := l.last().CmdID
+		l.ack(id, "done")
 		w.store.mu.Lock()
 		w.store.fail = nil
 		w.store.mu.Unlock()
 		time.Sleep(2 * time.Second)
-		if row, ok, _ := w.store.Command(t.Context(), "lamp", l.got[0].CmdID); !ok {
+		if row, ok, _ := w.store.Command(t.Context(), "lamp", id); !ok {
 			t.Error("the transition was lost")
 		} else if r, _ := row.record(); r.Status != Done {
 			t.Errorf("stored: got %s, want done", r.Status)

@@ -50,8 +50,8 @@ func (d *Dispatcher) reconcile(id devices.ID) {
 	d.with(id, func(dev *device, now time.Time) {
 		linked = dev.link != nil
 		for _, c := range dev.open {
+			open[c.rec.CmdID] = c.waiting() || c.holds(now) || c.rec.Status == Done && !c.final
 			if c.waiting() || c.holds(now) {
-				open[c.rec.CmdID] = true
 				busy |= c.group
 			}
 		}

@@ -24,16 +24,13 @@ func (d *Dispatcher) Connected(id devices.ID, epoch int64, transport string, win
 		if dev.link != nil && dev.link.epoch > epoch {
 			return
 		}
-		dev.link = &link{epoch: epoch, transport: transport, window: window, send: send}
+		dev.link = &link{epoch: epoch, transport: transport, window: window, send: send, since: now}
 		for _, c := range dev.open {
 			if c.op().Momentary() || c.sentEpoch == epoch {
 				continue
 			}
-			switch c.rec.Status {
-			case Sent, Acked:
+			if c.rec.Status == Sent || c.rec.Status == Acked {
 				c.again = c.tries < maxAttempts || c.ask
-			case Done:
-				c.again = c.ask
 			}
 		}
 		wait := reconcileJoin
@@ -85,12 +82,13 @@ func (d *Dispatcher) pump(id devices.ID) {
 		return
 	}
 	dev.pumping = true
+	var answered int64 // the epoch of an answer that was back before the link returned
 	for {
 		dev.pumpAgain = false
 		now := d.now()
 		c := d.next(dev, now)
 		if c == nil {
-			if dev.pumpAgain {
+			if d.refresh(dev, sh, now) || dev.pumpAgain {
 				continue
 			}
 			break
@@ -108,16 +106,24 @@ func (d *Dispatcher) pump(id devices.ID) {
 			c.rec.Attempt, c.rec.Hops.Hub = attempt, hub
 			l.stuck = d.now().Add(retrySend)
 			c.again = c.rec.Status == Sent || c.rec.Status == Acked
+			c.proof = c.proof && !c.waiting() // it never left
 			continue
 		}
-		d.left(dev, c, resent, d.now())
+		now = d.now()
+		d.left(dev, c, resent, now)
+		if d.prove(dev, c, l.epoch, now) {
+			answered = l.epoch
+		}
 		d.flushLocked(sh)
 	}
 	dev.pumping = false
 	d.schedule(dev)
-	dev.tidy()
+	d.tidy(dev, d.now())
 	sh.mu.Unlock()
 	d.flush(sh)
+	if answered != 0 {
+		d.cfg.Liveness.CommandAnswered(id, answered)
+	}
 }
 
 // flushLocked tells what was decided in a loop that keeps the lock.
@@ -130,21 +136,16 @@ func (d *Dispatcher) flushLocked(sh *shard) {
 // next is the command to send now, nil if there is none. Commands of a group go
 // in order; those of others may pass.
 func (d *Dispatcher) next(dev *device, now time.Time) *command {
-	l := dev.link
-	if l == nil || now.Before(l.stuck) || d.cfg.Liveness.Status(dev.id).State == devices.Sleeping {
+	if !d.reachable(dev, now) {
 		return nil
 	}
 	var held lights.Group
-	unacked := 0
 	for _, c := range dev.open {
 		if c.holds(now) {
 			held |= c.group
 		}
-		if c.rec.Status == Sent && !c.again {
-			unacked++
-		}
 	}
-	room := l.window == 0 || unacked < l.window
+	room := dev.window()
 	for _, c := range dev.open {
 		switch {
 		case c.sending || !c.stored || c.expires.Sub(now) < time.Millisecond:
@@ -200,7 +201,7 @@ func (dev *device) mayset(now time.Time) time.Time {
 // depart notes that the command is handed to the link: an answer may be back
 // before the link returns.
 func (c *command) depart(dev *device, l *link, now time.Time) {
-	c.sending, c.again = true, false
+	c.sending, c.again, c.overtaken = true, false, false
 	wait := ackTimeout(l.transport)
 	if c.sentAt.IsZero() {
 		c.silentAt = now.Add(3 * wait)
@@ -209,6 +210,8 @@ func (c *command) depart(dev *device, l *link, now time.Time) {
 	if !c.answered {
 		c.sentAt = now // of the attempt that the answer will be to
 	}
+	dev.left++
+	c.leftAt, c.nth = now, dev.left
 	c.tries++
 	c.rec.Attempt = min(c.rec.Attempt+1, maxAttempts)
 	c.sentEpoch, c.sentBoot = l.epoch, dev.boot
@@ -246,6 +249,14 @@ func (d *Dispatcher) schedule(dev *device) {
 	at(dev.reconcileAt)
 	waits := false
 	now := d.now()
+	if dev.link != nil && !dev.pumping {
+		due, first := dev.awaited(now)
+		if waits = len(due) > 0; !waits {
+			at(first)
+		} else if d.reachable(dev, now) && dev.window() {
+			at(now)
+		}
+	}
 	for _, c := range dev.open {
 		if c.final || c.sending {
 			continue
@@ -257,10 +268,12 @@ func (d *Dispatcher) schedule(dev *device) {
 		case Sent:
 			at(c.ackDue)
 			at(c.expires)
-		case Acked, Done:
+		case Acked:
 			if now.Before(c.expires) {
 				at(c.expires) // then its groups are free
 			}
+			at(c.confirmBy)
+		case Done:
 			at(c.confirmBy)
 		case TimedOut:
 			at(c.lateUntil)
@@ -339,8 +352,7 @@ func (d *Dispatcher) age(dev *device, c *command, now time.Time) {
 		}
 	case Done:
 		if !now.Before(c.confirmBy) {
-			d.end(c, CodeUnconfirmed, now)
-			d.unwant(c)
+			d.unconfirmed(c, now)
 		}
 	}
 	if c.rec.Status == TimedOut && !c.final && !now.Before(c.lateUntil) {
@@ -348,8 +360,10 @@ func (d *Dispatcher) age(dev *device, c *command, now time.Time) {
 	}
 }
 
-// unwant takes back what the device did and does not show.
-func (d *Dispatcher) unwant(c *command) {
+// unconfirmed ends a command that was done and not shown. What it wanted is taken
+// back.
+func (d *Dispatcher) unconfirmed(c *command, now time.Time) {
+	d.end(c, CodeUnconfirmed, now)
 	if rec, ok := d.cfg.Registry.Get(c.rec.Device); ok && !c.system && rec.ShadowPolicy != devices.DesiredWins {
 		d.cfg.Shadows.Unwant(rec, c.rec.CmdID)
 	}

@@ -30,7 +30,7 @@ func TestKillOnRealStores(t *testing.T) {
 	}{
 		{"sent", "connect", "connect acked done shown", commands.Confirmed, 1},
 		{"acked", "connect acked", "connect done shown", commands.Confirmed, 1},
-		{"done", "connect done", "connect shown", commands.Confirmed, 1},
+		{"done", "connect done", "connect shown", commands.Confirmed, 0},
 		{"confirmed", "connect done shown", "connect", commands.Confirmed, 0},
 		{"failed", "connect failed", "connect", commands.Failed, 0},
 		{"queued", "", "connect acked done shown", commands.Confirmed, 1},
@@ -141,7 +141,7 @@ func (l *oneLife) steps(steps string) {
 				return true
 			})
 		case "shown":
-			_, err = l.cmds.Report("lamp", l.epoch, fmt.Appendf(nil, `{"on":true,"cmd":%q}`, l.cmd))
+			_, err = l.cmds.Report("lamp", l.epoch, time.Now(), fmt.Appendf(nil, `{"on":true,"cmd":%q}`, l.cmd))
 		default:
 			err = l.cmds.Answer("lamp", l.epoch, fmt.Appendf(nil, `{"cmd_id":%q,"status":%q}`, l.cmd, s))
 		}

@@ -76,12 +76,16 @@ func (r Row) command(now time.Time) (*command, error) {
 	if err := json.Unmarshal(r.Body, &b); err != nil {
 		return nil, fmt.Errorf("command %s of %s: %w", r.CmdID, r.Device, err)
 	}
-	at := func(ms int64) time.Time { return now.Add(time.Duration(ms-now.UnixMilli()) * time.Millisecond) }
 	c := &command{rec: b.Record, want: b.Want, group: b.Want.Groups(), hash: b.Hash, refuse: b.Refuse, system: b.System, leaving: b.Leaving,
-		final: r.Final, stored: true, durable: make(chan struct{}), issuedAt: at(b.IssuedAt), expires: at(b.ExpiresAt)}
+		final: r.Final, stored: true, durable: make(chan struct{}), issuedAt: when(now, b.IssuedAt), expires: when(now, b.ExpiresAt)}
 	close(c.durable)
 	c.deadlines()
 	return c, nil
+}
+
+// when is the time of so many ms since epoch, on the clock that now is of.
+func when(now time.Time, ms int64) time.Time {
+	return now.Add(time.Duration(ms-now.UnixMilli()) * time.Millisecond)
 }
 
 // restore takes over what was under way before this start.
@@ -102,14 +106,20 @@ func (d *Dispatcher) restore(rows []Row) error {
 			}
 			switch c.rec.Status {
 			case Sent, Acked, Done:
-				c.sentAt = now // when it was is not known any more
+				// When it was sent is not known any more; by then it was.
+				at := when(now, c.rec.At)
+				c.sentAt, c.leftAt = now, at
+				if c.rec.Status != Sent {
+					c.answered, c.ackAt, c.doneAt, c.stands = true, at, at, c.target()
+				}
 				if c.op().Momentary() {
 					// It is not sent again, and its answer may be lost: timed out, once Run runs.
 					c.tries, c.ackDue, c.confirmBy = maxAttempts, now, now
 					return
 				}
-				// What it answered since may be lost: ask again when it is back.
-				c.ask = true
+				// What it answered since may be lost: ask again when it is back. What
+				// is done is not done again; its state is asked for.
+				c.ask = c.rec.Status != Done
 			}
 		})
 	}

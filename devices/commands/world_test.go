@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +31,7 @@ type world struct {
 	shadows *shadow.Shadows
 	shadowS *shadow.Memory
 	live    *fakeLiveness
+	ahead   atomic.Int64 // ms that the devices' clocks are ahead
 	stop    func()
 
 	mu    sync.Mutex
@@ -102,6 +105,14 @@ func (w *world) Record(_ devices.Origin, e devices.AuditEntry) {
 	w.audit = append(w.audit, e)
 }
 
+// events are what was told so far.
+func (w *world) events() []devices.Event {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.told)
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	reg, err := devices.OpenRegistry(t.Context(), new(devices.MemoryRegistry))
@@ -133,7 +144,8 @@ func newWorld(t *testing.T) *world {
 func (w *world) start() {
 	w.t.Helper()
 	var err error
-	w.shadows, err = shadow.New(w.t.Context(), shadow.Config{Store: w.shadowS, Registry: w.reg})
+	w.shadows, err = shadow.New(w.t.Context(), shadow.Config{Store: w.shadowS, Registry: w.reg,
+		ClockOffset: func(devices.ID) (int64, bool) { ms := w.ahead.Load(); return ms, ms != 0 }})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -225,7 +237,13 @@ func (l *lamp) ack(cmdID, status string) {
 
 func (l *lamp) state(payload string) {
 	l.w.t.Helper()
-	if _, err := l.w.Report(l.id, l.epoch, []byte(payload)); err != nil {
+	l.stateAt(time.Now(), payload)
+}
+
+// stateAt is a report that arrived earlier, and had to wait.
+func (l *lamp) stateAt(at time.Time, payload string) {
+	l.w.t.Helper()
+	if _, err := l.w.Report(l.id, l.epoch, at, []byte(payload)); err != nil {
 		l.w.t.Errorf("state %s: %v", payload, err)
 	}
 	synctest.Wait()

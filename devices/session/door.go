@@ -33,7 +33,7 @@ type Commands interface {
 	Pending(id devices.ID) []commands.Envelope
 	Delta(id devices.ID) map[string]any
 	Answer(id devices.ID, epoch int64, payload []byte) error
-	Report(id devices.ID, epoch int64, payload []byte) (ver int64, err error)
+	Report(id devices.ID, epoch int64, at time.Time, payload []byte) (ver int64, err error)
 }
 
 // Liveness arbitrates connections; [liveness.Tracker] is one.

@@ -191,7 +191,7 @@ func (s *Session) takeSlot() error {
 
 func (s *Session) state(payload []byte) (any, error) {
 	epoch := s.Epoch()
-	ver, err := s.door.Commands.Report(s.device, epoch, payload)
+	ver, err := s.door.Commands.Report(s.device, epoch, time.Now(), payload)
 	if err != nil {
 		return nil, err
 	}

@@ -301,7 +301,7 @@ func (s *Session) Join(k devices.Kind, p JoinParams) (r JoinReply, err error) {
 			}
 		}
 		if k == devices.KindLight && len(p.Reported) > 0 {
-			if _, err := s.door.Commands.Report(s.device, epoch, syncReport(p)); err != nil {
+			if _, err := s.door.Commands.Report(s.device, epoch, time.Now(), syncReport(p)); err != nil {
 				return JoinReply{}, err
 			}
 		}

@@ -123,7 +123,7 @@ func (s *Shadows) accept(rec *devices.Device, d *doc, r lights.Report, after lig
 // localWins clears the desired fields that somebody changed at the device after
 // they were asked for. A colour changed in one representation is changed in all.
 func (s *Shadows) localWins(rec *devices.Device, d *doc, r lights.Report, now time.Time) {
-	at := s.happened(rec.ID, r.T, now)
+	at := s.Happened(rec.ID, r.T, now)
 	light := rec.Is(devices.KindLight)
 	colour := light && r.Fields.Groups()&lights.Colour != 0
 	for name, m := range d.DesiredMeta {
@@ -134,9 +134,9 @@ func (s *Shadows) localWins(rec *devices.Device, d *doc, r lights.Report, now ti
 	}
 }
 
-// happened is when, by the hub's clock, what a device reports with its time t
-// took place. A time that cannot be right is taken for now.
-func (s *Shadows) happened(id devices.ID, t int64, now time.Time) int64 {
+// Happened is when, by the hub's clock, what a device reports now with its time t
+// took place, in ms since epoch. A time that cannot be right is taken for now.
+func (s *Shadows) Happened(id devices.ID, t int64, now time.Time) int64 {
 	const unset = 1420070400000 // 2015-01-01: a clock that was never set
 	arrived := now.UnixMilli()
 	if t < unset {

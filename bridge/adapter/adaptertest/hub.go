@@ -211,7 +211,11 @@ func (c *control) Answer(id devices.ID, _ int64, payload []byte) error {
 	return nil
 }
 
-func (c *control) Report(id devices.ID, _ int64, payload []byte) (int64, error) {
+func (c *control) Forwarded(id devices.ID, _ int64, cmdID string) {
+	(*Hub)(c).note("forwarded %s %s", id, cmdID)
+}
+
+func (c *control) Report(id devices.ID, _ int64, _ time.Time, payload []byte) (int64, error) {
 	h := (*Hub)(c)
 	h.mu.Lock()
 	err := h.noCommands
