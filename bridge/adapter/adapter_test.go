@@ -587,7 +587,7 @@ func TestTasmota(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	say(t, s, "stat/porch/RESULT", `{"POWER":"ON"}`)
+	say(t, s, "stat/porch/RESULT", `{"POWER":"ON","Dimmer":50,"HSBColor":"240,100,50"}`)
 	h.Want(t, `answer porch {"cmd_id":"c-1","status":"done"}`)
 	say(t, s, "cmnd/porch/POWER", "ON", true)
 	h.Want(t, "audit bridge:house mqtt.retained topic:cmnd/porch/POWER")

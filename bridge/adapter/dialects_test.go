@@ -116,6 +116,116 @@ func TestTasmotaNamesAndErrors(t *testing.T) {
 	h.Want(t, `answer porch {"cmd_id":"c-1","code":"unsupported","status":"failed"}`)
 }
 
+// A RESULT is the answer to a command if it holds it; others are somebody's at a
+// button or a console.
+func TestTasmotaAnswers(t *testing.T) {
+	on := map[string]any{"on": true}
+	for _, x := range []struct {
+		name, op string
+		params   map[string]any
+		result   string
+		want     string // the status answered
+	}{
+		{"its own", "set", on, `{"POWER":"ON"}`, "done"},
+		{"of a lamp beside relays", "set", on, `{"POWER1":"ON"}`, "done"},
+		{"one of several", "set", map[string]any{"on": true, "brightness": 128.0}, `{"Dimmer":50}`, "done"},
+		{"a colour", "set", map[string]any{"hs": []any{120.0, 50.0}}, `{"POWER":"ON","Dimmer":50,"HSBColor":"120,50,50"}`, "done"},
+		{"a white", "set", map[string]any{"kelvin": 4000.0}, `{"POWER":"ON","CT":250}`, "done"},
+		{"a button", "set", on, `{"Button1":{"Action":"SINGLE"}}`, ""},
+		{"a setting of somebody's", "set", on, `{"TelePeriod":60}`, ""},
+		{"how it gets there", "set", map[string]any{"on": true, "transition_ms": 500.0}, `{"Fade":"ON"}`, ""},
+		{"a whole state", "set", on, `{"Time":"2026-02-16T10:13:52","Uptime":"0T00:10:00","POWER":"OFF","Dimmer":50}`, ""},
+		{"unknown to it", "set", on, `{"Command":"Unknown"}`, "failed"},
+		{"the state asked for", "refresh", nil, `{"Time":"2026-02-16T10:13:52","Uptime":"0T00:10:00","POWER":"OFF","Dimmer":50}`, "done"},
+		{"another", "refresh", nil, `{"POWER":"OFF"}`, ""},
+		{"a restart", "restart", nil, `{"Restart":"Restarting"}`, "done"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			porch := light("porch", "house", devices.Light{Modes: []devices.LightMode{devices.ModeHS, devices.ModeColorTemp}})
+			porch.Labels = map[string]string{"tasmota": "porch"}
+			h := adaptertest.New(t, nil, porch)
+			s, _ := newSet(t, h, true, "tasmota")
+			say(t, s, "tele/porch/LWT", "Online", true)
+			if !h.Send("porch", x.op, x.params) {
+				t.Fatal("not sent")
+			}
+			say(t, s, "stat/porch/RESULT", x.result)
+			got := ""
+			for _, line := range h.Log() {
+				if _, a, ok := strings.Cut(line, `answer porch {"cmd_id":"c-1",`); ok {
+					got = a
+				}
+			}
+			if !strings.Contains(got, `"status":"`+x.want+`"`) && got+x.want != "" {
+				t.Errorf("answered %q, want %q", got, x.want)
+			}
+			say(t, s, "stat/porch/RESULT", `{"POWER":"ON","Dimmer":50,"HSBColor":"1,2,50","CT":250}`)
+			if n := strings.Count(strings.Join(h.Log(), "\n"), "answer porch"); x.want != "" && n != 1 {
+				t.Errorf("answered %d times", n)
+			}
+		})
+	}
+}
+
+// A set and the state that the hub asks for may wait at once: each has its answer.
+func TestTasmotaAnswersOfTwo(t *testing.T) {
+	porch := light("porch", "house", devices.Light{Modes: []devices.LightMode{devices.ModeBrightness}})
+	porch.Labels = map[string]string{"tasmota": "porch"}
+	h := adaptertest.New(t, nil, porch)
+	s, b := newSet(t, h, true, "tasmota")
+	say(t, s, "tele/porch/LWT", "Online", true)
+	h.SendAs("porch", "c-1", "refresh", nil)
+	h.SendAs("porch", "c-2", "set", map[string]any{"on": true})
+	say(t, s, "stat/porch/RESULT", `{"POWER":"ON"}`)
+	say(t, s, "stat/porch/RESULT", `{"Time":"2026-02-16T10:13:52","Uptime":"0T00:10:00","POWER":"ON","Dimmer":50}`)
+	if got, want := answers(h), "c-2 c-1"; got != want {
+		t.Errorf("answered %s, want %s", got, want)
+	}
+	b.refuse(true)
+	if h.SendAs("porch", "c-3", "set", map[string]any{"on": true}) {
+		t.Error("sent to a broker that is away")
+	}
+	b.refuse(false)
+	for _, cmd := range []string{"c-4", "c-5", "c-6", "c-7", "c-8", "c-8"} { // the last one twice
+		h.SendAs("porch", cmd, "set", map[string]any{"on": true})
+	}
+	for range 8 {
+		say(t, s, "stat/porch/RESULT", `{"POWER":"ON"}`)
+	}
+	if got, want := answers(h), "c-2 c-1 c-5 c-6 c-7 c-8"; got != want {
+		t.Errorf("answered %s, want %s", got, want)
+	}
+}
+
+// answers are the commands that were answered, in their order.
+func answers(h *adaptertest.Hub) string {
+	var got []string
+	for _, line := range h.Log() {
+		if _, a, ok := strings.Cut(line, `answer porch {"cmd_id":"`); ok {
+			got = append(got, a[:3])
+		}
+	}
+	return strings.Join(got, " ")
+}
+
+// A text that somebody chose for on and off tells nothing.
+func TestTasmotaStateText(t *testing.T) {
+	porch := light("porch", "house", devices.Light{Modes: []devices.LightMode{devices.ModeBrightness}})
+	porch.Labels = map[string]string{"tasmota": "porch"}
+	h := adaptertest.New(t, nil, porch)
+	s, _ := newSet(t, h, true, "tasmota")
+	for _, x := range []struct{ power, want string }{
+		{"ON", `"on":true`}, {"OFF", `"on":false`}, {"on", `"on":true`}, {"Off", `"on":false`}, {"EIN", ``}, {"1", ``}, {"", ``},
+	} {
+		n := len(h.Log())
+		say(t, s, "tele/porch/STATE", `{"POWER":"`+x.power+`","Dimmer":50}`)
+		want := strings.TrimSuffix(`state porch {"brightness":128,`+x.want, ",") + "}"
+		if got := strings.Join(h.Log()[n:], "\n"); !strings.Contains(got, want) {
+			t.Errorf("%q: got %s, want %s", x.power, got, want)
+		}
+	}
+}
+
 // What a device says of the commands under way is heard before they are sent
 // again because it is there again.
 func TestHeardBeforeItIsConnected(t *testing.T) {

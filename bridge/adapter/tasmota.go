@@ -25,13 +25,13 @@ type tasmota struct {
 	*Behind
 
 	mu    sync.Mutex
-	asked map[devices.ID]string            // the command that waits for a RESULT
+	asked map[devices.ID][]tasmotaAsk      // the commands that wait for a RESULT
 	names map[devices.ID]map[string]string // which metric each field of a sensor has become
 	words map[string]string                // the LWT of those that nobody has adopted
 }
 
 func newTasmota(b *Behind) *tasmota {
-	return &tasmota{Behind: b, asked: map[devices.ID]string{}, names: map[devices.ID]map[string]string{}, words: map[string]string{}}
+	return &tasmota{Behind: b, asked: map[devices.ID][]tasmotaAsk{}, names: map[devices.ID]map[string]string{}, words: map[string]string{}}
 }
 
 func (*tasmota) Filters() []string {
@@ -151,15 +151,7 @@ func tasmotaLight(f map[string]any) *devices.Light {
 // state takes a light's STATE, or the RESULT of a command.
 func (t *tasmota) state(dev *devices.Device, f map[string]any, result bool, at time.Time, done func(error)) {
 	if result {
-		t.mu.Lock()
-		cmd := t.asked[dev.ID]
-		delete(t.asked, dev.ID)
-		t.mu.Unlock()
-		if cmd != "" {
-			say := map[string]string{"cmd_id": cmd, "status": "done"}
-			if word, _ := f["Command"].(string); word == "Unknown" || word == "Error" {
-				say["status"], say["code"] = "failed", "unsupported"
-			}
+		if say := t.answers(dev.ID, f); say != nil {
 			b, _ := json.Marshal(say)
 			_ = t.answer(dev.ID, b) // it may have ended in the meantime
 		}
@@ -181,8 +173,13 @@ func tasmotaState(l *devices.Light, f map[string]any) map[string]any {
 	if !ok {
 		power, ok = f["POWER1"].(string)
 	}
-	if ok {
-		s["on"] = power == "ON"
+	if ok { // any other text is one that somebody chose, and tells nothing
+		switch strings.ToUpper(power) {
+		case "ON":
+			s["on"] = true
+		case "OFF":
+			s["on"] = false
+		}
 	}
 	if d, ok := f["Dimmer"].(float64); ok && d >= 1 {
 		s["brightness"] = lights.FromScale(int(d), 100)
@@ -345,10 +342,84 @@ func (t *tasmota) command(dev *devices.Device, e commands.Envelope) bool {
 		t.unsupported(dev.ID, e.CmdID)
 		return true
 	}
+	t.waits(dev.ID, e.CmdID, verb, body)
+	if !t.bus.Publish("cmnd/"+name+"/"+verb, []byte(body), 1, false) {
+		t.waits(dev.ID, e.CmdID, "", "")
+		return false
+	}
+	return true
+}
+
+// tasmotaAsk is a command that waits for a RESULT, and the names that one of its
+// RESULTs has.
+type tasmotaAsk struct {
+	cmd   string
+	names []string
+}
+
+// maxTasmotaAsks of one device wait; most have one. What has no answer by then
+// is the dispatcher's to end.
+const maxTasmotaAsks = 4
+
+// waits notes that the command waits for its RESULT, or with no verb that it does
+// not.
+func (t *tasmota) waits(id devices.ID, cmd, verb, body string) {
 	t.mu.Lock()
-	t.asked[dev.ID] = e.CmdID
-	t.mu.Unlock()
-	return t.bus.Publish("cmnd/"+name+"/"+verb, []byte(body), 1, false)
+	defer t.mu.Unlock()
+	asks := slices.DeleteFunc(t.asked[id], func(a tasmotaAsk) bool { return a.cmd == cmd })
+	if verb != "" {
+		asks = append(asks[max(0, len(asks)-maxTasmotaAsks+1):], tasmotaAsk{cmd, tasmotaNames(verb, body)})
+	}
+	t.asked[id] = asks
+}
+
+// tasmotaNames are those by which a RESULT is known as the answer to a command:
+// of a Backlog, all that its commands say of the light itself.
+func tasmotaNames(verb, body string) (names []string) {
+	switch verb {
+	case "State":
+		return []string{"Uptime"}
+	case "Restart":
+		return []string{"Restart"}
+	}
+	for do := range strings.SplitSeq(body, ";") {
+		switch name, _, _ := strings.Cut(do, " "); name {
+		case "Power":
+			names = append(names, "POWER", "POWER1")
+		case "HSBColor1", "HSBColor2":
+			names = append(names, "HSBColor")
+		case "Fade", "Speed": // how it gets there; it has not yet
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// answers is what a RESULT answers, nil for one that somebody at a button or
+// a console has caused.
+func (t *tasmota) answers(id devices.ID, f map[string]any) map[string]string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	asks := t.asked[id]
+	word, _ := f["Command"].(string)
+	failed := word == "Unknown" || word == "Error"
+	_, dump := f["Uptime"] // of a whole state, which names everything
+	i := slices.IndexFunc(asks, func(a tasmotaAsk) bool {
+		return failed || slices.ContainsFunc(a.names, func(name string) bool {
+			_, holds := f[name]
+			return holds && (!dump || name == "Uptime")
+		})
+	})
+	if i < 0 {
+		return nil
+	}
+	say := map[string]string{"cmd_id": asks[i].cmd, "status": "done"}
+	if failed {
+		say["status"], say["code"] = "failed", "unsupported"
+	}
+	t.asked[id] = slices.Delete(asks, i, i+1)
+	return say
 }
 
 // tasmotaSet is the parameters of a set as commands for a Backlog.

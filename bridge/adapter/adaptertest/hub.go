@@ -148,13 +148,18 @@ func (h *Hub) Values(id devices.ID) string {
 	return string(b)
 }
 
-// Send sends a command as the dispatcher does; false when the device is not linked.
+// Send sends a command c-1 as the dispatcher does; false when the device is not linked.
 func (h *Hub) Send(id devices.ID, op string, params map[string]any) bool {
+	return h.SendAs(id, "c-1", op, params)
+}
+
+// SendAs is Send under another id.
+func (h *Hub) SendAs(id devices.ID, cmd, op string, params map[string]any) bool {
 	h.mu.Lock()
 	send := h.links[id]
 	h.mu.Unlock()
 	now := time.Now().UnixMilli()
-	return send != nil && send(commands.Envelope{CmdID: "c-1", Op: op, Params: params, IssuedAt: now, ExpiresAt: now + 10_000, TTLMS: 10_000, Attempt: 1, By: "user:ana"})
+	return send != nil && send(commands.Envelope{CmdID: cmd, Op: op, Params: params, IssuedAt: now, ExpiresAt: now + 10_000, TTLMS: 10_000, Attempt: 1, By: "user:ana"})
 }
 
 func (h *Hub) issue(_ context.Context, a devices.Actor, _ devices.Origin, id devices.ID, r commands.Request) (commands.Receipt, error) {
