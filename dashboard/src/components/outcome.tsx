@@ -1,6 +1,6 @@
 // The word beside a control: pending, confirmed in 142 ms, failed: …
 
-import { lookOf, outcomeText, statusWord, took } from '../lib/outcome'
+import { lookOf, outcomeText, statusText, took } from '../lib/outcome'
 import { duration } from '../lib/time'
 import type { Command } from '../lib/types'
 import { CheckIcon, CloseIcon } from './icons'
@@ -27,7 +27,7 @@ export function CommandBadge({ command }: { command: Pick<Command, 'status' | 'c
       {look === 'pending' && <span class="spinner" aria-hidden="true" />}
       {look === 'confirmed' && <CheckIcon />}
       {look === 'failed' && <CloseIcon />}
-      <span>{statusWord(command.status)}{look === 'confirmed' && ms !== undefined ? ` in ${duration(ms)}` : ''}</span>
+      <span>{statusText(command)}{look === 'confirmed' && ms !== undefined ? ` in ${duration(ms)}` : ''}</span>
     </span>
   )
 }

@@ -34,6 +34,10 @@ const EXPLAIN: Partial<Record<CommandStatus, string>> = {
   failed: 'the device could not do it',
 }
 
+/** statusText is where a command stands, in the few words that a list has room for. */
+export const statusText = (c: Pick<Command, 'status' | 'code'>): string =>
+  c.status === 'done' && c.code === 'unconfirmed' ? 'done, not shown' : statusWord(c.status)
+
 /** failureText names the code and what the device or the hub said about it. */
 export function failureText(c: Pick<Command, 'status' | 'code' | 'msg'>): string {
   const said = c.msg || EXPLAIN[c.status] || statusWord(c.status)

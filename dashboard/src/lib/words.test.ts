@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { cell, csv } from './csv'
 import { bytes, digitsOf, keyMetric, metricOrder, metricTitle, valueText, valueWords, withUnit } from './format'
 import { formatLabels, parseLabels } from './labels'
-import { isOver, lookOf, outcomeText, took } from './outcome'
+import { isOver, lookOf, outcomeText, statusText, took } from './outcome'
 import { split, statusOf, withStatus } from './query'
 import { commandBlock } from './status'
 import { age, ago, dateTime, duration, shortTime } from './time'
@@ -66,6 +66,11 @@ describe('outcomes', () => {
     expect(outcomeText({ status: 'failed', code: 'overheated', msg: 'driver above 85 °C' }, 300)).toBe('failed: driver above 85 °C (overheated)')
     expect(outcomeText({ status: 'timed_out', code: 'outcome_unknown' }, 300)).toBe('failed: no answer from the device; it may have run (outcome_unknown)')
     expect(outcomeText({ status: 'done', code: 'unconfirmed' }, 300)).toBe('done, but the device has not shown it')
+  })
+  test('in the fewer words of a list', () => {
+    expect(statusText({ status: 'done' })).toBe('done')
+    expect(statusText({ status: 'done', code: 'unconfirmed' })).toBe('done, not shown')
+    expect(statusText({ status: 'failed', code: 'overheated' })).toBe('failed')
   })
   test('done is not the end while a state may still confirm it', () => {
     expect(isOver({ status: 'done' })).toBe(false)

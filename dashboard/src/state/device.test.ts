@@ -62,6 +62,28 @@ describe('a command of this page', () => {
     expect(device.target.value).toEqual({})
   })
 
+  test('that is done still waits for the light to show it', async () => {
+    const { cmd_id } = await device.send('set', { on: true, kelvin: 3000 })
+    status(cmd_id, 'done', { params: { on: true, kelvin: 3000 } })
+    expect(device.target.value).toEqual({ on: true, kelvin: 3000 })
+    status(cmd_id, 'done', { params: { on: true, kelvin: 3000 }, code: 'unconfirmed' })
+    expect(device.target.value).toEqual({})
+    expect(device.commands.value[0]!.tookMs).toBeGreaterThanOrEqual(0)
+  })
+
+  test('that is done gives way to a newer one', async () => {
+    const first = await device.send('set', { on: true, kelvin: 3000 })
+    status(first.cmd_id, 'done', { params: { on: true, kelvin: 3000 } })
+    const second = await device.send('set', { brightness: 9 })
+    status(second.cmd_id, 'sent', { params: { brightness: 9 } })
+    expect(device.target.value).toEqual({ on: true, brightness: 9, kelvin: 3000 })
+    status(second.cmd_id, 'confirmed', { params: { brightness: 9 } })
+    expect(device.target.value).toEqual({ kelvin: 3000 }) // of the power, the light has shown what it is
+    const third = await device.send('set', { kelvin: 4000 })
+    status(third.cmd_id, 'rejected', { params: { kelvin: 4000 } })
+    expect(device.target.value).toEqual({ kelvin: 3000 })
+  })
+
   test('once over, an echo does not bring it back', async () => {
     const { cmd_id } = await device.send('set', { on: true })
     status(cmd_id, 'failed', { code: 'overheated' })

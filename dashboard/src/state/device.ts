@@ -3,7 +3,7 @@
 
 import { Presence, type Channel } from 'phoenix'
 import { computed, signal } from '@preact/signals'
-import { opText } from '../lib/light'
+import { groupsOf, opText } from '../lib/light'
 import { isOver, lookOf, outcomeText, type Look } from '../lib/outcome'
 import type { Command, CommandStatus, Device, LatestMap, LightParams, LightState, ReadingPush, Role, Shadow, Status } from '../lib/types'
 import { ulid } from '../lib/ulid'
@@ -41,11 +41,18 @@ export class DeviceLive {
   readonly commandsChanged = signal(0)
   readonly transitions = signal(0)
 
-  /** target is what has been asked for and not yet been decided. */
+  /** target is what has been asked for and not yet been decided, nor by a newer command since. */
   readonly target = computed<LightParams>(() => {
     const want: LightParams = {}
     for (const c of [...this.commands.value].reverse()) {
-      if (c.op === 'set' && lookOf(c.status) === 'pending') Object.assign(want, c.params)
+      if (c.op !== 'set' || lookOf(c.status) === 'failed') continue
+      const groups = groupsOf(c.op, c.params)
+      if (!isOver(c)) Object.assign(want, c.params)
+      else if (c.status !== 'superseded' && c.status !== 'cancelled') {
+        for (const key of Object.keys(want) as (keyof LightParams)[]) {
+          if (groupsOf('set', { [key]: want[key] }).some((g) => groups.includes(g))) delete want[key]
+        }
+      }
     }
     return want
   })

@@ -9,7 +9,7 @@ import { Slider } from '../../components/slider'
 import { LightSwitch } from '../../components/switch'
 import { Segments } from '../../components/tabs'
 import { Wheel } from '../../components/wheel'
-import { colourOf, colourParams, fromPercent, groupsOf, hex, hsToRgb, kelvinToRgb, offers, parseHex, rgbToHs, stateText, toPercent, type RGB } from '../../lib/light'
+import { colourOf, colourParams, fromPercent, groupsOf, hex, hsToRgb, kelvinToRgb, offers, parseHex, rgbToHs, stateText, toPercent, type Group, type RGB } from '../../lib/light'
 import { lookOf } from '../../lib/outcome'
 import { commandBlock, STATE_MEANING } from '../../lib/status'
 import { throttle } from '../../lib/throttle'
@@ -48,7 +48,7 @@ export function LightControl({ device }: { device: DeviceLive }) {
 
   const name = record.name || record.id
   const want = { ...target, ...draft }
-  const pending = (group: string) => Object.keys(draft).length > 0 || device.commands.value.some((c) => lookOf(c.status) === 'pending' && groupsOf(c.op, c.params).includes(group as never))
+  const pending = (group: Group) => groupsOf('set', want).includes(group) || device.commands.value.some((c) => lookOf(c.status) === 'pending' && groupsOf(c.op, c.params).includes(group))
   const input = (p: LightParams) => { if (!blocked) { setDraft(p); drag.push(p) } }
   const commit = (p: LightParams) => { if (!blocked) { setDraft({}); drag.commit(p) } }
   const send = (op: string, p: LightParams = {}) => { if (!blocked) void device.send(op, p) }

@@ -10,6 +10,7 @@ import { StatusBadge } from '../../components/status'
 import { LightSwitch } from '../../components/switch'
 import { keyMetric, metricTitle, valueWords } from '../../lib/format'
 import { toPercent } from '../../lib/light'
+import { outcomeText } from '../../lib/outcome'
 import { numeric } from '../../lib/points'
 import { commandBlock } from '../../lib/status'
 import type { Command, FleetRow } from '../../lib/types'
@@ -62,10 +63,13 @@ function ValueCell({ row }: { row: Row }) {
   )
 }
 
+// A command that nobody gave a time lives so long over the slowest transport, and a little more.
+const LONGEST_MS = 40_000
+
 /** follow sends one command over HTTP and waits until it has an end. */
 async function follow(id: string, on: boolean): Promise<Command> {
   const body = { op: 'set', params: { on }, cmd_id: ulid(serverNow()) }
-  return request<Command>('POST', `/devices/${id}/commands`, { query: { wait: 'confirmed', timeout_ms: 12_000 }, body })
+  return request<Command>('POST', `/devices/${id}/commands`, { query: { wait: 'confirmed', timeout_ms: LONGEST_MS }, body })
 }
 
 function LightCell({ row }: { row: Row }) {
@@ -78,7 +82,7 @@ function LightCell({ row }: { row: Row }) {
     try {
       const c = await follow(r.id, on)
       setCommand({ c, wanted: on, ms: performance.now() - started, before: row.peek().light })
-      if (c.status !== 'confirmed') note(`${r.name}: ${c.status}${c.code ? ` (${c.code})` : ''}`, 'bad')
+      if (c.status !== 'confirmed') note(`${r.name}: ${outcomeText(c, undefined)}`, 'bad')
     } catch (e) {
       const err = asError(e)
       setCommand({ c: { status: 'refused', code: err.code, msg: err.reason }, wanted: on })
