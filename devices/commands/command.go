@@ -159,7 +159,7 @@ type command struct {
 
 	durable chan struct{} // closed when it is on disk, or could not be
 	stored  bool
-	moved   bool // since it was taken to the disk for the first time
+	moved   bool // since it was last taken to the disk
 	leaving bool // of what may run once: the disk knows that it may have left
 	sending bool // handed to the link at this moment
 	again   bool // to be sent again

@@ -226,10 +226,9 @@ func (d *Dispatcher) tell(c *command, _ time.Time) {
 		close(c.changed)
 		c.changed = nil
 	}
+	c.moved = true
 	if c.stored {
 		d.writes.mark(c)
-	} else {
-		c.moved = true
 	}
 	rec, ok := d.cfg.Registry.Get(c.rec.Device)
 	if ok && d.cfg.Feed != nil {

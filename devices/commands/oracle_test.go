@@ -11,8 +11,8 @@ import (
 // rules is what must hold in every life, by a book of its own.
 //
 //   - Nothing leaves before it is durable or after it expired, or more than three
-//     times; what may run once leaves once; what is done, not again. Ten sets a
-//     second are the most.
+//     times; what may run once leaves once; what is done, not again, and nothing
+//     leaves again that would undo it. Ten sets a second are the most.
 //   - A command is confirmed, or late, by every report that proves it, at once,
 //     and by no other.
 //   - Of a group one command is under way, until it is done; the next leaves then.
@@ -30,16 +30,15 @@ type rules struct {
 	state   lights.Fields // with interim values
 	settled lights.Fields
 	left    int
+	firsts  int
 	sets    []time.Time // that left for the first time
 	every   []time.Time // that left
 	seen    int         // of told
-	silent  int
 
 	linked   bool
 	full     bool
 	window   int
 	since    time.Time // when the link was opened
-	quiet    time.Time // since when nothing was under way
 	asked    map[string]bool
 	lastSent string
 }
@@ -54,10 +53,11 @@ type entry struct {
 	nth       int
 	epoch     int64
 	times     int // that it left
+	first     int // of all that ever left, when it did so for the first time
 	forwarded bool
 	doneAt    time.Time // or passed on
 	onTheWay  time.Time
-	asked     bool
+	asked     string // the refresh by which it was asked for
 	may       bool // be confirmed, or have ended late
 	must      bool
 	stated    bool // a report came since it was sent
@@ -69,6 +69,7 @@ type entry struct {
 func (o *rules) init(l *life) {
 	o.l, o.book, o.asked = l, map[string]*entry{}, map[string]bool{}
 	o.state, o.settled = lights.Fields{}, lights.Fields{}
+	l.live.silent = o.unanswered
 }
 
 func (o *rules) issued(id string) {
@@ -196,7 +197,7 @@ func (o *rules) killed() {
 			o.l.bad("%+v is %s after a restart", e.rec, c.rec.Status)
 		}
 		at := time.UnixMilli(c.rec.At)
-		*e = entry{rec: c.rec, want: e.want, group: e.group, fade: e.fade, times: e.times, doneAt: at}
+		*e = entry{rec: c.rec, want: e.want, group: e.group, fade: e.fade, times: e.times, first: e.first, doneAt: at}
 		switch c.rec.Status {
 		case Sent, Acked, Done:
 			e.leftAt = at
@@ -252,9 +253,17 @@ func (o *rules) leaves(e Envelope, epoch int64) {
 			}
 		}
 	}
+	for _, other := range o.book {
+		if c.times > 0 && other.first > c.first && other.group&c.group != 0 && (other.rec.Status == Done || other.rec.Status == Confirmed) {
+			o.l.bad("%+v left again, and undoes %+v", e, other.rec)
+		}
+	}
 	o.left++
 	c.leftAt, c.nth, c.epoch = now, o.left, epoch
-	c.times++
+	if c.times++; c.times == 1 {
+		o.firsts++
+		c.first = o.firsts
+	}
 	o.lastSent = e.CmdID
 	if e.Op == "set" {
 		o.every = append(o.every, now)
@@ -304,7 +313,7 @@ func (o *rules) due(now time.Time) (due []*entry) {
 }
 
 func (o *rules) unproven(e *entry) bool {
-	return len(e.want) > 0 && !e.over() && !e.asked && !o.overtaken(e) &&
+	return len(e.want) > 0 && !e.over() && e.asked == "" && !o.overtaken(e) &&
 		(e.rec.Status == Done || e.rec.Status == Acked && e.forwarded)
 }
 
@@ -337,7 +346,7 @@ func (o *rules) refresh(e Envelope, now time.Time) {
 		o.l.bad("%+v: nothing is overdue", e)
 	}
 	for _, c := range due {
-		c.asked = true
+		c.asked = e.CmdID
 	}
 	o.asked[e.CmdID] = true
 }
@@ -355,7 +364,17 @@ func (o *rules) unconfirmed(e *entry) {
 
 // known reports whether an answer to it is to be expected, by the hub that runs.
 func (o *rules) known(id string) bool {
-	return o.l.knows(id) != nil
+	if o.l.knows(id) != nil {
+		return true
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range o.book {
+		if e.asked == id && o.l.knows(e.rec.CmdID) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // answers notes that the device says this of a command.
@@ -464,7 +483,6 @@ func (o *rules) check() {
 			o.l.bad("%+v is proven: the state is %v, it left at %v", e.rec, o.state, e.leftAt)
 		}
 	}
-	o.unanswered()
 	if !o.linked || o.full || busy && o.window > 0 {
 		return
 	}
@@ -503,13 +521,12 @@ func (o *rules) free(now time.Time) {
 	}
 }
 
-// unanswered looks whether the device was called unresponsive since.
+// unanswered is told that the device is called unresponsive.
 func (o *rules) unanswered() {
-	o.l.live.mu.Lock()
-	n := o.l.live.unanswered["lamp"]
-	o.l.live.mu.Unlock()
-	if e := o.book[o.lastSent]; n > o.silent && e != nil && (e.answered || e.may) && time.Since(e.leftAt) > 20*time.Second {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.read()
+	if e := o.book[o.lastSent]; e != nil && (e.answered || e.may) {
 		o.l.bad("unresponsive, and %+v is answered", e.rec)
 	}
-	o.silent = n
 }

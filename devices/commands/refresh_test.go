@@ -280,6 +280,7 @@ func TestRefreshOfPeople(t *testing.T) {
 		{"named", "pending sent acked done"},
 		{"done", "pending sent acked done"},
 		{"bare", "pending sent"},
+		{"acked bare", "pending sent acked"},
 		{"forwarded bare", "pending sent acked done"},
 		{"bare forwarded", "pending sent acked done"},
 		{"forwarded", "pending sent acked"},

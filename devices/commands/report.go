@@ -185,7 +185,7 @@ func (dev *device) overtaken(c *command) bool {
 }
 
 // overtake notes of a command that is done what it left the device as, and of
-// those before it that this is so no more.
+// those before it that this is so no more. They are not sent again.
 func (dev *device) overtake(c *command) {
 	if !c.overtaken {
 		c.stands = c.target()
@@ -194,7 +194,7 @@ func (dev *device) overtake(c *command) {
 		if o.leftAt.IsZero() || o.nth >= c.nth || o.group&c.group == 0 {
 			continue
 		}
-		o.overtaken = true
+		o.overtaken, o.again = true, false
 		colour := c.group&lights.Colour != 0
 		maps.DeleteFunc(o.stands, func(name string, _ any) bool {
 			_, newer := c.stands[name]

@@ -458,6 +458,30 @@ func TestWhatIsDoneIsNotDoneAgain(t *testing.T) {
 	})
 }
 
+// TestOvertakenIsNotAskedAgain: the hub is killed before it has written down that
+// one command was done and the next one sent. The device answers the next one.
+func TestOvertakenIsNotAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l := w.connect("lamp", 7, "websocket", 0)
+		a := w.must("lamp", `{"op":"set","params":{"on":true},"expires_in_ms":60000}`)
+		time.Sleep(time.Second)
+		b := w.must("lamp", `{"op":"set","params":{"on":false},"policy":"all","expires_in_ms":60000}`)
+		l.ack(a.CmdID, "done")
+		w.wantStatuses(b.CmdID, "pending sent")
+		w.kill()
+		l.ack(b.CmdID, "done")
+		l = w.connect("lamp", 8, "websocket", 0)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for _, e := range l.got {
+			if e.Op == "set" {
+				t.Errorf("sent again: %+v", e)
+			}
+		}
+	})
+}
+
 // TestDesiredStateWaitsForTheProof: what is done is not asked for again because
 // it is not shown yet.
 func TestDesiredStateWaitsForTheProof(t *testing.T) {

@@ -26,7 +26,7 @@ func (d *Dispatcher) Connected(id devices.ID, epoch int64, transport string, win
 		}
 		dev.link = &link{epoch: epoch, transport: transport, window: window, send: send, since: now}
 		for _, c := range dev.open {
-			if c.op().Momentary() || c.sentEpoch == epoch {
+			if c.op().Momentary() || c.sentEpoch == epoch || c.overtaken {
 				continue
 			}
 			if c.rec.Status == Sent || c.rec.Status == Acked {
@@ -201,7 +201,7 @@ func (dev *device) mayset(now time.Time) time.Time {
 // depart notes that the command is handed to the link: an answer may be back
 // before the link returns.
 func (c *command) depart(dev *device, l *link, now time.Time) {
-	c.sending, c.again, c.overtaken = true, false, false
+	c.sending, c.again = true, false
 	wait := ackTimeout(l.transport)
 	if c.sentAt.IsZero() {
 		c.silentAt = now.Add(3 * wait)
@@ -340,7 +340,7 @@ func (d *Dispatcher) age(dev *device, c *command, now time.Time) {
 		case !now.Before(c.expires):
 			d.move(c, TimedOut, now)
 		case c.ackDue.IsZero() || now.Before(c.ackDue):
-		case c.op().Momentary() || c.tries >= maxAttempts:
+		case c.op().Momentary() || c.tries >= maxAttempts || c.overtaken:
 			d.move(c, TimedOut, now)
 		default:
 			c.ackDue = time.Time{}

@@ -44,6 +44,7 @@ type fakeLiveness struct {
 	status     map[devices.ID]devices.Status
 	unanswered map[devices.ID]int
 	answered   map[devices.ID]int
+	silent     func() // if set, called when a command is said to be unanswered
 }
 
 func (f *fakeLiveness) Status(id devices.ID) devices.Status {
@@ -70,6 +71,9 @@ func (f *fakeLiveness) CommandUnanswered(id devices.ID, _ int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.unanswered[id]++
+	if f.silent != nil {
+		f.silent()
+	}
 }
 
 // slowStore is a disk: it takes its time, fails on request, and counts.

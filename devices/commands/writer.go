@@ -112,37 +112,76 @@ func (w *writer) flush(ctx context.Context, d *Dispatcher) (ok bool) {
 	if len(fresh)+len(behind) == 0 {
 		return true
 	}
-	rows := make([]Row, 0, len(fresh)+len(behind))
-	add := func(c *command) {
-		sh := d.shard(c.rec.Device)
-		sh.mu.Lock()
-		defer sh.mu.Unlock()
-		c.moved = false
-		if row, err := c.row(); err == nil {
-			rows = append(rows, row)
-		} else {
-			d.log.Error("command not written", "device", c.rec.Device, "err", err)
-		}
-	}
+	b := batch{d: d, rows: make([]Row, 0, len(fresh)+len(behind))}
 	for c := range behind {
-		add(c)
+		b.add(c, false)
 	}
 	for _, c := range fresh {
-		add(c)
+		b.add(c, true)
 	}
-	err := w.store.SaveCommands(ctx, rows)
+	err := w.store.SaveCommands(ctx, b.rows)
 	if err != nil {
 		d.log.Error("commands not written", "err", err)
-		w.mu.Lock()
-		for c := range behind {
-			w.behind[c] = struct{}{}
-		}
-		w.mu.Unlock()
+		b.putBack(w)
 	}
 	for _, c := range fresh {
 		d.settle(c, err)
 	}
 	return err == nil
+}
+
+// batch is what one transaction writes.
+type batch struct {
+	d     *Dispatcher
+	rows  []Row
+	known []*command // of the rows, those that are on disk already
+}
+
+// add takes a command as it is now, and with it all of its device that have moved:
+// the disk shall not know that a command left, and of the one that was done before
+// it that it is still under way.
+func (b *batch) add(c *command, fresh bool) {
+	sh := b.d.shard(c.rec.Device)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if fresh || c.moved {
+		b.take(c, fresh)
+	}
+	dev := sh.m[c.rec.Device]
+	if dev == nil {
+		return
+	}
+	for _, list := range [][]*command{dev.open, dev.recent} {
+		for _, o := range list {
+			if o.moved && o.stored {
+				b.take(o, false)
+			}
+		}
+	}
+}
+
+func (b *batch) take(c *command, fresh bool) {
+	c.moved = false
+	row, err := c.row()
+	if err != nil {
+		b.d.log.Error("command not written", "device", c.rec.Device, "err", err)
+		return
+	}
+	b.rows = append(b.rows, row)
+	if !fresh {
+		b.known = append(b.known, c)
+	}
+}
+
+// putBack has what could not be written wait on.
+func (b *batch) putBack(w *writer) {
+	for _, c := range b.known {
+		sh := b.d.shard(c.rec.Device)
+		sh.mu.Lock()
+		c.moved = true
+		sh.mu.Unlock()
+		w.mark(c)
+	}
 }
 
 // settle lets a new command that is on disk go, and refuses one that is not.
