@@ -38,6 +38,7 @@ type rules struct {
 	linked   bool
 	full     bool
 	window   int
+	epoch    int64
 	since    time.Time // when the link was opened
 	asked    map[string]bool
 	lastSent string
@@ -58,7 +59,7 @@ type entry struct {
 	doneAt    time.Time // or passed on
 	onTheWay  time.Time
 	asked     string // the refresh by which it was asked for
-	may       bool // be confirmed, or have ended late
+	may       bool   // be confirmed, or have ended late
 	must      bool
 	stated    bool // a report came since it was sent
 	answered  bool
@@ -205,11 +206,11 @@ func (o *rules) killed() {
 	}
 }
 
-func (o *rules) connected(window int, full bool) {
+func (o *rules) connected(epoch int64, window int, full bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.read()
-	o.linked, o.window, o.full, o.since = true, window, full, time.Now()
+	o.linked, o.epoch, o.window, o.full, o.since = true, epoch, window, full, time.Now()
 }
 
 func (o *rules) disconnected() {
@@ -478,7 +479,7 @@ func (o *rules) check() {
 	now := time.Now()
 	busy := false
 	for _, e := range o.book {
-		busy = busy || e.rec.Status == Sent
+		busy = busy || e.rec.Status == Sent && e.epoch == o.epoch
 		if e.must && !e.over() {
 			o.l.bad("%+v is proven: the state is %v, it left at %v", e.rec, o.state, e.leftAt)
 		}

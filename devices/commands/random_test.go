@@ -195,7 +195,7 @@ func (l *life) connect() {
 	full := l.rnd.IntN(10) == 0
 	d := l.Dispatcher
 	synctest.Wait()
-	l.rules.connected(window, full)
+	l.rules.connected(epoch, window, full)
 	l.Connected("lamp", l.epoch, transport, window, func(e Envelope) bool {
 		switch {
 		case d != l.Dispatcher: // of a hub that is dead

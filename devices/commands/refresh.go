@@ -104,14 +104,14 @@ func (d *Dispatcher) reachable(dev *device, now time.Time) bool {
 	return dev.link != nil && !now.Before(dev.link.stuck) && d.cfg.Liveness.Status(dev.id).State != devices.Sleeping
 }
 
-// window reports whether the link takes one more that is unacknowledged.
+// window reports whether the link takes one more that is unacknowledged there.
 func (dev *device) window() bool {
 	if dev.link.window == 0 {
 		return true
 	}
 	unacked := 0
 	for _, c := range dev.open {
-		if c.rec.Status == Sent && !c.again {
+		if c.rec.Status == Sent && !c.again && c.sentEpoch == dev.link.epoch {
 			unacked++
 		}
 	}

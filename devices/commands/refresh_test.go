@@ -283,6 +283,7 @@ func TestRefreshOfPeople(t *testing.T) {
 		{"acked bare", "pending sent acked"},
 		{"forwarded bare", "pending sent acked done"},
 		{"bare forwarded", "pending sent acked done"},
+		{"bare refused forwarded", "pending sent acked done"},
 		{"forwarded", "pending sent acked"},
 		{"forwarded interim", "pending sent acked"},
 	} {
@@ -298,6 +299,11 @@ func TestRefreshOfPeople(t *testing.T) {
 					l.state(`{"on":true}`)
 				case "interim":
 					l.state(`{"on":true,"transitioning":true}`)
+				case "refused": // the second attempt
+					l.mu.Lock()
+					l.full = true
+					l.mu.Unlock()
+					time.Sleep(6 * time.Second)
 				case "forwarded":
 					w.Forwarded("lamp", 7, rc.CmdID)
 					synctest.Wait()

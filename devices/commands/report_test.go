@@ -459,27 +459,41 @@ func TestWhatIsDoneIsNotDoneAgain(t *testing.T) {
 }
 
 // TestOvertakenIsNotAskedAgain: the hub is killed before it has written down that
-// one command was done and the next one sent. The device answers the next one.
+// one command was done and the next one sent. The device answers the next one,
+// before it is asked for the first again or while that waits.
 func TestOvertakenIsNotAskedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		l := w.connect("lamp", 7, "websocket", 0)
-		a := w.must("lamp", `{"op":"set","params":{"on":true},"expires_in_ms":60000}`)
-		time.Sleep(time.Second)
-		b := w.must("lamp", `{"op":"set","params":{"on":false},"policy":"all","expires_in_ms":60000}`)
-		l.ack(a.CmdID, "done")
-		w.wantStatuses(b.CmdID, "pending sent")
-		w.kill()
-		l.ack(b.CmdID, "done")
-		l = w.connect("lamp", 8, "websocket", 0)
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		for _, e := range l.got {
-			if e.Op == "set" {
-				t.Errorf("sent again: %+v", e)
+	for _, early := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			l := w.connect("lamp", 7, "websocket", 0)
+			colour := w.must("lamp", `{"op":"set","params":{"kelvin":3000},"expires_in_ms":60000}`)
+			a := w.must("lamp", `{"op":"set","params":{"on":true},"expires_in_ms":60000}`)
+			time.Sleep(time.Second)
+			b := w.must("lamp", `{"op":"set","params":{"on":false},"policy":"all","expires_in_ms":60000}`)
+			l.ack(a.CmdID, "done")
+			w.wantStatuses(b.CmdID, "pending sent")
+			w.kill()
+			l.epoch = 8
+			if early {
+				l.ack(b.CmdID, "done")
 			}
-		}
-	})
+			l2 := w.connect("lamp", 8, "mqtt", 1)
+			if e := l2.last(); l2.count() != 1 || e.CmdID != colour.CmdID {
+				t.Errorf("got %+v, want the colour again", l2.got)
+			}
+			if !early {
+				l.ack(b.CmdID, "done")
+			}
+			l.ack(colour.CmdID, "done")
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			for _, e := range l2.got[1:] {
+				if e.Op == "set" {
+					t.Errorf("sent again: %+v", e)
+				}
+			}
+		})
+	}
 }
 
 // TestDesiredStateWaitsForTheProof: what is done is not asked for again because

@@ -503,6 +503,64 @@ func TestCommandFlowsAndIsConfirmed(t *testing.T) {
 	})
 }
 
+// The connection is cut while a command is under way. What the light says of itself
+// when it joins again ends it, and the next command reaches it at once.
+func TestABlipDuringACommand(t *testing.T) {
+	for _, row := range []struct {
+		name, reported string
+		sent           int // over the new connection, before the next command
+	}{{"it shows it", `{"on":true}`, 0}, {"it shows something else", `{"on":false}`, 1}, {"it says nothing", ``, 1}} {
+		inHouse(t, func(h *house) {
+			p := h.add("lamp", devices.KindLight)
+			operator := devices.Actor{Kind: devices.ActorUser, Name: "ana", Rights: devices.RoleOperator.Rights()}
+			set := func(params string) string {
+				r, err := h.commands.Issue(context.Background(), operator, devices.Origin{Via: "ws"}, "lamp", commands.Request{Op: "set", Params: json.RawMessage(params)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				return r.CmdID
+			}
+			s := h.open(p, new(line))
+			_, _ = s.Join(devices.KindLight, JoinParams{Boot: "b1", Reported: json.RawMessage(`{"on":false}`)})
+			s.Listen()
+			a := set(`{"on":true}`)
+			time.Sleep(500 * time.Millisecond)
+			s.Close("connection_lost")
+			time.Sleep(500 * time.Millisecond)
+
+			l := new(line)
+			s = h.open(p, l)
+			reply, err := s.Join(devices.KindLight, JoinParams{Boot: "b1", Reported: json.RawMessage(row.reported)})
+			if err != nil || len(reply.Pending) != row.sent {
+				t.Errorf("%s: join reply %+v %v, want %d pending", row.name, reply.Pending, err, row.sent)
+			}
+			s.Listen()
+			synctest.Wait()
+			if n := l.heard("command"); n != row.sent {
+				t.Errorf("%s: sent %d times, want %d", row.name, n, row.sent)
+			}
+			if row.sent > 0 {
+				h.say(s, "ack", fmt.Sprintf(`{"cmd_id":%q,"status":"done"}`, a)) // it knows the command
+			}
+			b := set(`{"brightness":9}`)
+			l.mu.Lock()
+			last := l.envs[len(l.envs)-1]
+			l.mu.Unlock()
+			if last.CmdID != b {
+				t.Errorf("%s: the next command does not reach it at once", row.name)
+			}
+			h.say(s, "state", `{"on":true,"brightness":9}`)
+			for _, id := range []string{a, b} {
+				if r, err := h.commands.Get(context.Background(), operator, "lamp", id); err != nil || r.Status != commands.Confirmed {
+					t.Errorf("%s: got %+v %v, want confirmed", row.name, r, err)
+				}
+			}
+			s.Close("client_close")
+		})
+	}
+}
+
 func TestForeignTokenAndWayAreRefused(t *testing.T) {
 	inHouse(t, func(h *house) {
 		p := h.add("temp", devices.KindSensor)
