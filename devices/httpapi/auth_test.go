@@ -89,7 +89,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	tests := []struct {
 		call string
 		body string
-		want map[string]int // caller -> status; others 403
+		want map[string]int // caller -> status; others 403, or 404 where the device is outside their scope
 	}{
 		{"GET /api/v1/devices/lamp", "", map[string]int{"admin": 200, "viewer": 200, "operator": 200, "reader": 200, "kitchen admin": 200}},
 		{"GET /api/v1/devices/boiler", "", map[string]int{"admin": 200, "viewer": 200, "reader": 200}},
@@ -134,6 +134,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 			switch {
 			case name == "nobody":
 				want = 401
+			case !named && strings.Contains(path, "boiler") && outside(method, name):
+				want = 404
 			case !named:
 				want = 403
 			}
@@ -148,6 +150,32 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 }
 
+// outside says for whose call in the kitchen's scope the boiler might as well not be.
+func outside(method, caller string) bool {
+	return caller == "kitchen admin" && method != "POST" || caller == "operator" && method == "GET"
+}
+
+// Whether a device is there, nobody learns who may not see it.
+func TestADeviceOutOfScopeIsNone(t *testing.T) {
+	r := newRig(t, false)
+	r.device(`{"id":"boiler","kinds":["light"],"area":"cellar"}`)
+	for name, token := range map[string]string{"viewer": r.user("vi", "viewer", "area=kitchen"), "operator": r.user("op", "operator", "area=kitchen"),
+		"commander": r.service("co", "command", "area=kitchen"), "all rights": r.service("al", "read,command,ingest,admin", "area=kitchen")} {
+		for _, call := range []struct{ method, path, body string }{
+			{"GET", "", ""}, {"PATCH", "", `{"name":"x"}`}, {"DELETE", "", ""}, {"GET", "/tokens", ""}, {"POST", "/tokens", `{}`}, {"DELETE", "/tokens", ""},
+			{"GET", "/latest", ""}, {"GET", "/series?metric=temperature", ""}, {"GET", "/export", ""}, {"GET", "/events", ""}, {"GET", "/trace", ""},
+			{"GET", "/shadow", ""}, {"PATCH", "/shadow", `{"desired":{"on":true}}`}, {"GET", "/commands", ""}, {"POST", "/commands", `{"op":"identify"}`},
+			{"GET", "/commands/x", ""}, {"DELETE", "/commands/x", ""}, {"POST", "/readings", `{"r":[]}`},
+		} {
+			there, ghost := r.do(call.method, "/api/v1/devices/boiler"+call.path, token, call.body), r.do(call.method, "/api/v1/devices/ghost"+call.path, token, call.body)
+			if there.status != ghost.status || string(there.body) != string(ghost.body) || there.status != 403 && there.status != 404 {
+				t.Errorf("%s %s as %s: got %d %s, and %d %s for a device that is none", call.method, call.path, name, there.status, there.body, ghost.status, ghost.body)
+			}
+		}
+		r.wantCode(r.get("/api/v1/series?metric=temperature&ids=boiler", token), r.get("/api/v1/series?metric=temperature&ids=ghost", token).code())
+	}
+}
+
 func TestRightsAreThoseOfTheMoment(t *testing.T) {
 	r := newRig(t, false)
 	r.device(`{"id":"lamp","kinds":["light"],"area":"kitchen"}`)
@@ -156,7 +184,7 @@ func TestRightsAreThoseOfTheMoment(t *testing.T) {
 		t.Fatalf("got %d", got.status)
 	}
 	r.into(r.do("PATCH", "/api/v1/devices/lamp", r.admin, `{"area":"hall"}`), 200, nil)
-	r.wantCode(r.get("/api/v1/devices/lamp", op), devices.CodeForbidden)
+	r.wantCode(r.get("/api/v1/devices/lamp", op), devices.CodeNotFound)
 	r.into(r.do("PATCH", "/api/v1/users/op", r.admin, `{"scope":"","role":"viewer"}`), 200, nil)
 	if got := r.get("/api/v1/devices/lamp", op); got.status != 200 {
 		t.Errorf("wider scope: got %d %s", got.status, got.body)

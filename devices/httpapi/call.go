@@ -244,14 +244,14 @@ func (c *call) device(right devices.Right) (*devices.Device, error) {
 	return c.mayOver(c.PathValue("id"), right)
 }
 
-// mayOver returns a device over which the caller has one of the rights.
+// mayOver returns a device over which the caller has one of the rights. One
+// outside the caller's scope is refused like one that does not exist.
 func (c *call) mayOver(id string, rights ...devices.Right) (*devices.Device, error) {
-	d, found := c.api.s.Registry.Get(devices.ID(id))
-	over := func(r devices.Right) bool { return c.actor.Rights&r == r && (!found || c.actor.May(r, d)) }
-	switch {
-	case !slices.ContainsFunc(rights, over):
+	if !slices.ContainsFunc(rights, func(r devices.Right) bool { return c.actor.Rights&r == r }) {
 		return nil, devices.Refuse(devices.CodeForbidden, "not allowed")
-	case !found:
+	}
+	d, found := c.api.s.Registry.Get(devices.ID(id))
+	if !found || !slices.ContainsFunc(rights, func(r devices.Right) bool { return c.actor.May(r, d) }) {
 		return nil, devices.NotFound("device")
 	}
 	return d, nil

@@ -36,17 +36,15 @@ const (
 	maxGraces    = 8 // rotations whose older generations still live; beyond them the oldest die early
 )
 
-// mayAdminister returns the record of id if a may administer it.
+// mayAdminister returns the record of id if a may administer it. A device outside
+// an administrating account's scope is refused like one that does not exist.
 func (s *Service) mayAdminister(a devices.Actor, id devices.ID) (*devices.Device, error) {
-	d, ok := s.reg.Get(id)
-	if !ok {
-		if !a.Admin() {
-			return nil, devices.Refuse(devices.CodeForbidden, "administrators only")
-		}
-		return nil, devices.NotFound("device")
-	}
-	if !a.May(devices.RightAdmin, d) {
+	if !a.Admin() {
 		return nil, devices.Refuse(devices.CodeForbidden, "administrators only")
+	}
+	d, ok := s.reg.Get(id)
+	if !ok || !a.May(devices.RightAdmin, d) {
+		return nil, devices.NotFound("device")
 	}
 	return d, nil
 }
