@@ -13,6 +13,7 @@ import (
 // shared and must not be modified; Clone first.
 type Device struct {
 	ID                ID                `json:"id"`
+	Ver               int64             `json:"ver"`  // 1 at first; rises with every change but those that the device reports
 	Name              string            `json:"name"` // UTF-8, at most 80 characters
 	Kinds             []Kind            `json:"kinds"`
 	Model             string            `json:"model,omitempty"`

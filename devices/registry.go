@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +64,7 @@ func OpenRegistry(ctx context.Context, store RegistryStore) (*Registry, error) {
 	}
 	r := &Registry{store: store, devices: make(map[ID]*Device, len(ds)), tombs: tombs}
 	for _, d := range ds {
+		d.Ver = max(d.Ver, 1) // records from before there were versions
 		r.devices[d.ID] = d
 	}
 	return r, nil
@@ -123,6 +125,7 @@ func (r *Registry) Create(ctx context.Context, now time.Time, ds ...*Device) err
 		if d.CreatedAt == 0 {
 			d.CreatedAt = now.UnixMilli()
 		}
+		d.Ver = 1
 		if seen[d.ID] {
 			return Refuse(CodeConflict, fmt.Sprintf("the id %q is given twice", d.ID)).With("id", d.ID)
 		}
@@ -169,10 +172,22 @@ func (r *Registry) free(id ID, now time.Time) error {
 	return nil
 }
 
-// Update changes one device through change, which is given a copy. It returns
-// the new record, not_found, change's error or that of Normalize. ID, CreatedAt
-// and Kinds cannot be changed.
+// Update changes one device through change, which is given a copy, and raises
+// its version unless nothing is different then. It returns the new record,
+// not_found, change's error or that of Normalize. ID, Ver, CreatedAt and Kinds
+// cannot be changed. As one change runs at a time, what change finds in Ver
+// still holds when the record is replaced.
 func (r *Registry) Update(ctx context.Context, id ID, change func(*Device) error) (*Device, error) {
+	return r.change(ctx, id, 1, change)
+}
+
+// Report is Update for what a device says of itself, such as its firmware: the
+// version stays, so that nobody's edit fails for it.
+func (r *Registry) Report(ctx context.Context, id ID, change func(*Device) error) (*Device, error) {
+	return r.change(ctx, id, 0, change)
+}
+
+func (r *Registry) change(ctx context.Context, id ID, raise int64, change func(*Device) error) (*Device, error) {
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	before, ok := r.Get(id)
@@ -183,10 +198,14 @@ func (r *Registry) Update(ctx context.Context, id ID, change func(*Device) error
 	if err := change(after); err != nil {
 		return nil, err
 	}
-	after.ID, after.CreatedAt, after.Kinds = before.ID, before.CreatedAt, before.Kinds
+	after.ID, after.Ver, after.CreatedAt, after.Kinds = before.ID, before.Ver, before.CreatedAt, before.Kinds
 	if err := after.Normalize(); err != nil {
 		return nil, err
 	}
+	if reflect.DeepEqual(before, after) {
+		return before, nil
+	}
+	after.Ver += raise
 	if err := r.store.PutDevices(ctx, []*Device{after}); err != nil {
 		return nil, fmt.Errorf("update device %s: %w", id, err)
 	}
@@ -197,14 +216,20 @@ func (r *Registry) Update(ctx context.Context, id ID, change func(*Device) error
 	return after, nil
 }
 
-// Delete removes a device and keeps its id taken for TombstoneFor. What else is
-// kept under the id is erased by those who watch.
-func (r *Registry) Delete(ctx context.Context, id ID, now time.Time) error {
+// Delete removes a device, if its version is what is expected, and keeps its id
+// taken for TombstoneFor. What else is kept under the id is erased by those who
+// watch.
+func (r *Registry) Delete(ctx context.Context, id ID, now time.Time, expect ...Expect) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	before, ok := r.Get(id)
 	if !ok {
 		return NotFound("device")
+	}
+	for _, e := range expect {
+		if err := e.Check(before.Ver); err != nil {
+			return err
+		}
 	}
 	if err := r.store.DeleteDevice(ctx, id, now); err != nil {
 		return fmt.Errorf("delete device %s: %w", id, err)

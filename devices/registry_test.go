@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -89,5 +90,89 @@ func TestRegistryIsConcurrent(t *testing.T) {
 	wg.Wait()
 	if d, _ := r.Get("a"); d.ConfigVer != 400 {
 		t.Errorf("got %d changes, want 400", d.ConfigVer)
+	}
+}
+
+func TestVersionsRiseWithChanges(t *testing.T) {
+	ctx := context.Background()
+	store := new(MemoryRegistry)
+	r := open(t, store)
+	if err := r.Create(ctx, time.Now(), sensor("a")); err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	r.Watch(func(Change) { told++ })
+	rename := func(d *Device) error { d.Name, d.Ver = "Ada", 99; return nil }
+	for _, tt := range []struct {
+		name   string
+		change func(context.Context, ID, func(*Device) error) (*Device, error)
+		f      func(*Device) error
+		ver    int64
+		told   int
+	}{
+		{"a change", r.Update, rename, 2, 1},
+		{"the same again", r.Update, rename, 2, 1},
+		{"a device's own report", r.Report, func(d *Device) error { d.Firmware = "1.1"; return nil }, 2, 2},
+		{"another change", r.Update, func(d *Device) error { d.Name = ""; return nil }, 3, 3},
+	} {
+		d, err := tt.change(ctx, "a", tt.f)
+		if err != nil || d.Ver != tt.ver || told != tt.told {
+			t.Errorf("%s: got version %d, told %d times, %v; want %d and %d", tt.name, d.Ver, told, err, tt.ver, tt.told)
+		}
+	}
+	if d, _ := open(t, store).Get("a"); d.Ver != 3 || d.Firmware != "1.1" {
+		t.Errorf("after a restart: got version %d, firmware %q, want 3 and 1.1", d.Ver, d.Firmware)
+	}
+	one, three := int64(1), int64(3)
+	if err := r.Delete(ctx, "a", time.Now(), nil, IfVer(&one)); CodeOf(err) != CodeVersionConflict {
+		t.Errorf("delete of an old version: got %v, want version_conflict", err)
+	}
+	if err := r.Delete(ctx, "a", time.Now(), IfVer(&three)); err != nil {
+		t.Error(err)
+	}
+}
+
+// Of many who edit one version at the same time, one wins.
+func TestOneEditOfAVersionWins(t *testing.T) {
+	ctx := context.Background()
+	r := open(t, new(MemoryRegistry))
+	if err := r.Create(ctx, time.Now(), sensor("a")); err != nil {
+		t.Fatal(err)
+	}
+	const editors, rounds = 16, 50
+	for ver := int64(1); ver <= rounds; ver++ {
+		var won atomic.Int64
+		var wg sync.WaitGroup
+		for e := range editors {
+			wg.Go(func() {
+				_, err := r.Update(ctx, "a", func(d *Device) error {
+					if err := IfVer(&ver).Check(d.Ver); err != nil {
+						return err
+					}
+					d.Name = fmt.Sprint(ver, " by ", e)
+					return nil
+				})
+				switch {
+				case err == nil:
+					won.Add(1)
+				case CodeOf(err) != CodeVersionConflict:
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if d, _ := r.Get("a"); won.Load() != 1 || d.Ver != ver+1 {
+			t.Fatalf("version %d: %d editors won, and it is at %d", ver, won.Load(), d.Ver)
+		}
+	}
+}
+
+func TestRecordsWithoutAVersionGetTheFirst(t *testing.T) {
+	store := new(MemoryRegistry)
+	if err := store.PutDevices(context.Background(), []*Device{sensor("old")}); err != nil {
+		t.Fatal(err)
+	}
+	if d, _ := open(t, store).Get("old"); d.Ver != 1 {
+		t.Errorf("got %d, want 1", d.Ver)
 	}
 }

@@ -157,6 +157,12 @@ func TestRestoreKeepsWhatWasRevoked(t *testing.T) {
 	h.must(h.ids.RevokeDevice(ctx, h.self, cli, "revoked"))
 	_, err = h.reg.Update(ctx, "disabled", func(d *devices.Device) error { d.Enabled = false; return nil })
 	h.must(err)
+	changed, err := h.reg.Update(ctx, "disabled", func(d *devices.Device) error { d.Notes = "broken"; return nil })
+	h.must(err)
+	present := changed.Ver
+	leaves := devices.RoleOperator
+	left, err := h.ids.UpdateUser(ctx, h.self, cli, "leaves", identity.UserPatch{Role: &leaves})
+	h.must(err)
 	h.must(h.ids.DeleteUser(ctx, h.self, cli, "leaves"))
 	h.must(h.ids.DeleteAccount(ctx, h.self, cli, "ended"))
 	newPassword, viewer := "new password", devices.RoleViewer
@@ -197,6 +203,13 @@ func TestRestoreKeepsWhatWasRevoked(t *testing.T) {
 	}
 	if _, err := after.ids.Login(ctx, cli, "stays", "old password", ""); err == nil {
 		t.Error("the old password is good again")
+	}
+	// A version that somebody saw since the backup is not given out again.
+	if d, _ := after.reg.Get("disabled"); d.Ver <= present {
+		t.Errorf("version of a device that was changed: got %d, want more than %d", d.Ver, present)
+	}
+	if u, err := after.ids.User(after.self, "leaves"); err != nil || u.Ver <= left.Ver {
+		t.Errorf("version of a user who is back: got %d, %v, want more than %d", u.Ver, err, left.Ver)
 	}
 	if u, err := after.ids.User(after.self, "stays"); err != nil || u.Role != devices.RoleViewer {
 		t.Errorf("got role %q, %v, want the one taken away to stay away", u.Role, err)

@@ -26,10 +26,10 @@ const unknownEpochs = 1 << 40
 
 // standing is who is let in, as one registry has it.
 type standing struct {
-	state    *identity.State
-	devices  []*devices.Device
-	disabled []*devices.Device // changed records
-	gone     []string          // service accounts to take out
+	state   *identity.State
+	devices []*devices.Device
+	changed []*devices.Device // records
+	gone    []string          // service accounts to take out
 
 	epoch     int64 // the next that was not reserved
 	nextEpoch int64 // what it becomes
@@ -74,16 +74,19 @@ func (s *standing) keepRevoked(present *standing) (facts []string) {
 	s.mergeCredentials(present.state.Credentials)
 	s.mergeKeys(present.state.Keys)
 
-	enabled := map[devices.ID]bool{}
+	now := map[devices.ID]*devices.Device{}
 	for _, d := range present.devices {
-		enabled[d.ID] = d.Enabled
+		now[d.ID] = d
 	}
 	for _, d := range s.devices {
-		if on, known := enabled[d.ID]; known && !on && d.Enabled {
-			d = d.Clone()
-			d.Enabled = false
-			s.disabled = append(s.disabled, d)
+		p := now[d.ID]
+		if p == nil || p.Ver <= d.Ver && (p.Enabled || !d.Enabled) {
+			continue
 		}
+		d = d.Clone()
+		d.Enabled = d.Enabled && p.Enabled
+		d.Ver = max(d.Ver, p.Ver) + 1 // no version is given out twice
+		s.changed = append(s.changed, d)
 	}
 
 	var users []string
@@ -93,6 +96,7 @@ func (s *standing) keepRevoked(present *standing) (facts []string) {
 			s.state.Users[i] = present.state.Users[at] // password, role and scope as they are now
 		} else if !u.Disabled {
 			s.state.Users[i].Disabled = true
+			s.state.Users[i].Ver = max(u.Ver, present.state.UserFloor) + 1
 			users = append(users, u.Name)
 		}
 	}
@@ -209,8 +213,8 @@ func (s *standing) write(ctx context.Context, db *sqlite.DB) error {
 	if err := db.PutCredentials(ctx, s.state.Credentials, nil, s.state.Keys); err != nil {
 		return fmt.Errorf("credentials: %w", err)
 	}
-	if len(s.disabled) > 0 {
-		if err := db.PutDevices(ctx, s.disabled); err != nil {
+	if len(s.changed) > 0 {
+		if err := db.PutDevices(ctx, s.changed); err != nil {
 			return fmt.Errorf("devices: %w", err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 // Account is a program that acts on the hub with a token of its own.
 type Account struct {
 	Name      string
+	Ver       int64 // greater than that of any account of the name before; rises with every change
 	Rights    devices.Right
 	Scope     devices.Scope
 	Topics    []string // MQTT topic filters it may use on the hub's own broker
@@ -32,6 +33,7 @@ func (acc *Account) expired(now int64) bool {
 // AccountInfo is a service account as administrators see it.
 type AccountInfo struct {
 	Name      string        `json:"name"`
+	Ver       int64         `json:"ver"`
 	Rights    []string      `json:"rights"`
 	Scope     devices.Scope `json:"scope"`
 	Topics    []string      `json:"topics"`
@@ -41,7 +43,7 @@ type AccountInfo struct {
 }
 
 func (acc *Account) info() AccountInfo {
-	return AccountInfo{Name: acc.Name, Rights: acc.Rights.Names(), Scope: acc.Scope, Topics: append([]string{}, acc.Topics...),
+	return AccountInfo{Name: acc.Name, Ver: acc.Ver, Rights: acc.Rights.Names(), Scope: acc.Scope, Topics: append([]string{}, acc.Topics...),
 		CreatedAt: acc.CreatedAt, ExpiresAt: acc.ExpiresAt, Last4: acc.Last4}
 }
 
@@ -59,6 +61,7 @@ type AccountPatch struct {
 	Rights *devices.Right
 	Scope  *devices.Scope
 	Topics *[]string
+	Expect devices.Expect // of the version; its error is UpdateAccount's
 }
 
 const (
@@ -101,7 +104,7 @@ func (s *Service) CreateAccount(ctx context.Context, a devices.Actor, o devices.
 	}
 	now := s.now()
 	c := &claims{Subject: "service:" + name, Typ: typService, JTI: s.newID(), IssuedAt: now.Unix()}
-	acc := Account{Name: name, Rights: n.Rights, Scope: n.Scope, Topics: n.Topics, JTI: c.JTI, CreatedAt: now.UnixMilli()}
+	acc := Account{Name: name, Ver: s.accountFloor + 1, Rights: n.Rights, Scope: n.Scope, Topics: n.Topics, JTI: c.JTI, CreatedAt: now.UnixMilli()}
 	if n.TTL > 0 {
 		c.Expires = now.Add(n.TTL).Unix()
 		acc.ExpiresAt = c.Expires * 1000
@@ -138,7 +141,11 @@ func (s *Service) UpdateAccount(ctx context.Context, a devices.Actor, o devices.
 	if !ok {
 		return AccountInfo{}, devices.NotFound("service account")
 	}
+	if err := p.Expect.Check(acc.Ver); err != nil {
+		return AccountInfo{}, err
+	}
 	before = accountFacts(acc.info())
+	old := acc
 	if p.Rights != nil {
 		if acc.Rights = *p.Rights; acc.Rights == 0 {
 			return AccountInfo{}, devices.Invalid("rights", "at least one of read, command, ingest, admin")
@@ -153,6 +160,10 @@ func (s *Service) UpdateAccount(ctx context.Context, a devices.Actor, o devices.
 		}
 		acc.Topics = *p.Topics
 	}
+	if !acc.differs(&old) {
+		return acc.info(), nil
+	}
+	acc.Ver++
 	if err := s.putAccount(ctx, acc); err != nil {
 		return AccountInfo{}, err
 	}
@@ -160,9 +171,14 @@ func (s *Service) UpdateAccount(ctx context.Context, a devices.Actor, o devices.
 	return acc.info(), nil
 }
 
-// DeleteAccount removes a service account; its token is worth nothing from now
-// on. Administrators only.
-func (s *Service) DeleteAccount(ctx context.Context, a devices.Actor, o devices.Origin, name string) (err error) {
+// differs reports whether a change made another account of old.
+func (acc *Account) differs(old *Account) bool {
+	return acc.Rights != old.Rights || acc.Scope.String() != old.Scope.String() || !slices.Equal(acc.Topics, old.Topics)
+}
+
+// DeleteAccount removes a service account, if its version is what is expected;
+// its token is worth nothing from now on. Administrators only.
+func (s *Service) DeleteAccount(ctx context.Context, a devices.Actor, o devices.Origin, name string, expect ...devices.Expect) (err error) {
 	var before any
 	defer func() { s.record(a, o, "apitoken.delete", "service:"+target(name), before, nil, err) }()
 	if err := needAdmin(a); err != nil {
@@ -174,10 +190,16 @@ func (s *Service) DeleteAccount(ctx context.Context, a devices.Actor, o devices.
 	if !ok {
 		return devices.NotFound("service account")
 	}
+	for _, e := range expect {
+		if err := e.Check(acc.Ver); err != nil {
+			return err
+		}
+	}
 	before = accountFacts(acc.info())
 	if err := s.store.DeleteAccount(ctx, acc.Name); err != nil {
 		return fmt.Errorf("delete service account: %w", err)
 	}
+	s.accountFloor = max(s.accountFloor, acc.Ver)
 	s.mu.Lock()
 	delete(s.accounts, acc.Name)
 	s.mu.Unlock()

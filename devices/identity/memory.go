@@ -18,6 +18,8 @@ type Memory struct {
 	users    map[string]User
 	sessions map[string]Session
 	accounts map[string]Account
+
+	userFloor, accountFloor int64
 }
 
 var _ Store = (*Memory)(nil)
@@ -39,6 +41,7 @@ func (m *Memory) LoadIdentity(context.Context) (*State, error) {
 		Users:       slices.Collect(maps.Values(m.users)),
 		Sessions:    slices.Collect(maps.Values(m.sessions)),
 		Accounts:    slices.Collect(maps.Values(m.accounts)),
+		UserFloor:   m.userFloor, AccountFloor: m.accountFloor,
 	}, nil
 }
 
@@ -136,6 +139,7 @@ func (m *Memory) PutUser(_ context.Context, u User) error {
 func (m *Memory) DeleteUser(_ context.Context, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.userFloor = max(m.userFloor, m.users[name].Ver)
 	delete(m.users, name)
 	maps.DeleteFunc(m.sessions, func(_ string, s Session) bool { return s.User == name })
 	return nil
@@ -184,6 +188,7 @@ func (m *Memory) PutAccount(_ context.Context, a Account) error {
 func (m *Memory) DeleteAccount(_ context.Context, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.accountFloor = max(m.accountFloor, m.accounts[name].Ver)
 	delete(m.accounts, name)
 	return nil
 }

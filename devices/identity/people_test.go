@@ -504,3 +504,97 @@ func TestPasswordHashes(t *testing.T) {
 		t.Errorf("got %q %v", st.Users[0].Hash, err)
 	}
 }
+
+func TestEditsOfPeopleAndAccountsHaveVersions(t *testing.T) {
+	h := newHub(t)
+	ctx := t.Context()
+	h.user(t, "ana", devices.RoleViewer, "")
+	if _, _, err := h.CreateAccount(ctx, cli, origin, identity.NewAccount{Name: "ha", Rights: devices.RightRead}); err != nil {
+		t.Fatal(err)
+	}
+	user := func(p identity.UserPatch) (int64, error) {
+		u, err := h.UpdateUser(ctx, cli, origin, "ana", p)
+		return u.Ver, err
+	}
+	account := func(p identity.AccountPatch) (int64, error) {
+		acc, err := h.UpdateAccount(ctx, cli, origin, "ha", p)
+		return acc.Ver, err
+	}
+	for _, tt := range []struct {
+		name string
+		edit func() (int64, error)
+		ver  int64
+		code devices.Code
+	}{
+		{"a role", func() (int64, error) { return user(identity.UserPatch{Role: ptr(devices.RoleOperator)}) }, 2, ""},
+		{"the same role", func() (int64, error) { return user(identity.UserPatch{Role: ptr(devices.RoleOperator)}) }, 2, ""},
+		{"a password", func() (int64, error) { return user(identity.UserPatch{Password: ptr("new-password")}) }, 3, ""},
+		{"an old version", func() (int64, error) {
+			return user(identity.UserPatch{Enabled: ptr(false), Expect: devices.IfVer(ptr(int64(2)))})
+		}, 0, devices.CodeVersionConflict},
+		{"the present version", func() (int64, error) {
+			return user(identity.UserPatch{Enabled: ptr(false), Expect: devices.IfVer(ptr(int64(3)))})
+		}, 4, ""},
+		{"an account's rights", func() (int64, error) {
+			return account(identity.AccountPatch{Rights: ptr(devices.RightCommand), Expect: devices.IfVer(ptr(int64(1)))})
+		}, 2, ""},
+		{"an account's topics", func() (int64, error) { return account(identity.AccountPatch{Topics: &[]string{"a/#"}}) }, 3, ""},
+		{"the same topics", func() (int64, error) { return account(identity.AccountPatch{Topics: &[]string{"a/#"}}) }, 3, ""},
+		{"an account's old version", func() (int64, error) {
+			return account(identity.AccountPatch{Topics: &[]string{}, Expect: devices.IfVer(ptr(int64(2)))})
+		}, 0, devices.CodeVersionConflict},
+		{"deleting an old version", func() (int64, error) {
+			return 0, h.DeleteUser(ctx, cli, origin, "ana", devices.IfVer(ptr(int64(3))))
+		}, 0, devices.CodeVersionConflict},
+		{"deleting an account's old version", func() (int64, error) {
+			return 0, h.DeleteAccount(ctx, cli, origin, "ha", devices.IfVer(ptr(int64(1))))
+		}, 0, devices.CodeVersionConflict},
+	} {
+		if ver, err := tt.edit(); ver != tt.ver || devices.CodeOf(err) != tt.code {
+			t.Errorf("%s: got version %d, %v; want %d, %q", tt.name, ver, err, tt.ver, tt.code)
+		}
+	}
+	// Somebody who comes back is not taken for who was there, after a restart either.
+	if err := errors.Join(h.DeleteUser(ctx, cli, origin, "ana", devices.IfVer(ptr(int64(4)))), h.DeleteAccount(ctx, cli, origin, "ha")); err != nil {
+		t.Fatal(err)
+	}
+	h.open(t)
+	h.user(t, "ana", devices.RoleViewer, "")
+	if u, err := h.User(cli, "ana"); err != nil || u.Ver != 5 {
+		t.Errorf("a person who is back: got version %d, %v, want 5", u.Ver, err)
+	}
+	if acc, _, err := h.CreateAccount(ctx, cli, origin, identity.NewAccount{Name: "ha", Rights: devices.RightRead}); err != nil || acc.Ver != 4 {
+		t.Errorf("an account that is back: got version %d, %v, want 4", acc.Ver, err)
+	}
+}
+
+// Of many who edit one version at the same time, one wins.
+func TestOneEditOfAPersonWins(t *testing.T) {
+	h := newHub(t)
+	h.user(t, "ana", devices.RoleViewer, "")
+	for ver := int64(1); ver <= 20; ver++ {
+		var mu sync.Mutex
+		var won []string
+		var wg sync.WaitGroup
+		for e := range 16 {
+			scope := devices.Scope{}
+			if err := scope.UnmarshalJSON([]byte(fmt.Sprintf(`"area=v%d-%d"`, ver, e))); err != nil {
+				t.Fatal(err)
+			}
+			wg.Go(func() {
+				_, err := h.UpdateUser(t.Context(), cli, origin, "ana", identity.UserPatch{Scope: &scope, Expect: devices.IfVer(&ver)})
+				if err == nil {
+					mu.Lock()
+					won = append(won, scope.String())
+					mu.Unlock()
+				} else if devices.CodeOf(err) != devices.CodeVersionConflict {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if u, _ := h.User(cli, "ana"); len(won) != 1 || u.Scope.String() != won[0] || u.Ver != ver+1 {
+			t.Fatalf("version %d: %q won, and it is %+v", ver, won, u)
+		}
+	}
+}

@@ -90,9 +90,10 @@ func (s *Service) UpdateDevice(ctx context.Context, a devices.Actor, o devices.O
 	return d, nil
 }
 
-// DeleteDevice removes a device; its tokens are worth nothing from now on, and
-// its id stays taken for [devices.TombstoneFor]. Administrators only.
-func (s *Service) DeleteDevice(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID) (err error) {
+// DeleteDevice removes a device, if its version is what is expected; its tokens
+// are worth nothing from now on, and its id stays taken for
+// [devices.TombstoneFor]. Administrators only.
+func (s *Service) DeleteDevice(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, expect ...devices.Expect) (err error) {
 	var before any
 	defer func() { s.record(a, o, "device.delete", deviceTarget(safeID(id)), before, nil, err) }()
 	d, err := s.mayAdminister(a, id)
@@ -100,7 +101,7 @@ func (s *Service) DeleteDevice(ctx context.Context, a devices.Actor, o devices.O
 		return err
 	}
 	before = recordFacts(d, nil)
-	return s.reg.Delete(ctx, id, s.now())
+	return s.reg.Delete(ctx, id, s.now(), expect...)
 }
 
 // TTL makes seconds a token's life for TokenOptions.
@@ -132,9 +133,12 @@ func recordFacts(d *devices.Device, err error) any {
 	return d
 }
 
-// differences returns the fields in which two records differ.
+// differences returns the fields in which two records differ, beside their
+// versions.
 func differences(old, new *devices.Device) (before, after any) {
 	x, y := fields(old), fields(new)
+	delete(x, "ver")
+	delete(y, "ver")
 	b, a := map[string]json.RawMessage{}, map[string]json.RawMessage{}
 	for k, v := range x {
 		if string(v) != string(y[k]) {

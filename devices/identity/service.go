@@ -63,7 +63,10 @@ type Service struct {
 	count   counters
 	ids     *ulid.LockedMonotonicReader
 
-	writing   sync.Mutex // held by one change at a time, across its disk write
+	writing sync.Mutex // held by one change at a time, across its disk write
+	// The greatest versions of people and accounts that were deleted; guarded by writing.
+	userFloor, accountFloor int64
+
 	mu        sync.RWMutex
 	creds     map[devices.ID]*Credential
 	dirty     map[devices.ID]bool // credentials with what Used learned and is not written yet
@@ -155,6 +158,7 @@ func (s *Service) fill(st *State) error {
 			s.signing = k
 		}
 	}
+	s.userFloor, s.accountFloor = st.UserFloor, st.AccountFloor
 	for i := range st.Users {
 		s.users[st.Users[i].Name] = &st.Users[i]
 	}
@@ -199,7 +203,7 @@ func (s *Service) Prepare(ctx context.Context, presetPassword string) (Setup, er
 	if err := checkPassword(password); err != nil {
 		return Setup{}, fmt.Errorf("auth.initial_admin_password: %w", err)
 	}
-	u := User{Name: set.Name, Role: devices.RoleAdmin, Hash: s.hashPassword(password), CreatedAt: s.now().UnixMilli()}
+	u := User{Name: set.Name, Ver: s.userFloor + 1, Role: devices.RoleAdmin, Hash: s.hashPassword(password), CreatedAt: s.now().UnixMilli()}
 	if err := s.store.PutUser(ctx, u); err != nil {
 		return Setup{}, fmt.Errorf("make the first user: %w", err)
 	}

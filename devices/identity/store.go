@@ -45,6 +45,10 @@ type State struct {
 	Users       []User
 	Sessions    []Session
 	Accounts    []Account
+	// The greatest versions of the users and accounts that were deleted, 0: of
+	// none. A name that comes back goes on above them, so that no version is ever
+	// that of two records.
+	UserFloor, AccountFloor int64
 }
 
 // Credential is which generations of a device's tokens are good. It outlives

@@ -13,6 +13,7 @@ import (
 // User is a person.
 type User struct {
 	Name      string
+	Ver       int64 // greater than that of anybody of the name before; rises with every change
 	Role      devices.Role
 	Scope     devices.Scope
 	Hash      string // of the password, see hashPassword
@@ -23,6 +24,7 @@ type User struct {
 // UserInfo is a person as others see them.
 type UserInfo struct {
 	Name      string        `json:"name"`
+	Ver       int64         `json:"ver"`
 	Role      devices.Role  `json:"role"`
 	Scope     devices.Scope `json:"scope"`
 	CreatedAt int64         `json:"created_at"`
@@ -30,7 +32,7 @@ type UserInfo struct {
 }
 
 func (u *User) info() UserInfo {
-	return UserInfo{Name: u.Name, Role: u.Role, Scope: u.Scope, CreatedAt: u.CreatedAt, Disabled: u.Disabled}
+	return UserInfo{Name: u.Name, Ver: u.Ver, Role: u.Role, Scope: u.Scope, CreatedAt: u.CreatedAt, Disabled: u.Disabled}
 }
 
 // NewUser is what a person is made of.
@@ -47,6 +49,7 @@ type UserPatch struct {
 	Scope    *devices.Scope
 	Password *string
 	Enabled  *bool
+	Expect   devices.Expect // of the version; its error is UpdateUser's
 	// CurrentPassword is needed by people who change their own password and are
 	// not administrators.
 	CurrentPassword string
@@ -149,6 +152,7 @@ func (s *Service) CreateUser(ctx context.Context, a devices.Actor, o devices.Ori
 	if full {
 		return UserInfo{}, devices.Refuse(devices.CodeTooLarge, "too many users").With("limit", maxUsers)
 	}
+	u.Ver = s.userFloor + 1
 	if err := s.putUser(ctx, u); err != nil {
 		return UserInfo{}, err
 	}
@@ -185,7 +189,11 @@ func (s *Service) UpdateUser(ctx context.Context, a devices.Actor, o devices.Ori
 	if !ok {
 		return UserInfo{}, devices.NotFound("user")
 	}
+	if err := p.Expect.Check(u.Ver); err != nil {
+		return UserInfo{}, err
+	}
 	before = facts(u.info())
+	old := u
 	if p.Role != nil {
 		if u.Role, err = devices.ParseRole(string(*p.Role)); err != nil {
 			return UserInfo{}, err
@@ -203,6 +211,10 @@ func (s *Service) UpdateUser(ctx context.Context, a devices.Actor, o devices.Ori
 	if (u.Role != devices.RoleAdmin || u.Disabled) && s.lastAdmin(name) {
 		return UserInfo{}, devices.Refuse(devices.CodeConflict, "the last administrator who can sign in")
 	}
+	if !u.differs(&old) {
+		return u.info(), nil
+	}
+	u.Ver++
 	if err := s.putUser(ctx, u); err != nil {
 		return UserInfo{}, err
 	}
@@ -213,6 +225,11 @@ func (s *Service) UpdateUser(ctx context.Context, a devices.Actor, o devices.Ori
 	}
 	s.tell(Change{Kind: devices.ActorUser, Name: name})
 	return u.info(), nil
+}
+
+// differs reports whether a change made another person of old.
+func (u *User) differs(old *User) bool {
+	return u.Role != old.Role || u.Scope.String() != old.Scope.String() || u.Hash != old.Hash || u.Disabled != old.Disabled
 }
 
 // mayPatch decides who may change what of the person name.
@@ -228,8 +245,9 @@ func (s *Service) mayPatch(ctx context.Context, a devices.Actor, o devices.Origi
 	return err
 }
 
-// DeleteUser removes a person and ends their sessions. Administrators only.
-func (s *Service) DeleteUser(ctx context.Context, a devices.Actor, o devices.Origin, name string) (err error) {
+// DeleteUser removes a person, if the version is what is expected, and ends their
+// sessions. Administrators only.
+func (s *Service) DeleteUser(ctx context.Context, a devices.Actor, o devices.Origin, name string, expect ...devices.Expect) (err error) {
 	var before any
 	defer func() { s.record(a, o, "user.delete", "user:"+target(name), before, nil, err) }()
 	if err := needAdmin(a); err != nil {
@@ -241,6 +259,11 @@ func (s *Service) DeleteUser(ctx context.Context, a devices.Actor, o devices.Ori
 	if !ok {
 		return devices.NotFound("user")
 	}
+	for _, e := range expect {
+		if err := e.Check(u.Ver); err != nil {
+			return err
+		}
+	}
 	before = facts(u.info())
 	if s.lastAdmin(u.Name) {
 		return devices.Refuse(devices.CodeConflict, "the last administrator who can sign in")
@@ -248,6 +271,7 @@ func (s *Service) DeleteUser(ctx context.Context, a devices.Actor, o devices.Ori
 	if err := s.store.DeleteUser(ctx, u.Name); err != nil {
 		return fmt.Errorf("delete user: %w", err)
 	}
+	s.userFloor = max(s.userFloor, u.Ver)
 	s.mu.Lock()
 	delete(s.users, u.Name)
 	var ended []string

@@ -231,7 +231,7 @@ func (s *Session) info(payload []byte) (any, error) {
 	}
 	s.learn(dev, p.Firmware)
 	if p.ConfigVer != nil && *p.ConfigVer != dev.ConfigAckVer {
-		_, err := s.door.Registry.Update(context.Background(), s.device, func(d *devices.Device) error {
+		_, err := s.door.Registry.Report(context.Background(), s.device, func(d *devices.Device) error {
 			d.ConfigAckVer = min(*p.ConfigVer, d.ConfigVer)
 			return nil
 		})
@@ -245,7 +245,7 @@ func (s *Session) learn(dev *devices.Device, fw string) {
 	if fw == "" || fw == dev.Firmware {
 		return
 	}
-	_, err := s.door.Registry.Update(context.Background(), s.device, func(d *devices.Device) error {
+	_, err := s.door.Registry.Report(context.Background(), s.device, func(d *devices.Device) error {
 		d.Firmware = fw
 		return nil
 	})

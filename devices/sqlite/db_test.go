@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"devicehub/devices"
 )
 
 func open(t *testing.T) *DB {
@@ -125,5 +127,86 @@ func TestWriteRollsBack(t *testing.T) {
 	}
 	if tombs, err := db.LoadTombstones(t.Context()); err != nil || len(tombs) != 0 {
 		t.Errorf("got %v %v, want none", tombs, err)
+	}
+}
+
+// A file from before there were versions is taken over: everything in it is at
+// the first, and goes on from there.
+func TestVersionsComeToOlderFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hub.db")
+	older(t, path, 56, `INSERT INTO devices (id, record) VALUES ('lamp', '{"id":"lamp","kinds":["light"],"labels":{},"enabled":true}');
+		INSERT INTO users (name, role, scope, hash, created_at, disabled) VALUES ('ana', 'viewer', '', 'h', 1, 0), ('bob', 'viewer', '', 'h', 1, 0);
+		INSERT INTO accounts (name, rights, scope, topics, jti, last4, created_at, expires_at) VALUES ('ha', '["read"]', '', '[]', 'j', '1234', 1, 0);`)
+	ctx := t.Context()
+	db := openAt(t, path)
+	st, err := db.LoadIdentity(ctx)
+	if err != nil || len(st.Users) != 2 || st.Users[0].Ver != 1 || len(st.Accounts) != 1 || st.Accounts[0].Ver != 1 || st.UserFloor != 0 {
+		t.Fatalf("got %+v, %v", st, err)
+	}
+	reg, err := devices.OpenRegistry(ctx, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, ok := reg.Get("lamp"); !ok || d.Ver != 1 {
+		t.Fatalf("got %+v, want version 1", d)
+	}
+	if _, err := reg.Update(ctx, "lamp", func(d *devices.Device) error { d.Name = "Lamp"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.DeleteUser(ctx, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = openAt(t, path)
+	if reg, err = devices.OpenRegistry(ctx, db); err != nil {
+		t.Fatal(err)
+	}
+	if d, _ := reg.Get("lamp"); d.Ver != 2 {
+		t.Errorf("after a change and a restart: got version %d, want 2", d.Ver)
+	}
+	if st, err = db.LoadIdentity(ctx); err != nil || st.UserFloor != 1 {
+		t.Errorf("got floor %d, %v, want 1", st.UserFloor, err)
+	}
+}
+
+// older makes the file that a binary with the migrations below the given number
+// would have left, with the given rows.
+func older(t *testing.T, path string, below int, rows string) {
+	t.Helper()
+	known, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := sql.Open("sqlite", dsn(path, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db := &DB{path: path, w: w}
+	err = db.write(t.Context(), func(tx *sql.Tx) error {
+		if err := db.claim(t.Context(), tx); err != nil {
+			return err
+		}
+		for _, m := range known {
+			if m.number >= below {
+				continue
+			}
+			if _, err := tx.Exec(m.text); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(`INSERT INTO migrations (number, name, applied_at) VALUES (?, ?, 0)`, m.number, m.name); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(rows)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

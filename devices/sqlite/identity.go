@@ -39,10 +39,10 @@ func (db *DB) LoadIdentity(ctx context.Context) (*identity.State, error) {
 			st.Keys = append(st.Keys, k)
 			return err
 		}),
-		query(ctx, db.r, `SELECT name, role, scope, hash, created_at, disabled FROM users`, func(scan func(...any) error) error {
+		query(ctx, db.r, `SELECT name, ver, role, scope, hash, created_at, disabled FROM users`, func(scan func(...any) error) error {
 			var u identity.User
 			var scope string
-			if err := scan(&u.Name, &u.Role, &scope, &u.Hash, &u.CreatedAt, &u.Disabled); err != nil {
+			if err := scan(&u.Name, &u.Ver, &u.Role, &scope, &u.Hash, &u.CreatedAt, &u.Disabled); err != nil {
 				return err
 			}
 			var err error
@@ -56,11 +56,12 @@ func (db *DB) LoadIdentity(ctx context.Context) (*identity.State, error) {
 			st.Sessions = append(st.Sessions, s)
 			return err
 		}),
-		query(ctx, db.r, `SELECT name, rights, scope, topics, jti, last4, created_at, expires_at FROM accounts`, func(scan func(...any) error) error {
+		query(ctx, db.r, `SELECT name, ver, rights, scope, topics, jti, last4, created_at, expires_at FROM accounts`, func(scan func(...any) error) error {
 			a, err := scanAccount(scan)
 			st.Accounts = append(st.Accounts, a)
 			return err
 		}),
+		db.r.QueryRowContext(ctx, `SELECT users, accounts FROM version_floors`).Scan(&st.UserFloor, &st.AccountFloor),
 	)
 	return st, err
 }
@@ -68,7 +69,7 @@ func (db *DB) LoadIdentity(ctx context.Context) (*identity.State, error) {
 func scanAccount(scan func(...any) error) (a identity.Account, err error) {
 	var scope string
 	var rights, topics []byte
-	if err := scan(&a.Name, &rights, &scope, &topics, &a.JTI, &a.Last4, &a.CreatedAt, &a.ExpiresAt); err != nil {
+	if err := scan(&a.Name, &a.Ver, &rights, &scope, &topics, &a.JTI, &a.Last4, &a.CreatedAt, &a.ExpiresAt); err != nil {
 		return a, err
 	}
 	var names []string
@@ -205,9 +206,9 @@ func (db *DB) DeleteKey(ctx context.Context, kid string) error {
 
 // PutUser implements identity.Store.
 func (db *DB) PutUser(ctx context.Context, u identity.User) error {
-	return db.exec(ctx, `INSERT INTO users (name, role, scope, hash, created_at, disabled) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET role = excluded.role, scope = excluded.scope, hash = excluded.hash, disabled = excluded.disabled`,
-		u.Name, string(u.Role), u.Scope.String(), u.Hash, u.CreatedAt, u.Disabled)
+	return db.exec(ctx, `INSERT INTO users (name, ver, role, scope, hash, created_at, disabled) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET ver = excluded.ver, role = excluded.role, scope = excluded.scope, hash = excluded.hash, disabled = excluded.disabled`,
+		u.Name, u.Ver, string(u.Role), u.Scope.String(), u.Hash, u.CreatedAt, u.Disabled)
 }
 
 // DeleteUser implements identity.Store; the sessions go with the user.
@@ -253,9 +254,9 @@ func (db *DB) PutAccount(ctx context.Context, a identity.Account) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	return db.exec(ctx, `INSERT INTO accounts (name, rights, scope, topics, jti, last4, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET rights = excluded.rights, scope = excluded.scope, topics = excluded.topics, jti = excluded.jti, last4 = excluded.last4, expires_at = excluded.expires_at`,
-		a.Name, string(rights), a.Scope.String(), string(topics), a.JTI, a.Last4, a.CreatedAt, a.ExpiresAt)
+	return db.exec(ctx, `INSERT INTO accounts (name, ver, rights, scope, topics, jti, last4, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET ver = excluded.ver, rights = excluded.rights, scope = excluded.scope, topics = excluded.topics, jti = excluded.jti, last4 = excluded.last4, expires_at = excluded.expires_at`,
+		a.Name, a.Ver, string(rights), a.Scope.String(), string(topics), a.JTI, a.Last4, a.CreatedAt, a.ExpiresAt)
 }
 
 // DeleteAccount implements identity.Store.

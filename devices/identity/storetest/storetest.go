@@ -42,11 +42,11 @@ func Test(t *testing.T, open func(t *testing.T) identity.Store, reopen func(t *t
 		keys := []identity.Key{{KID: "2026-10", CreatedAt: 1, RetiredAt: 2, RevokedAt: 3, LastExpS: 4, Public: []byte("p1")}, {KID: "2026-11", CreatedAt: 2, LastExpS: identity.NeverExpires, Public: []byte("p2"), Seed: []byte("s2")}}
 		must(t, s.PutCredentials(ctx, creds, nil, keys[1:]))
 		must(t, s.PutKeys(ctx, keys[:1]))
-		user := identity.User{Name: "ana", Role: devices.RoleOperator, Scope: scope, Hash: "h", CreatedAt: 5, Disabled: true}
+		user := identity.User{Name: "ana", Ver: 3, Role: devices.RoleOperator, Scope: scope, Hash: "h", CreatedAt: 5, Disabled: true}
 		must(t, s.PutUser(ctx, user))
 		session := identity.Session{SID: "s1", User: "ana", CreatedAt: 6, LastUsedAt: 7, ExpiresAt: 8, UserAgent: "x"}
 		must(t, s.PutSession(ctx, session))
-		account := identity.Account{Name: "ha", Rights: devices.RightRead | devices.RightIngest, Scope: scope, Topics: []string{"a/#"}, JTI: "j", Last4: "1234", CreatedAt: 9, ExpiresAt: 10}
+		account := identity.Account{Name: "ha", Ver: 4, Rights: devices.RightRead | devices.RightIngest, Scope: scope, Topics: []string{"a/#"}, JTI: "j", Last4: "1234", CreatedAt: 9, ExpiresAt: 10}
 		must(t, s.PutAccount(ctx, account))
 		st := load(t, reopen(t, s))
 		if !reflect.DeepEqual(st.Credentials, creds) {
@@ -80,6 +80,25 @@ func Test(t *testing.T, open func(t *testing.T) identity.Store, reopen func(t *t
 		must(t, s.DeleteKey(ctx, "k"))
 		if st := load(t, s); len(st.Accounts) != 0 || len(st.Keys) != 0 {
 			t.Errorf("got %+v %+v, want none", st.Accounts, st.Keys)
+		}
+	})
+
+	t.Run("versions of the deleted are remembered", func(t *testing.T) {
+		s := open(t)
+		for i, name := range []string{"ana", "bob", "cy"} {
+			must(t, s.PutUser(ctx, identity.User{Name: name, Ver: 7, Role: devices.RoleViewer}))
+			must(t, s.PutUser(ctx, identity.User{Name: name, Ver: 9 - int64(i), Role: devices.RoleViewer}))
+			must(t, s.PutAccount(ctx, identity.Account{Name: name, Ver: int64(i + 1), Rights: devices.RightRead}))
+		}
+		if st := load(t, s); st.UserFloor != 0 || st.AccountFloor != 0 {
+			t.Errorf("nobody deleted: got %d and %d, want 0", st.UserFloor, st.AccountFloor)
+		}
+		must(t, s.DeleteUser(ctx, "bob"))
+		must(t, s.DeleteUser(ctx, "cy"))
+		must(t, s.DeleteUser(ctx, "unknown"))
+		must(t, s.DeleteAccount(ctx, "bob"))
+		if st := load(t, reopen(t, s)); st.UserFloor != 8 || st.AccountFloor != 2 {
+			t.Errorf("got %d and %d, want 8 and 2", st.UserFloor, st.AccountFloor)
 		}
 	})
 
