@@ -598,3 +598,30 @@ func TestOneEditOfAPersonWins(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAdministratorHasNoScope(t *testing.T) {
+	h := newHub(t)
+	ctx := t.Context()
+	kitchen, err := devices.ParseScope("area=kitchen")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.CreateUser(ctx, cli, origin, identity.NewUser{Username: "x", Password: "x-password", Role: devices.RoleAdmin, Scope: kitchen})
+	h.wantInvalidScope(t, "made so", err)
+	h.user(t, "ana", devices.RoleOperator, "area=kitchen")
+	_, err = h.UpdateUser(ctx, cli, origin, "ana", identity.UserPatch{Role: ptr(devices.RoleAdmin)})
+	h.wantInvalidScope(t, "promoted with a scope", err)
+	_, err = h.UpdateUser(ctx, cli, origin, "admin", identity.UserPatch{Scope: &kitchen})
+	h.wantInvalidScope(t, "given one", err)
+	if _, err = h.UpdateUser(ctx, cli, origin, "ana", identity.UserPatch{Role: ptr(devices.RoleAdmin), Scope: &devices.Scope{}}); err != nil {
+		t.Errorf("promoted without it: %v", err)
+	}
+}
+
+func (h *hub) wantInvalidScope(t *testing.T, name string, err error) {
+	t.Helper()
+	var e *devices.Error
+	if !errors.As(err, &e) || e.Code != devices.CodeInvalid || e.Details["field"] != "scope" {
+		t.Errorf("%s: got %v, want invalid about scope", name, err)
+	}
+}

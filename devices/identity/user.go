@@ -134,6 +134,9 @@ func (s *Service) CreateUser(ctx context.Context, a devices.Actor, o devices.Ori
 	if n.Role, err = devices.ParseRole(string(n.Role)); err != nil {
 		return UserInfo{}, err
 	}
+	if err := checkReach(n.Role, n.Scope); err != nil {
+		return UserInfo{}, err
+	}
 	if err := checkPassword(n.Password); err != nil {
 		return UserInfo{}, err
 	}
@@ -202,6 +205,11 @@ func (s *Service) UpdateUser(ctx context.Context, a devices.Actor, o devices.Ori
 	if p.Scope != nil {
 		u.Scope = *p.Scope
 	}
+	if p.Role != nil || p.Scope != nil {
+		if err := checkReach(u.Role, u.Scope); err != nil {
+			return UserInfo{}, err
+		}
+	}
 	if p.Enabled != nil {
 		u.Disabled = !*p.Enabled
 	}
@@ -225,6 +233,15 @@ func (s *Service) UpdateUser(ctx context.Context, a devices.Actor, o devices.Ori
 	}
 	s.tell(Change{Kind: devices.ActorUser, Name: name})
 	return u.info(), nil
+}
+
+// checkReach refuses a scope that would not hold: an administrator's is every
+// device.
+func checkReach(role devices.Role, scope devices.Scope) error {
+	if role == devices.RoleAdmin && !scope.All() {
+		return devices.Invalid("scope", "none for an administrator, who may do everything on every device")
+	}
+	return nil
 }
 
 // differs reports whether a change made another person of old.
