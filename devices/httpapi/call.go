@@ -2,17 +2,13 @@ package httpapi
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
 
 	"devicehub/devices"
 	"devicehub/devices/identity"
@@ -98,144 +94,6 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, route string, err err
 		return
 	}
 	writeJSON(w, status, e)
-}
-
-// body reads the request's JSON object into v: unknown fields, other types and
-// anything behind it are invalid.
-func (c *call) body(v any) error {
-	b, err := c.raw()
-	if err != nil {
-		return err
-	}
-	return devices.Decode(b, "body", v)
-}
-
-// A client that is slower than that is given up.
-const (
-	bodyWithin = time.Minute      // until a body is there
-	takeWithin = 30 * time.Second // until the next part of a streamed answer is taken
-)
-
-// raw reads the body, as far as the route allows.
-func (c *call) raw() ([]byte, error) {
-	limit := c.api.bodyLimit(c.route)
-	conn := http.NewResponseController(c.w)
-	_ = conn.SetReadDeadline(time.Now().Add(bodyWithin))
-	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, limit))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return nil, devices.Refuse(devices.CodeTooLarge, "the body is too large").With("limit", limit)
-	}
-	if err != nil {
-		return nil, devices.Refuse(devices.CodeInvalid, "the body broke off")
-	}
-	_ = conn.SetReadDeadline(time.Time{}) // it stays after an error: nothing more is waited for
-	return b, nil
-}
-
-// Lists are paged.
-const (
-	defaultLimit = 50
-	maxLimit     = 500
-)
-
-func (c *call) limit() (int, error) { return c.number("limit", defaultLimit, 1, maxLimit) }
-
-// number reads a whole number of the query.
-func (c *call) number(name string, unset, min, max int) (int, error) {
-	s := c.query(name)
-	if s == "" {
-		return unset, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return 0, devices.Invalid(name, "a whole number")
-	}
-	if n < min || n > max {
-		return 0, devices.OutOfRange(name, float64(min), float64(max), "")
-	}
-	return n, nil
-}
-
-func (c *call) query(name string) string { return c.URL.Query().Get(name) }
-
-func (c *call) flag(name string) (bool, error) {
-	switch c.query(name) {
-	case "", "false", "0":
-		return false, nil
-	case "true", "1":
-		return true, nil
-	}
-	return false, devices.Invalid(name, "true or false")
-}
-
-// span reads from and to: RFC 3339 or ms since epoch. to defaults to now.
-func (c *call) span(unsetFrom time.Duration) (from, to int64, err error) {
-	now := c.api.now()
-	if to, err = c.instant("to", now.UnixMilli()); err != nil {
-		return 0, 0, err
-	}
-	unset := int64(0)
-	if unsetFrom > 0 {
-		unset = to - unsetFrom.Milliseconds()
-	}
-	if from, err = c.instant("from", unset); err != nil {
-		return 0, 0, err
-	}
-	if from > to {
-		return 0, 0, devices.Invalid("from", "a time not after to")
-	}
-	return from, to, nil
-}
-
-// instant reads a point in time as ms since epoch.
-func (c *call) instant(name string, unset int64) (int64, error) {
-	s := c.query(name)
-	if s == "" {
-		return unset, nil
-	}
-	if ms, err := strconv.ParseInt(s, 10, 64); err == nil && ms >= 0 && ms <= maxInstant {
-		return ms, nil
-	}
-	if t, err := time.Parse(time.RFC3339, s); err == nil && t.UnixMilli() >= 0 {
-		return t.UnixMilli(), nil
-	}
-	return 0, devices.Invalid(name, "RFC 3339 or ms since epoch")
-}
-
-// maxInstant is the year 9999 in ms since epoch.
-const maxInstant = 253402300799999
-
-// A cursor is where the next page begins: opaque to clients, good for the list
-// it came from.
-func cursor(list, at string) string {
-	if at == "" {
-		return ""
-	}
-	return base64.RawURLEncoding.EncodeToString([]byte(list + "\x00" + at))
-}
-
-func (c *call) cursor(list string) (at string, err error) {
-	s := c.query("cursor")
-	if s == "" {
-		return "", nil
-	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err == nil {
-		if of, at, found := strings.Cut(string(b), "\x00"); found && of == list {
-			return at, nil
-		}
-	}
-	return "", devices.Invalid("cursor", "one from an earlier answer of this list")
-}
-
-// page is limit and cursor.
-func (c *call) page(list string) (limit int, at string, err error) {
-	if limit, err = c.limit(); err != nil {
-		return 0, "", err
-	}
-	at, err = c.cursor(list)
-	return limit, at, err
 }
 
 // device returns the device named by the path if the caller has the right over

@@ -1,12 +1,6 @@
 package httpapi
 
-import (
-	"net/http"
-	"slices"
-	"strings"
-
-	"devicehub/devices"
-)
+import "slices"
 
 // route is one line of the API: what the multiplexer and the OpenAPI document
 // are made of.
@@ -28,34 +22,6 @@ type param struct {
 	enum             []string
 	must             bool // has to be given
 	many             bool // may be given more than once
-}
-
-func (r *route) checkQuery(req *http.Request) error {
-	for name := range req.URL.Query() {
-		i := slices.IndexFunc(r.query, func(p param) bool { return p.name == name })
-		if i < 0 {
-			return devices.Refuse(devices.CodeInvalid, "unknown parameter").With("field", printable(name)).With("want", r.queryNames())
-		}
-		if p := r.query[i]; !p.many && len(req.URL.Query()[name]) > 1 {
-			return devices.Invalid(name, "one value")
-		}
-	}
-	return nil
-}
-
-func (r *route) queryNames() string {
-	names := make([]string, len(r.query))
-	for i, p := range r.query {
-		names[i] = p.name
-	}
-	return strings.Join(names, ", ")
-}
-
-func printable(s string) string {
-	if len(s) > 64 {
-		s = s[:64]
-	}
-	return strings.ToValidUTF8(s, "?")
 }
 
 var (
