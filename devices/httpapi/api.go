@@ -219,7 +219,7 @@ func (a *API) serve(w http.ResponseWriter, req *http.Request, r *route) {
 		c.fail(err)
 		return
 	}
-	if err := r.checkQuery(req); err != nil {
+	if c.params, err = r.parameters(req.URL.RawQuery); err != nil {
 		c.fail(err)
 		return
 	}

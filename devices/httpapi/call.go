@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 
@@ -20,6 +21,7 @@ type call struct {
 	api    *API
 	w      http.ResponseWriter
 	route  *route
+	params url.Values // of the query
 	actor  devices.Actor
 	who    identity.Principal // zero over the admin socket
 	origin devices.Origin

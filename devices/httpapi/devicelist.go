@@ -102,7 +102,7 @@ var states = []devices.State{devices.Online, devices.DataOnly, devices.Sleeping,
 // labels reads label=k:v, as often as it is given.
 func (c *call) labels() (map[string]string, error) {
 	m := map[string]string{}
-	for _, s := range c.URL.Query()["label"] {
+	for _, s := range c.params["label"] {
 		k, v, found := strings.Cut(s, ":")
 		if !found || k == "" {
 			return nil, devices.Invalid("label", "key:value")

@@ -53,7 +53,7 @@ func ref(schema string) object { return object{"$ref": "#/components/schemas/" +
 
 func (r *route) operation() object {
 	op := object{"tags": []string{r.tag}, "summary": r.summary, "description": "Who: " + r.who + ".", "operationId": r.operationID(), "responses": r.responses()}
-	if params := r.parameters(); len(params) > 0 {
+	if params := r.parameterDocs(); len(params) > 0 {
 		op["parameters"] = params
 	}
 	if r.body != "" {
@@ -71,7 +71,7 @@ func (r *route) operationID() string {
 	return strings.ToLower(r.method) + "_" + strings.NewReplacer("/", "_", "{", "", "}", "", ".", "_").Replace(path)
 }
 
-func (r *route) parameters() []object {
+func (r *route) parameterDocs() []object {
 	var list []object
 	for part := range strings.SplitSeq(r.path, "/") {
 		if name, found := strings.CutPrefix(part, "{"); found {
@@ -86,7 +86,11 @@ func (r *route) parameters() []object {
 		if p.many {
 			schema = object{"type": "array", "items": schema}
 		}
-		list = append(list, object{"name": p.name, "in": "query", "description": p.what, "required": p.must, "schema": schema})
+		doc := object{"name": p.name, "in": "query", "description": p.what, "required": p.must, "schema": schema}
+		if p.blank {
+			doc["allowEmptyValue"] = true
+		}
+		list = append(list, doc)
 	}
 	if strings.HasSuffix(r.path, "/commands") && r.method == "POST" {
 		list = append(list, object{"name": "Idempotency-Key", "in": "header", "description": "The same key with the same body is the same command", "schema": object{"type": "string"}})

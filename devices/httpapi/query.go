@@ -2,34 +2,75 @@ package httpapi
 
 import (
 	"encoding/base64"
-	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"devicehub/devices"
 )
 
-func (r *route) checkQuery(req *http.Request) error {
-	for name := range req.URL.Query() {
-		i := slices.IndexFunc(r.query, func(p param) bool { return p.name == name })
-		if i < 0 {
-			return devices.Refuse(devices.CodeInvalid, "unknown parameter").With("field", printable(name)).With("want", r.queryNames())
+// parameters reads the query of a request. Nothing in it is passed over: what
+// does not parse, is unknown, has no value or has more than one is invalid.
+// [url.URL.Query] would drop what it does not understand, and a call would do more
+// than was asked for.
+func (r *route) parameters(raw string) (url.Values, error) {
+	values := url.Values{}
+	for pair := range strings.SplitSeq(raw, "&") {
+		if pair == "" {
+			continue
 		}
-		if p := r.query[i]; !p.many && len(req.URL.Query()[name]) > 1 {
-			return devices.Invalid(name, "one value")
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(rawName)
+		if err != nil {
+			return nil, devices.Invalid(printable(rawName), "a name whose % are written as %25")
 		}
+		p, err := r.parameter(name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := url.QueryUnescape(rawValue)
+		switch {
+		case strings.Contains(pair, ";"):
+			return nil, devices.Invalid(name, "parameters joined by &, and a semicolon within one written as %3B")
+		case err != nil || !utf8.ValidString(value):
+			return nil, devices.Invalid(name, "UTF-8, and a % written as %25")
+		case value == "" && !p.blank:
+			return nil, devices.Invalid(name, p.values())
+		case !p.many && values.Has(name):
+			return nil, devices.Invalid(name, "one value")
+		}
+		values.Add(name, value)
 	}
-	return nil
+	return values, nil
 }
 
-func (r *route) queryNames() string {
-	names := make([]string, len(r.query))
-	for i, p := range r.query {
-		names[i] = p.name
+// parameter is the one of the name, or the refusal of a name that is none.
+func (r *route) parameter(name string) (param, error) {
+	i := slices.IndexFunc(r.query, func(p param) bool { return p.name == name })
+	if i < 0 {
+		names := make([]string, len(r.query))
+		for i, p := range r.query {
+			names[i] = p.name
+		}
+		return param{}, devices.Refuse(devices.CodeInvalid, "unknown parameter").With("field", printable(name)).With("want", strings.Join(names, ", "))
 	}
-	return strings.Join(names, ", ")
+	return r.query[i], nil
+}
+
+// values says what the parameter may be.
+func (p *param) values() string {
+	switch {
+	case p.enum != nil:
+		return strings.Join(p.enum, ", ")
+	case p.kind == "boolean":
+		return "true or false"
+	case p.kind == "integer":
+		return "a whole number"
+	}
+	return "a value; leave it out where there is none"
 }
 
 func printable(s string) string {
@@ -63,7 +104,8 @@ func (c *call) number(name string, unset, min, max int) (int, error) {
 	return n, nil
 }
 
-func (c *call) query(name string) string { return c.URL.Query().Get(name) }
+// query is the value of a parameter, "" where it was not given.
+func (c *call) query(name string) string { return c.params.Get(name) }
 
 func (c *call) flag(name string) (bool, error) {
 	switch c.query(name) {
@@ -105,6 +147,9 @@ func (c *call) instant(name string, unset int64) (int64, error) {
 	}
 	if t, err := time.Parse(time.RFC3339, s); err == nil && t.UnixMilli() >= 0 {
 		return t.UnixMilli(), nil
+	}
+	if strings.Contains(s, " ") { // what a + stands for in a query
+		return 0, devices.Invalid(name, "RFC 3339, the + of its zone written as %2B, or ms since epoch")
 	}
 	return 0, devices.Invalid(name, "RFC 3339 or ms since epoch")
 }

@@ -22,10 +22,11 @@ type param struct {
 	enum             []string
 	must             bool // has to be given
 	many             bool // may be given more than once
+	blank            bool // may be given without a value
 }
 
 var (
-	pageParams = []param{{name: "limit", kind: "integer", what: "entries a page, 1 to 500"}, {name: "cursor", kind: "string", what: "next_cursor of the page before"}}
+	pageParams = []param{{name: "limit", kind: "integer", what: "entries a page, 1 to 500"}, {name: "cursor", kind: "string", what: "next_cursor of the page before; empty for the first", blank: true}}
 	spanParams = []param{{name: "from", kind: "string", what: "RFC 3339 or ms since epoch"}, {name: "to", kind: "string", what: "RFC 3339 or ms since epoch, not included; now when absent"}}
 	aggParam   = param{name: "agg", kind: "string", what: "what will be drawn", enum: []string{"minmax", "mean", "last"}}
 	pointParam = param{name: "points", kind: "integer", what: "at most so many buckets"}
@@ -73,7 +74,7 @@ func openRoutes() []route {
 func deviceRoutes() []route {
 	return []route{
 		{method: "GET", path: base + "/devices", tag: "devices", summary: "Devices in one's scope", who: "viewer",
-			query: with([]param{{name: "q", kind: "string", what: "search, in the language of the dashboard's search box"},
+			query: with([]param{{name: "q", kind: "string", what: "search, in the language of the dashboard's search box", blank: true},
 				{name: "kind", kind: "string", what: "of this kind", enum: []string{"sensor", "light"}},
 				{name: "status", kind: "string", what: "in this state", enum: []string{"online", "quiet", "unresponsive", "data_only", "sleeping", "offline", "never_seen"}},
 				labelParam, {name: "sort", kind: "string", what: "order", enum: []string{"id", "name", "status", "-last"}}}, pageParams),

@@ -1,0 +1,59 @@
+package httpapi_test
+
+import (
+	"strings"
+	"testing"
+
+	"devicehub/devices"
+)
+
+// A query of which a part is not understood does nothing: least of all may a
+// deletion do more than was asked for.
+func TestQueriesThatDoNotParse(t *testing.T) {
+	r := newRig(t, false)
+	token := r.device(`{"id":"a","kinds":["sensor"]}`)
+	r.into(r.do("POST", "/api/v1/devices/a/readings", token, `{"r":[["temperature",21.5]]}`), 200, nil)
+	for _, tt := range []struct{ name, call, field string }{
+		{"a semicolon", "GET /api/v1/devices?limit=2;x=1", "limit"},
+		{"a semicolon alone", "GET /api/v1/devices?;", ";"},
+		{"a broken escape", "GET /api/v1/devices?limit=%zz", "limit"},
+		{"a broken escape in a name", "GET /api/v1/devices?li%mit=2", "li%mit"},
+		{"no UTF-8", "GET /api/v1/devices?q=%ff", "q"},
+		{"a number without a value", "GET /api/v1/devices?limit=", "limit"},
+		{"a choice without a value", "GET /api/v1/devices?kind=", "kind"},
+		{"a label without a value", "GET /api/v1/devices?label=", "label"},
+		{"a time without a value", "GET /api/v1/devices/a/export?from=", "from"},
+		{"no devices", "GET /api/v1/series?metric=temperature&ids=", "ids"},
+		{"a name without a value", "GET /api/v1/devices/a/export?metric", "metric"},
+		{"one value twice", "GET /api/v1/devices/a/export?metric=x&metric=y", "metric"},
+		{"the same value twice", "GET /api/v1/devices?limit=2&limit=2", "limit"},
+		{"an unknown name", "GET /healthz?x=1", "x"},
+		{"an empty name", "GET /api/v1/devices?=1", ""},
+		{"delete: a semicolon", "DELETE /api/v1/devices/a?keep_readings=true;x=1", "keep_readings"},
+		{"delete: a broken escape", "DELETE /api/v1/devices/a?keep_readings=%zz", "keep_readings"},
+		{"delete: no value", "DELETE /api/v1/devices/a?keep_readings", "keep_readings"},
+		{"delete: an empty value", "DELETE /api/v1/devices/a?keep_readings=", "keep_readings"},
+		{"delete: neither true nor false", "DELETE /api/v1/devices/a?keep_readings=yes", "keep_readings"},
+		{"delete: twice", "DELETE /api/v1/devices/a?keep_readings=true&keep_readings=true", "keep_readings"},
+		{"delete: a name misspelt", "DELETE /api/v1/devices/a?keep-readings=true", "keep-readings"},
+		{"delete: a parameter of another call", "DELETE /api/v1/users/admin?keep_readings=true", "keep_readings"},
+	} {
+		method, path, _ := strings.Cut(tt.call, " ")
+		res := r.do(method, path, r.admin, nil)
+		if res.status != 422 || res.code() != devices.CodeInvalid || res.field("details.field") != tt.field {
+			t.Errorf("%s: got %d %s, want invalid about %q", tt.name, res.status, res.body, tt.field)
+		}
+	}
+	if got := r.get("/api/v1/devices/a/latest", r.admin); got.field("metrics.temperature.v") != 21.5 {
+		t.Errorf("what was measured: got %d %s", got.status, got.body)
+	}
+	for _, query := range []string{"?q=&cursor=", "?&limit=2&", "?q=a%3Bb", "?label=a:b&label=c:d", "?q=a+b"} {
+		if got := r.get("/api/v1/devices"+query, r.admin); got.status != 200 {
+			t.Errorf("%s: got %d %s, want 200", query, got.status, got.body)
+		}
+	}
+	res := r.get("/api/v1/devices/a/series?metric=temperature&from=2026-03-29T02:30:00+01:00", r.admin)
+	if want, _ := res.field("details.want").(string); !strings.Contains(want, "%2B") {
+		t.Errorf("a + that is a space: got %s, want what to write", res.body)
+	}
+}
