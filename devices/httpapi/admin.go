@@ -118,10 +118,8 @@ func (c *call) backup() (answer, error) {
 	if err := c.administrator(); err != nil {
 		return answer{}, err
 	}
-	if c.ContentLength != 0 {
-		if err := c.body(&in); err != nil {
-			return answer{}, err
-		}
+	if err := c.optionalBody(&in); err != nil {
+		return answer{}, err
 	}
 	if c.api.s.Backup == nil {
 		return unavailable("backup")

@@ -223,6 +223,12 @@ func (a *API) serve(w http.ResponseWriter, req *http.Request, r *route) {
 		c.fail(err)
 		return
 	}
+	if r.body == "" {
+		if err := c.noBody(); err != nil {
+			c.fail(err)
+			return
+		}
+	}
 	ans, err := r.handle(c)
 	if err != nil {
 		c.fail(err)

@@ -25,6 +25,9 @@ type call struct {
 	actor  devices.Actor
 	who    identity.Principal // zero over the admin socket
 	origin devices.Origin
+
+	sent []byte // the body
+	read bool   // it was read
 }
 
 // answer is what a handler says: a JSON body, unless it is nil, and a status.
@@ -67,6 +70,15 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(append(b, '\n')) // a client that has gone
 }
 
+// refusal is an error that is answered with another status than its code's.
+type refusal struct {
+	err    *devices.Error
+	status int
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
 // fail answers with a refusal, or, for a fault of the hub's, logs it and says
 // that the hub is unavailable.
 func (c *call) fail(err error) { c.api.fail(c.w, c.Request, c.route.path, err) }
@@ -82,13 +94,14 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, route string, err err
 	}
 	h := w.Header()
 	status := e.HTTPStatus()
-	switch status {
-	case http.StatusUnauthorized:
+	if other := (*refusal)(nil); errors.As(err, &other) {
+		status = other.status
+	}
+	if status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="devicehub"`)
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		if e.RetryAfter > 0 {
-			h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(e.RetryAfter.Seconds())), 10))
-		}
+	}
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(e.RetryAfter.Seconds())), 10))
 	}
 	// Some refusals say more than the error alone.
 	if m, more := err.(json.Marshaler); more {

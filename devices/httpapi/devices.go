@@ -173,11 +173,17 @@ func (c *call) newDevices(b []byte) (in []newDevice, many bool, err error) {
 		if err := devices.Decode(b, "body", &objects); err != nil {
 			return nil, many, err
 		}
+		if len(objects) == 0 {
+			return nil, many, devices.Invalid("body", "at least one device")
+		}
 	} else if limit := c.api.body.Load(); int64(len(b)) > limit {
 		return nil, many, devices.Refuse(devices.CodeTooLarge, "the body is too large").With("limit", limit)
 	}
 	in = make([]newDevice, len(objects))
 	for i, o := range objects {
+		if string(bytes.TrimSpace(o)) == "null" {
+			return nil, many, devices.Invalid("body", "a JSON object for each device")
+		}
 		if err := devices.Decode(o, "body", &in[i]); err != nil {
 			return nil, many, err
 		}

@@ -57,12 +57,21 @@ func (r *route) operation() object {
 		op["parameters"] = params
 	}
 	if r.body != "" {
-		op["requestBody"] = object{"required": !r.bodyOptional, "content": object{"application/json": object{"schema": ref(r.body)}}}
+		op["requestBody"] = object{"required": !r.bodyOptional, "content": r.bodyTypes()}
 	}
 	if r.open {
 		op["security"] = []object{}
 	}
 	return op
+}
+
+func (r *route) bodyTypes() object {
+	shape := object{"schema": ref(r.body)}
+	types := object{typeJSON: shape}
+	if r.method == "PATCH" {
+		types[typeMerge] = shape
+	}
+	return types
 }
 
 // operationID is the method and the path in one word: get_devices_id_latest.

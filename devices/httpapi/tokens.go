@@ -15,10 +15,8 @@ func (c *call) makeToken() (answer, error) {
 		Form   string   `json:"form"`
 		Bridge string   `json:"bridge"`
 	}
-	if c.ContentLength != 0 {
-		if err := c.body(&in); err != nil {
-			return answer{}, err
-		}
+	if err := c.optionalBody(&in); err != nil {
+		return answer{}, err
 	}
 	var opt identity.TokenOptions
 	var err error
