@@ -83,6 +83,9 @@ func (d *Device) Normalize() error {
 	if d.Labels == nil {
 		d.Labels = map[string]string{}
 	}
+	if len(d.Metrics) == 0 {
+		d.Metrics = nil // as it comes back from a store
+	}
 	if d.Via == "" {
 		d.Via = ViaDirect
 	}

@@ -223,18 +223,28 @@ func (a *API) serve(w http.ResponseWriter, req *http.Request, r *route) {
 		c.fail(err)
 		return
 	}
-	if r.body == "" {
-		if err := c.noBody(); err != nil {
-			c.fail(err)
-			return
-		}
-	}
-	ans, err := r.handle(c)
+	ans, err := c.answer()
 	if err != nil {
 		c.fail(err)
 		return
 	}
 	c.write(ans)
+}
+
+// answer has the route's handler answer, once the headers are found to ask for
+// nothing that it would pass over.
+func (c *call) answer() (answer, error) {
+	if c.route.body == "" {
+		if err := c.noBody(); err != nil {
+			return answer{}, err
+		}
+	}
+	if !c.route.versioned && c.Method != http.MethodGet && c.Method != http.MethodHead {
+		if err := c.noVersion(); err != nil {
+			return answer{}, err
+		}
+	}
+	return c.route.handle(c)
 }
 
 // unknown answers for paths that no route has, and methods that a path has not.

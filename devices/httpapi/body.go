@@ -2,10 +2,13 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -24,6 +27,28 @@ func (c *call) body(v any) error {
 		return devices.Invalid("body", "a JSON object")
 	}
 	return devices.Decode(b, "body", v)
+}
+
+// patchBody is body for the change of a record whose fields are always there:
+// null would take one away, and is invalid.
+func (c *call) patchBody(v any) error {
+	if err := c.body(v); err != nil {
+		return err
+	}
+	b, err := c.raw()
+	if err != nil {
+		return err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return devices.Invalid("body", "a JSON object")
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if string(fields[name]) == "null" {
+			return devices.Invalid(name, "a value; leave it out to keep what is there")
+		}
+	}
+	return nil
 }
 
 // optionalBody is body for calls that may come without one.

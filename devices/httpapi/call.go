@@ -33,13 +33,16 @@ type call struct {
 // answer is what a handler says: a JSON body, unless it is nil, and a status.
 // A body that is a json.RawMessage is sent as it is.
 type answer struct {
-	status int
-	body   any
+	status   int
+	body     any
+	location string // where what was made is found
+	ver      *int64 // of the record in the body; nil: it has none
+	live     bool   // the body holds more than the version is about
 }
 
-func ok(body any) (answer, error)      { return answer{http.StatusOK, body}, nil }
-func created(body any) (answer, error) { return answer{http.StatusCreated, body}, nil }
-func none() (answer, error)            { return answer{http.StatusNoContent, nil}, nil }
+func ok(body any) (answer, error)      { return answer{status: http.StatusOK, body: body}, nil }
+func created(body any) (answer, error) { return answer{status: http.StatusCreated, body: body}, nil }
+func none() (answer, error)            { return answer{status: http.StatusNoContent}, nil }
 
 // streamed is the answer of a handler that wrote by itself.
 func streamed() (answer, error) { return answer{}, nil }
@@ -48,26 +51,56 @@ func (c *call) write(a answer) {
 	if a.status == 0 {
 		return
 	}
+	if a.location != "" {
+		c.w.Header().Set("Location", a.location)
+	}
 	if a.body == nil {
 		c.w.WriteHeader(a.status)
 		return
 	}
-	writeJSON(c.w, a.status, a.body)
+	body := marshal(a.body)
+	if a.ver == nil || !c.answered(entityTag(*a.ver, a.live, body)) {
+		sendJSON(c.w, a.status, body)
+	}
 }
 
-func writeJSON(w http.ResponseWriter, status int, body any) {
-	b, made := body.(json.RawMessage)
-	var err error
-	if !made {
-		b, err = json.Marshal(body)
+// answered sets the tag of the answer, and answers itself where a GET is only to
+// be answered with another.
+func (c *call) answered(tag string) bool {
+	c.w.Header().Set("ETag", tag)
+	if c.Method != http.MethodGet && c.Method != http.MethodHead {
+		return false // expect was asked before anything changed
 	}
+	noneMatch, err := readTags(c.Header, "If-None-Match")
+	switch {
+	case err != nil:
+		c.fail(err)
+	case noneMatch != nil && noneMatch.has(tag): // RFC 9110 §13.1.2
+		c.w.WriteHeader(http.StatusNotModified)
+	default:
+		return false
+	}
+	return true
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) { sendJSON(w, status, marshal(body)) }
+
+func marshal(body any) []byte {
+	if made, isMade := body.(json.RawMessage); isMade {
+		return made
+	}
+	b, err := json.Marshal(body)
 	if err != nil { // a programmer's mistake: the panic handler answers
 		panic(fmt.Errorf("marshal an answer: %w", err))
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	return b
+}
+
+func sendJSON(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", typeJSON)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // a client that has gone
+	_, _ = w.Write(append(body, '\n')) // a client that has gone
 }
 
 // refusal is an error that is answered with another status than its code's.

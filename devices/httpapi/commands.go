@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"crypto/sha256"
+	"net/http"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -58,7 +59,7 @@ func (c *call) issueCommand() (answer, error) {
 		return answer{}, err
 	}
 	if until == "" {
-		return answer{202, rc}, nil
+		return answer{status: http.StatusAccepted, body: rc, location: base + "/devices/" + string(d.ID) + "/commands/" + rc.CmdID}, nil
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), time.Duration(ms)*time.Millisecond)
 	defer cancel()

@@ -172,7 +172,7 @@ func (c *call) listDevices() (answer, error) {
 	}
 	docs := make([]deviceDoc, len(page))
 	for i, d := range page {
-		docs[i] = c.api.document(d)
+		docs[i] = c.document(d)
 	}
 	return ok(map[string]any{"devices": docs, "next_cursor": cursor("devices."+q.sort, next), "total": len(picked)})
 }

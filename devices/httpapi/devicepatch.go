@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 
 	"devicehub/devices"
@@ -31,19 +32,108 @@ func (f *field[T]) apply(to *T) {
 	}
 }
 
+// merging is a field of a patch that is an object, and is merged into what there
+// is: null takes a field of it away, or as a whole all of it.
+type merging struct {
+	set   bool
+	patch json.RawMessage
+}
+
+func (f *merging) read(b json.RawMessage) error {
+	if b[0] != '{' && string(b) != "null" {
+		return devices.Invalid("body", "an object")
+	}
+	f.set, f.patch = true, b
+	return nil
+}
+
+// apply merges into what to points to. It stays as it is, to the byte, where that
+// makes no difference.
+func (f *merging) apply(to *json.RawMessage) error {
+	if !f.set {
+		return nil
+	}
+	if string(f.patch) == "null" {
+		*to = nil
+		return nil
+	}
+	after, err := merged(*to, f.patch)
+	if err != nil {
+		return devices.Invalid("body", "JSON")
+	}
+	if before, err := merged(*to, []byte("{}")); len(*to) == 0 || err != nil || !bytes.Equal(before, after) {
+		*to = after
+	}
+	return nil
+}
+
+// applyLabels is apply for labels, whose values are text.
+func (f *merging) applyLabels(to *map[string]string) error {
+	if string(f.patch) == "null" {
+		*to = nil
+	}
+	var patch map[string]*string
+	if f.set {
+		if err := devices.Decode(f.patch, "body", &patch); err != nil {
+			return within("labels", err)
+		}
+	}
+	for k, v := range patch {
+		if v == nil {
+			delete(*to, k)
+			continue
+		}
+		if *to == nil {
+			*to = map[string]string{}
+		}
+		(*to)[k] = *v
+	}
+	return nil
+}
+
+// applyLight is apply for what a light can do.
+func (f *merging) applyLight(to **devices.Light) error {
+	if !f.set {
+		return nil
+	}
+	var light json.RawMessage
+	if *to != nil {
+		b, err := json.Marshal(*to)
+		if err != nil {
+			return err
+		}
+		light = b
+	}
+	if err := f.apply(&light); err != nil {
+		return within("light", err)
+	}
+	*to = nil
+	if light == nil {
+		return nil
+	}
+	after := &devices.Light{}
+	if err := devices.Decode(light, "body", after); err != nil {
+		return within("light", err)
+	}
+	*to = after
+	return nil
+}
+
 // devicePatch changes a record. null takes a field away where it can be absent.
+// labels, light and config are merged; metrics, a list, is replaced.
 type devicePatch struct {
+	IfVer             field[int64]
 	Name              field[string]
-	Labels            field[map[string]string]
+	Labels            merging
 	Area              field[string]
 	Enabled           field[bool]
 	ExpectedIntervalS field[float64]
 	Sleepy            field[bool]
 	Metrics           field[[]devices.Metric]
 	Undeclared        field[devices.Undeclared]
-	Light             field[*devices.Light]
+	Light             merging
 	ShadowPolicy      field[string]
-	Config            field[json.RawMessage]
+	Config            merging
 	Lat               field[*float64]
 	Lon               field[*float64]
 	Via               field[string]
@@ -57,7 +147,7 @@ func (p *devicePatch) UnmarshalJSON(b []byte) error {
 		return devices.Invalid("body", "an object")
 	}
 	known := map[string]interface{ read(json.RawMessage) error }{
-		"name": &p.Name, "labels": &p.Labels, "area": &p.Area, "enabled": &p.Enabled, "expected_interval_s": &p.ExpectedIntervalS, "sleepy": &p.Sleepy,
+		"if_ver": &p.IfVer, "name": &p.Name, "labels": &p.Labels, "area": &p.Area, "enabled": &p.Enabled, "expected_interval_s": &p.ExpectedIntervalS, "sleepy": &p.Sleepy,
 		"metrics": &p.Metrics, "undeclared": &p.Undeclared, "light": &p.Light, "shadow_policy": &p.ShadowPolicy, "config": &p.Config,
 		"lat": &p.Lat, "lon": &p.Lon, "via": &p.Via, "notes": &p.Notes,
 	}
@@ -87,36 +177,49 @@ func within(name string, err error) error {
 	return devices.Invalid(name, want)
 }
 
-func (p *devicePatch) check(a *API) (err error) {
-	if p.Enabled.null {
+// check refuses what does not depend on the record.
+func (p *devicePatch) check(a *API) error {
+	switch {
+	case p.IfVer.null:
+		return devices.Invalid("if_ver", "a whole number")
+	case p.Enabled.null:
 		return devices.Invalid("enabled", "true or false")
-	}
-	if p.Sleepy.null {
+	case p.Sleepy.null:
 		return devices.Invalid("sleepy", "true or false")
 	}
-	if p.Config.v, err = checkConfig(p.Config.v); err != nil {
-		return err
-	}
 	return a.checkVia(p.Via.v)
+}
+
+func (p *devicePatch) ifVer() *int64 {
+	if !p.IfVer.set {
+		return nil
+	}
+	return &p.IfVer.v
 }
 
 func (p *devicePatch) apply(d *devices.Device) error {
 	before := told(d)
 	p.Name.apply(&d.Name)
-	p.Labels.apply(&d.Labels)
 	p.Area.apply(&d.Area)
 	p.Enabled.apply(&d.Enabled)
 	p.ExpectedIntervalS.apply(&d.ExpectedIntervalS)
 	p.Sleepy.apply(&d.Sleepy)
 	p.Metrics.apply(&d.Metrics)
 	p.Undeclared.apply(&d.Undeclared)
-	p.Light.apply(&d.Light)
 	p.ShadowPolicy.apply(&d.ShadowPolicy)
-	p.Config.apply(&d.Config)
 	p.Lat.apply(&d.Lat)
 	p.Lon.apply(&d.Lon)
 	p.Via.apply(&d.Via)
 	p.Notes.apply(&d.Notes)
+	if err := p.Labels.applyLabels(&d.Labels); err != nil {
+		return err
+	}
+	if err := p.Light.applyLight(&d.Light); err != nil {
+		return err
+	}
+	if err := p.Config.apply(&d.Config); err != nil {
+		return within("config", err)
+	}
 	if err := d.Normalize(); err != nil {
 		return err
 	}
@@ -144,9 +247,30 @@ func (c *call) updateDevice() (answer, error) {
 	if err := p.check(c.api); err != nil {
 		return answer{}, err
 	}
-	d, err := c.api.s.Identity.UpdateDevice(c.Context(), c.actor, c.origin, devices.ID(c.PathValue("id")), p.apply)
+	expect, err := c.expect(p.ifVer())
 	if err != nil {
 		return answer{}, err
 	}
-	return ok(c.api.document(d))
+	id := devices.ID(c.PathValue("id"))
+	d, err := c.api.s.Identity.UpdateDevice(c.Context(), c.actor, c.origin, id, func(d *devices.Device) error {
+		if err := expect.Check(d.Ver); err != nil {
+			return err
+		}
+		return p.apply(d)
+	})
+	if err != nil {
+		return answer{}, c.withDevice(err, id)
+	}
+	return answer{status: http.StatusOK, body: c.document(d), ver: &d.Ver}, nil
+}
+
+// withDevice adds the present record to a version_conflict.
+func (c *call) withDevice(err error, id devices.ID) error {
+	return withCurrent(err, func() (any, bool) {
+		d, there := c.api.s.Registry.Get(id)
+		if !there {
+			return nil, false
+		}
+		return c.document(d), true
+	})
 }

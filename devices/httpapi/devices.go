@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"devicehub/devices"
@@ -21,7 +22,9 @@ type deviceDoc struct {
 	Latest        json.RawMessage `json:"latest,omitempty"`
 }
 
-func (a *API) document(d *devices.Device) deviceDoc {
+// document is a device as it is read.
+func (c *call) document(d *devices.Device) deviceDoc {
+	a := c.api
 	doc := deviceDoc{Device: d, Status: devices.Status{State: devices.NeverSeen, Link: "unknown", Data: "none", Control: "unknown", Since: d.CreatedAt}}
 	if a.s.Liveness != nil {
 		doc.Status = a.s.Liveness.Status(d.ID)
@@ -43,11 +46,11 @@ func (c *call) getDevice() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	doc := c.api.document(d)
+	doc := c.document(d)
 	if c.api.s.Readings != nil {
 		doc.Gaps = c.api.s.Readings.Gaps(d.ID)
 	}
-	return ok(doc)
+	return answer{status: http.StatusOK, body: doc, ver: &d.Ver, live: true}, nil
 }
 
 // newDevice is what a device is made of.
@@ -98,11 +101,11 @@ func checkConfig(b json.RawMessage) (json.RawMessage, error) {
 	if len(b) == 0 || string(b) == "null" {
 		return nil, nil
 	}
-	var out bytes.Buffer
-	if err := json.Compact(&out, b); err != nil || out.Bytes()[0] != '{' {
+	var v map[string]any
+	if err := decodeNumbers(b, &v); err != nil {
 		return nil, devices.Invalid("config", "a JSON object")
 	}
-	return out.Bytes(), nil
+	return encode(v)
 }
 
 func (a *API) checkVia(via string) error {
@@ -157,12 +160,12 @@ func (c *call) createDevices() (answer, error) {
 	}
 	docs := make([]createdDoc, len(made))
 	for i, m := range made {
-		docs[i] = createdDoc{c.api.document(m.Device), m.Token.Token, m.Token.ExpiresAt, c.api.s.Identity.Issuer()}
+		docs[i] = createdDoc{c.document(m.Device), m.Token.Token, m.Token.ExpiresAt, c.api.s.Identity.Issuer()}
 	}
 	if many {
 		return created(map[string]any{"devices": docs})
 	}
-	return created(docs[0])
+	return answer{status: http.StatusCreated, body: docs[0], ver: &docs[0].Device.Ver, location: base + "/devices/" + string(docs[0].Device.ID)}, nil
 }
 
 // newDevices reads one device, or many of a list. A list may be longer than any
@@ -196,9 +199,13 @@ func (c *call) deleteDevice() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	id := devices.ID(c.PathValue("id"))
-	if err := c.api.s.Identity.DeleteDevice(c.Context(), c.actor, c.origin, id); err != nil {
+	expect, err := c.expectQuery()
+	if err != nil {
 		return answer{}, err
+	}
+	id := devices.ID(c.PathValue("id"))
+	if err := c.api.s.Identity.DeleteDevice(c.Context(), c.actor, c.origin, id, expect); err != nil {
+		return answer{}, c.withDevice(err, id)
 	}
 	if !keep && c.api.s.Readings != nil {
 		if err := c.api.s.Readings.Forget(c.Context(), id); err != nil {

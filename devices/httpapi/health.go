@@ -36,7 +36,7 @@ func (c *call) readyz() (answer, error) {
 			body["clock"] = c.api.s.Readings.Clock()
 		}
 	}
-	return answer{status, body}, nil
+	return answer{status: status, body: body}, nil
 }
 
 func (c *call) metrics() (answer, error) {

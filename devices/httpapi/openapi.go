@@ -33,7 +33,9 @@ func document(routes []route) object {
 	return object{
 		"openapi": "3.1.0",
 		"info": object{"title": "devicehub", "version": "1", "license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
-			"description": "Times are ms since epoch; fields ending in _ms and _s are durations. Lists are paged by opaque cursors: next_cursor is empty on the last page."},
+			"description": "Times are ms since epoch; fields ending in _ms and _s are durations. Lists are paged by opaque cursors: next_cursor is empty on the last page. " +
+				"Records have a version, ver: send the one that was read as if_ver (409) or in If-Match (412), and a change is refused with version_conflict, " +
+				"and the present record in details.current, when somebody was faster."},
 		"paths": paths,
 		"components": object{
 			"schemas": json.RawMessage(schemas),
@@ -101,6 +103,13 @@ func (r *route) parameterDocs() []object {
 		}
 		list = append(list, doc)
 	}
+	if r.versioned {
+		name, what := "If-Match", "tags of the versions that may be changed; 412 and version_conflict when it is at none of them"
+		if r.method == "GET" {
+			name, what = "If-None-Match", "tags of the answers that are known; 304 when it would be one of them"
+		}
+		list = append(list, object{"name": name, "in": "header", "description": what, "schema": object{"type": "string"}})
+	}
 	if strings.HasSuffix(r.path, "/commands") && r.method == "POST" {
 		list = append(list, object{"name": "Idempotency-Key", "in": "header", "description": "The same key with the same body is the same command", "schema": object{"type": "string"}})
 	}
@@ -121,7 +130,31 @@ func (r *route) responses() object {
 		default:
 			a["content"] = object{"application/json": object{"schema": ref(what)}}
 		}
+		if headers := r.headers(status); len(headers) > 0 {
+			a["headers"] = headers
+		}
 		list[strconv.Itoa(status)] = a
+	}
+	switch {
+	case r.versioned && r.method == "GET":
+		list["304"] = object{"description": "It is the answer that is known already."}
+	case r.versioned:
+		list["412"] = object{"$ref": "#/components/responses/Error"}
+	}
+	return list
+}
+
+// headers are those that say something of an answer.
+func (r *route) headers(status int) object {
+	list := object{}
+	add := func(name, what string) {
+		list[name] = object{"description": what, "schema": object{"type": "string"}}
+	}
+	if r.versioned && status == 200 {
+		add("ETag", "begins with the record's version")
+	}
+	if status == 201 || status == 202 {
+		add("Location", "where it is found")
 	}
 	return list
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"math"
+	"net/http"
 	"time"
 
 	"devicehub/devices"
@@ -25,7 +26,7 @@ func (c *call) user() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return ok(u)
+	return answer{status: http.StatusOK, body: u, ver: &u.Ver}, nil
 }
 
 func (c *call) createUser() (answer, error) {
@@ -42,7 +43,7 @@ func (c *call) createUser() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return created(u)
+	return answer{status: http.StatusCreated, body: u, ver: &u.Ver, location: base + "/users/" + u.Name}, nil
 }
 
 func (c *call) updateUser() (answer, error) {
@@ -52,21 +53,40 @@ func (c *call) updateUser() (answer, error) {
 		Password        *string        `json:"password"`
 		CurrentPassword string         `json:"current_password"`
 		Enabled         *bool          `json:"enabled"`
+		IfVer           *int64         `json:"if_ver"`
 	}
-	if err := c.body(&in); err != nil {
+	if err := c.patchBody(&in); err != nil {
 		return answer{}, err
 	}
-	u, err := c.api.s.Identity.UpdateUser(c.Context(), c.actor, c.origin, c.PathValue("name"), identity.UserPatch{
-		Role: in.Role, Scope: in.Scope, Password: in.Password, Enabled: in.Enabled, CurrentPassword: in.CurrentPassword})
+	expect, err := c.expect(in.IfVer)
 	if err != nil {
 		return answer{}, err
 	}
-	return ok(u)
+	name := c.PathValue("name")
+	u, err := c.api.s.Identity.UpdateUser(c.Context(), c.actor, c.origin, name, identity.UserPatch{
+		Role: in.Role, Scope: in.Scope, Password: in.Password, Enabled: in.Enabled, CurrentPassword: in.CurrentPassword, Expect: expect})
+	if err != nil {
+		return answer{}, c.withUser(err, name)
+	}
+	return answer{status: http.StatusOK, body: u, ver: &u.Ver}, nil
+}
+
+// withUser adds the present record to a version_conflict.
+func (c *call) withUser(err error, name string) error {
+	return withCurrent(err, func() (any, bool) {
+		u, err := c.api.s.Identity.User(c.actor, name)
+		return u, err == nil
+	})
 }
 
 func (c *call) deleteUser() (answer, error) {
-	if err := c.api.s.Identity.DeleteUser(c.Context(), c.actor, c.origin, c.PathValue("name")); err != nil {
+	expect, err := c.expectQuery()
+	if err != nil {
 		return answer{}, err
+	}
+	name := c.PathValue("name")
+	if err := c.api.s.Identity.DeleteUser(c.Context(), c.actor, c.origin, name, expect); err != nil {
+		return answer{}, c.withUser(err, name)
 	}
 	return none()
 }
@@ -88,7 +108,7 @@ func (c *call) account() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return ok(acc)
+	return answer{status: http.StatusOK, body: acc, ver: &acc.Ver}, nil
 }
 
 func (c *call) createAccount() (answer, error) {
@@ -118,10 +138,11 @@ func (c *call) createAccount() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return created(struct {
+	body := struct {
 		identity.AccountInfo
 		Token string `json:"token"`
-	}{acc, token})
+	}{acc, token}
+	return answer{status: http.StatusCreated, body: body, ver: &acc.Ver, location: base + "/apitokens/" + acc.Name}, nil
 }
 
 func (c *call) updateAccount() (answer, error) {
@@ -129,11 +150,16 @@ func (c *call) updateAccount() (answer, error) {
 		Rights *[]string      `json:"rights"`
 		Scope  *devices.Scope `json:"scope"`
 		Topics *[]string      `json:"topics"`
+		IfVer  *int64         `json:"if_ver"`
 	}
-	if err := c.body(&in); err != nil {
+	if err := c.patchBody(&in); err != nil {
 		return answer{}, err
 	}
-	p := identity.AccountPatch{Scope: in.Scope, Topics: in.Topics}
+	expect, err := c.expect(in.IfVer)
+	if err != nil {
+		return answer{}, err
+	}
+	p := identity.AccountPatch{Scope: in.Scope, Topics: in.Topics, Expect: expect}
 	if in.Rights != nil {
 		rights, err := devices.ParseRights(*in.Rights)
 		if err != nil {
@@ -141,16 +167,30 @@ func (c *call) updateAccount() (answer, error) {
 		}
 		p.Rights = &rights
 	}
-	acc, err := c.api.s.Identity.UpdateAccount(c.Context(), c.actor, c.origin, c.PathValue("name"), p)
+	name := c.PathValue("name")
+	acc, err := c.api.s.Identity.UpdateAccount(c.Context(), c.actor, c.origin, name, p)
 	if err != nil {
-		return answer{}, err
+		return answer{}, c.withAccount(err, name)
 	}
-	return ok(acc)
+	return answer{status: http.StatusOK, body: acc, ver: &acc.Ver}, nil
+}
+
+// withAccount adds the present record to a version_conflict.
+func (c *call) withAccount(err error, name string) error {
+	return withCurrent(err, func() (any, bool) {
+		acc, err := c.api.s.Identity.Account(c.actor, name)
+		return acc, err == nil
+	})
 }
 
 func (c *call) deleteAccount() (answer, error) {
-	if err := c.api.s.Identity.DeleteAccount(c.Context(), c.actor, c.origin, c.PathValue("name")); err != nil {
+	expect, err := c.expectQuery()
+	if err != nil {
 		return answer{}, err
+	}
+	name := c.PathValue("name")
+	if err := c.api.s.Identity.DeleteAccount(c.Context(), c.actor, c.origin, name, expect); err != nil {
+		return answer{}, c.withAccount(err, name)
 	}
 	return none()
 }
@@ -168,7 +208,7 @@ func (c *call) rotateKey() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return created(k)
+	return answer{status: http.StatusCreated, body: k, location: base + "/keys/" + k.KID}, nil
 }
 
 func (c *call) revokeKey() (answer, error) {

@@ -46,7 +46,8 @@ type rig struct {
 	doc    map[string]any
 	admin  string
 
-	schemas *jsonschema.Compiler // of doc
+	checking sync.Mutex           // held while an answer is held against doc
+	schemas  *jsonschema.Compiler // of doc
 }
 
 type syncBuffer struct {

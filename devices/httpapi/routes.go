@@ -12,6 +12,7 @@ type route struct {
 	query        []param
 	body         string // schema of the request's body
 	bodyOptional bool
+	versioned    bool           // what it is about has a version, which If-Match can ask for
 	bodyLimit    int64          // where it is more than any body may be
 	answers      map[int]string // status -> schema, or media type, or "" for no body
 	handle       func(*call) (answer, error)
@@ -30,6 +31,7 @@ var (
 	spanParams = []param{{name: "from", kind: "string", what: "RFC 3339 or ms since epoch"}, {name: "to", kind: "string", what: "RFC 3339 or ms since epoch, not included; now when absent"}}
 	aggParam   = param{name: "agg", kind: "string", what: "what will be drawn", enum: []string{"minmax", "mean", "last"}}
 	pointParam = param{name: "points", kind: "integer", what: "at most so many buckets"}
+	ifVerParam = param{name: "if_ver", kind: "integer", what: "the version that is meant; another is version_conflict"}
 	labelParam = param{name: "label", kind: "string", what: "key:value; all that are given must hold", many: true}
 )
 
@@ -81,12 +83,12 @@ func deviceRoutes() []route {
 			answers: map[int]string{200: "Devices"}, handle: (*call).listDevices},
 		{method: "POST", path: base + "/devices", tag: "devices", summary: "Make a device, or all of a list or none, each with its first token", who: "admin",
 			body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
-		{method: "GET", path: device, tag: "devices", summary: "One device", who: "viewer",
+		{method: "GET", path: device, versioned: true, tag: "devices", summary: "One device", who: "viewer",
 			answers: map[int]string{200: "Device"}, handle: (*call).getDevice},
-		{method: "PATCH", path: device, tag: "devices", summary: "Change a record; null takes a field away", who: "admin",
+		{method: "PATCH", path: device, versioned: true, tag: "devices", summary: "Change a record as RFC 7396 merges: labels, light and config field by field, metrics as a whole; null takes a field away", who: "admin",
 			body: "DevicePatch", answers: map[int]string{200: "Device"}, handle: (*call).updateDevice},
-		{method: "DELETE", path: device, tag: "devices", summary: "Delete a device; its id stays taken for 30 days", who: "admin",
-			query:   []param{{name: "keep_readings", kind: "boolean", what: "keep what it measured"}},
+		{method: "DELETE", path: device, versioned: true, tag: "devices", summary: "Delete a device; its id stays taken for 30 days", who: "admin",
+			query:   []param{{name: "keep_readings", kind: "boolean", what: "keep what it measured"}, ifVerParam},
 			answers: map[int]string{204: ""}, handle: (*call).deleteDevice},
 		{method: "GET", path: device + "/tokens", tag: "tokens", summary: "What is kept of a device's tokens", who: "admin",
 			answers: map[int]string{200: "Tokens"}, handle: (*call).tokens},
@@ -115,9 +117,9 @@ func historyRoutes() []route {
 			query: pageParams, answers: map[int]string{200: "Events"}, handle: (*call).events},
 		{method: "GET", path: device + "/trace", tag: "devices", summary: "What the device sends and gets, live, secrets redacted", who: "admin",
 			answers: map[int]string{200: "application/x-ndjson"}, handle: (*call).trace},
-		{method: "GET", path: device + "/shadow", tag: "shadow", summary: "Desired and reported state", who: "viewer",
+		{method: "GET", path: device + "/shadow", versioned: true, tag: "shadow", summary: "Desired and reported state", who: "viewer",
 			answers: map[int]string{200: "Shadow"}, handle: (*call).getShadow},
-		{method: "PATCH", path: device + "/shadow", tag: "shadow", summary: "Change what is desired; null takes a field away", who: "operator",
+		{method: "PATCH", path: device + "/shadow", versioned: true, tag: "shadow", summary: "Change what is desired; null takes a field away", who: "operator",
 			body: "ShadowPatch", answers: map[int]string{200: "Shadow"}, handle: (*call).patchShadow},
 	}
 }
@@ -144,22 +146,22 @@ func peopleRoutes() []route {
 			query: pageParams, answers: map[int]string{200: "Users"}, handle: (*call).users},
 		{method: "POST", path: base + "/users", tag: "people", summary: "Add a person", who: "admin",
 			body: "NewUser", answers: map[int]string{201: "User"}, handle: (*call).createUser},
-		{method: "GET", path: base + "/users/{name}", tag: "people", summary: "One person", who: "admin, and the person",
+		{method: "GET", path: base + "/users/{name}", versioned: true, tag: "people", summary: "One person", who: "admin, and the person",
 			answers: map[int]string{200: "User"}, handle: (*call).user},
-		{method: "PATCH", path: base + "/users/{name}", tag: "people", summary: "Change a person; a new password ends their sessions", who: "admin; the person their own password, with current_password",
+		{method: "PATCH", path: base + "/users/{name}", versioned: true, tag: "people", summary: "Change a person; a new password ends their sessions", who: "admin; the person their own password, with current_password",
 			body: "UserPatch", answers: map[int]string{200: "User"}, handle: (*call).updateUser},
-		{method: "DELETE", path: base + "/users/{name}", tag: "people", summary: "Delete a person; their sessions end at once", who: "admin",
-			answers: map[int]string{204: ""}, handle: (*call).deleteUser},
+		{method: "DELETE", path: base + "/users/{name}", versioned: true, tag: "people", summary: "Delete a person; their sessions end at once", who: "admin",
+			query: []param{ifVerParam}, answers: map[int]string{204: ""}, handle: (*call).deleteUser},
 		{method: "GET", path: base + "/apitokens", tag: "people", summary: "Service accounts by name", who: "admin",
 			query: pageParams, answers: map[int]string{200: "Accounts"}, handle: (*call).accounts},
 		{method: "POST", path: base + "/apitokens", tag: "people", summary: "Add a service account; its token is shown once", who: "admin",
 			body: "NewAccount", answers: map[int]string{201: "CreatedAccount"}, handle: (*call).createAccount},
-		{method: "GET", path: base + "/apitokens/{name}", tag: "people", summary: "One service account", who: "admin",
+		{method: "GET", path: base + "/apitokens/{name}", versioned: true, tag: "people", summary: "One service account", who: "admin",
 			answers: map[int]string{200: "Account"}, handle: (*call).account},
-		{method: "PATCH", path: base + "/apitokens/{name}", tag: "people", summary: "Change what a service account may do, at once", who: "admin",
+		{method: "PATCH", path: base + "/apitokens/{name}", versioned: true, tag: "people", summary: "Change what a service account may do, at once", who: "admin",
 			body: "AccountPatch", answers: map[int]string{200: "Account"}, handle: (*call).updateAccount},
-		{method: "DELETE", path: base + "/apitokens/{name}", tag: "people", summary: "Delete a service account; its token is worth nothing from then on", who: "admin",
-			answers: map[int]string{204: ""}, handle: (*call).deleteAccount},
+		{method: "DELETE", path: base + "/apitokens/{name}", versioned: true, tag: "people", summary: "Delete a service account; its token is worth nothing from then on", who: "admin",
+			query: []param{ifVerParam}, answers: map[int]string{204: ""}, handle: (*call).deleteAccount},
 		{method: "GET", path: base + "/keys", tag: "tokens", summary: "Signing keys, the newest first", who: "admin",
 			answers: map[int]string{200: "Keys"}, handle: (*call).keys},
 		{method: "POST", path: base + "/keys", tag: "tokens", summary: "Make a new signing key; the old one goes on verifying", who: "admin",

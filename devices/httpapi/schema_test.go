@@ -14,6 +14,8 @@ import (
 // checkAnswer holds an answer against the document.
 func (r *rig) checkAnswer(method, path string, res reply) {
 	r.t.Helper()
+	r.checking.Lock()
+	defer r.checking.Unlock()
 	op, at := r.operation(method, path)
 	if op == nil {
 		if res.status != 404 && res.status != 405 {

@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"net/http"
+
 	"devicehub/devices"
 	"devicehub/devices/shadow"
 )
@@ -14,7 +16,7 @@ func (c *call) getShadow() (answer, error) {
 		return unavailable("shadows")
 	}
 	doc, _ := c.api.s.Shadows.Doc(d.ID)
-	return ok(doc)
+	return answer{status: http.StatusOK, body: doc, ver: &doc.Ver, live: true}, nil
 }
 
 func (c *call) patchShadow() (answer, error) {
@@ -29,9 +31,12 @@ func (c *call) patchShadow() (answer, error) {
 	if err := c.body(&r); err != nil {
 		return answer{}, err
 	}
-	doc, err := c.api.s.Shadows.Patch(c.Context(), c.actor, c.origin, d.ID, r)
-	if err != nil {
+	if r.Expect, err = c.expect(nil); err != nil {
 		return answer{}, err
 	}
-	return ok(doc)
+	doc, err := c.api.s.Shadows.Patch(c.Context(), c.actor, c.origin, d.ID, r)
+	if err != nil {
+		return answer{}, withCurrent(err, func() (any, bool) { doc, _ := c.api.s.Shadows.Doc(d.ID); return doc, true })
+	}
+	return answer{status: http.StatusOK, body: doc, ver: &doc.Ver}, nil
 }

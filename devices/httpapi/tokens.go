@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"net/http"
 	"time"
 
 	"devicehub/devices"
@@ -62,7 +63,7 @@ func (c *call) makeToken() (answer, error) {
 	if graces := ident.Credential(id).Graces; in.Mode != "issue" && len(graces) > 0 {
 		doc.GraceUntil = graces[len(graces)-1].Until
 	}
-	return created(doc)
+	return answer{status: http.StatusCreated, body: doc, location: base + "/devices/" + string(id) + "/tokens"}, nil
 }
 
 func (c *call) revokeTokens() (answer, error) {

@@ -17,6 +17,8 @@ type PatchRequest struct {
 	Desired map[string]any `json:"desired"`
 	IfVer   *int64         `json:"if_ver,omitempty"`
 	Until   *int64         `json:"until,omitempty"` // ms since epoch; 0 and null: the policy's
+	// Expect is asked about the version before IfVer is; its error is Patch's.
+	Expect devices.Expect `json:"-"`
 }
 
 // Patch changes what people want of the device. The error is not_found,
@@ -31,6 +33,9 @@ func (s *Shadows) Patch(_ context.Context, a devices.Actor, o devices.Origin, id
 	var after Doc
 	before := map[string]any{}
 	err = s.with(rec, func(d *doc, now time.Time) (bool, error) {
+		if err := r.Expect.Check(d.ver); err != nil {
+			return false, err
+		}
 		if r.IfVer != nil && *r.IfVer != d.ver {
 			return false, s.conflict(rec, d)
 		}
