@@ -179,6 +179,41 @@ func (d *Device) ControlTopicKinds() []Kind {
 	return d.Kinds
 }
 
+// HiddenFrom names the fields of records that the actor may not see, of any device:
+// config, which may hold secrets, is for administrators, and notes and the place
+// (lat, lon) are for them and for who may control devices.
+func HiddenFrom(a Actor) []string {
+	switch {
+	case a.Rights&RightAdmin != 0:
+		return nil
+	case a.Rights&RightCommand != 0:
+		return []string{"config"}
+	}
+	return []string{"config", "notes", "lat", "lon"}
+}
+
+// SeenBy is the record without what is hidden from the actor.
+func (d *Device) SeenBy(a Actor) *Device {
+	hidden := HiddenFrom(a)
+	if len(hidden) == 0 {
+		return d
+	}
+	seen := *d
+	for _, name := range hidden {
+		switch name {
+		case "config":
+			seen.Config = nil
+		case "notes":
+			seen.Notes = ""
+		case "lat":
+			seen.Lat = nil
+		case "lon":
+			seen.Lon = nil
+		}
+	}
+	return &seen
+}
+
 // Clone returns a copy that shares nothing with d.
 func (d *Device) Clone() *Device {
 	c := *d

@@ -127,3 +127,29 @@ func TestRights(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatOfARecordIsSeen(t *testing.T) {
+	lat, lon := 48.1, 11.5
+	d := &Device{ID: "a", Config: []byte(`{"key":"secret"}`), Notes: "under the mat", Lat: &lat, Lon: &lon}
+	for _, tt := range []struct {
+		name           string
+		a              Actor
+		config, others bool
+	}{
+		{"the owner", CLI(), true, true},
+		{"an administrator", Actor{Kind: ActorUser, Rights: RoleAdmin.Rights()}, true, true},
+		{"an operator", Actor{Kind: ActorUser, Rights: RoleOperator.Rights()}, false, true},
+		{"a viewer", Actor{Kind: ActorUser, Rights: RoleViewer.Rights()}, false, false},
+		{"a program that reads", Actor{Kind: ActorService, Rights: RightRead}, false, false},
+		{"a program that administers", Actor{Kind: ActorService, Rights: RightRead | RightAdmin}, true, true},
+		{"nobody", Actor{}, false, false},
+	} {
+		got := d.SeenBy(tt.a)
+		if (got.Config != nil) != tt.config || (got.Notes != "") != tt.others || (got.Lat != nil) != tt.others || (got.Lon != nil) != tt.others || got.ID != "a" {
+			t.Errorf("%s sees %+v", tt.name, got)
+		}
+	}
+	if d.Config == nil || d.Notes == "" || d.Lat == nil {
+		t.Error("the record itself has changed")
+	}
+}

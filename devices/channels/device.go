@@ -94,18 +94,30 @@ func (c *Device) showPresent(s *hub.Socket, actor devices.Actor) error {
 	return s.Push(presence.EventState, there)
 }
 
-// Intercepts keeps other people's presence from those who may not see it.
+// Intercepts keeps other people's presence, and what of the record is not
+// everybody's, from those who may not see it.
 func (c *Device) Intercepts() []string {
 	if c.isIt {
 		return nil
 	}
-	return []string{presence.EventDiff}
+	return []string{presence.EventDiff, "device_changed"}
 }
 
 // HandleOut passes on a presence_diff, without people in it for those who may
-// not see them at this moment.
+// not see them at this moment, and a record as far as they may see it.
 func (c *Device) HandleOut(_ context.Context, s *hub.Socket, event string, p hub.Payload) error {
-	if actor, err := c.app.Identity.Actor(c.who.principal); err == nil && seesPeople(actor) {
+	actor, err := c.app.Identity.Actor(c.who.principal)
+	if event == "device_changed" {
+		if err != nil {
+			return nil // who may no longer be here is told so otherwise
+		}
+		dev := &devices.Device{}
+		if err := p.Decode(dev); err != nil {
+			return err
+		}
+		return s.Push(event, dev.SeenBy(actor))
+	}
+	if err == nil && seesPeople(actor) {
 		return s.Push(event, json.RawMessage(p.Bytes()))
 	}
 	var diff struct {

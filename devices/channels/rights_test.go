@@ -506,3 +506,33 @@ func TestNothingFallsBetween(t *testing.T) {
 		h.app.visitors.remove(who.visitor)
 	})
 }
+
+// A changed record is told as far as each may see it: a configuration may hold
+// secrets, and so may notes.
+func TestAChangedRecordIsToldAsFarAsItMayBeSeen(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.device("lamp", light)
+		feed := &Feed{Endpoint: h.app.Endpoint, Log: h.app.Log}
+		h.app.Registry.Watch(func(c devices.Change) {
+			feed.Publish(devices.Event{Device: c.ID(), Kinds: c.After.Kinds, Name: "device_changed", Payload: c.After, Key: "device"})
+		})
+		people := map[string]*client{}
+		for name, role := range map[string]devices.Role{"ada": devices.RoleAdmin, "olga": devices.RoleOperator, "vic": devices.RoleViewer} {
+			people[name] = h.connect(h.person(name, role, ""))
+			people[name].join("light:lamp")
+		}
+		lat := 48.1
+		if _, err := h.app.Registry.Update(context.Background(), "lamp", func(d *devices.Device) error {
+			d.Name, d.Config, d.Notes, d.Lat = "Lamp", []byte(`{"key":"secret"}`), "under the mat", &lat
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]struct{ config, others bool }{"ada": {true, true}, "olga": {false, true}, "vic": {false, false}} {
+			got := people[name].want("light:lamp", "device_changed")
+			if got["name"] != "Lamp" || got["ver"] != 2.0 || (got["config"] != nil) != want.config || (got["notes"] != nil) != want.others || (got["lat"] != nil) != want.others {
+				t.Errorf("%s is told %v", name, got)
+			}
+		}
+	})
+}

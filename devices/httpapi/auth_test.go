@@ -317,3 +317,35 @@ func TestNoTokenIsLogged(t *testing.T) {
 		}
 	}
 }
+
+// A configuration may hold a key and notes may say where the spare one lies: in no
+// list, document, answer or audit entry do they reach who may not see them.
+func TestWhatOfARecordIsHidden(t *testing.T) {
+	r := newRig(t, true)
+	r.device(`{"id":"lamp","kinds":["light"],"area":"kitchen","config":{"wifi":"s3cret"},"notes":"under-the-mat","lat":48.123,"lon":11.456}`)
+	op := r.user("op", "operator", "area=kitchen")
+	r.into(r.do("PATCH", "/api/v1/devices/lamp", r.admin, `{"config":{"wifi":"s3cret2"},"notes":"under-the-mat-2","lat":48.1234}`), 200, nil)
+	for _, tt := range []struct {
+		token, name    string
+		config, others bool
+	}{
+		{r.admin, "admin", true, true}, {op, "operator", false, true}, {r.user("vi", "viewer", ""), "viewer", false, false},
+		{r.service("re", "read", ""), "a reader", false, false}, {r.service("ad", "read,admin", "area=kitchen"), "an administrating program", true, true},
+	} {
+		for _, path := range []string{"/api/v1/devices", "/api/v1/devices/lamp"} {
+			body := string(r.get(path, tt.token).body)
+			for word, want := range map[string]bool{"s3cret": tt.config, "under-the-mat": tt.others, "48.123": tt.others, "11.456": tt.others, `"area":"kitchen"`: true} {
+				if strings.Contains(body, word) != want {
+					t.Errorf("%s of %s: %s is seen: %v, want %v, in %s", path, tt.name, word, !want, want, body)
+				}
+			}
+		}
+	}
+	audit := r.get("/api/v1/audit?device=lamp", op)
+	if text := string(audit.body); !strings.Contains(text, "under-the-mat-2") || !strings.Contains(text, "device.create") || strings.Contains(text, "s3cret") {
+		t.Errorf("an operator's audit: got %s", text)
+	}
+	if text := string(r.get("/api/v1/audit?device=lamp", r.admin).body); !strings.Contains(text, "s3cret2") {
+		t.Errorf("an administrator's audit: got %s", text)
+	}
+}

@@ -22,10 +22,10 @@ type deviceDoc struct {
 	Latest        json.RawMessage `json:"latest,omitempty"`
 }
 
-// document is a device as it is read.
+// document is a device as the caller may see it.
 func (c *call) document(d *devices.Device) deviceDoc {
 	a := c.api
-	doc := deviceDoc{Device: d, Status: devices.Status{State: devices.NeverSeen, Link: "unknown", Data: "none", Control: "unknown", Since: d.CreatedAt}}
+	doc := deviceDoc{Device: d.SeenBy(c.actor), Status: devices.Status{State: devices.NeverSeen, Link: "unknown", Data: "none", Control: "unknown", Since: d.CreatedAt}}
 	if a.s.Liveness != nil {
 		doc.Status = a.s.Liveness.Status(d.ID)
 		doc.LastSeen = a.s.Liveness.LastSeen(d.ID)

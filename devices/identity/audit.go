@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,7 +78,11 @@ func ReadAudit(ctx context.Context, log devices.AuditLog, reg *devices.Registry,
 			return nil, "", devices.Refuse(devices.CodeForbidden, "only your own actions")
 		}
 		q.Actor = own
-		return log.Audit(ctx, q)
+		list, next, err = log.Audit(ctx, q)
+		for i := range list {
+			hide(a, &list[i])
+		}
+		return list, next, err
 	}
 	visible := func(e devices.AuditEntry) bool {
 		if e.Actor == own {
@@ -101,6 +106,7 @@ func ReadAudit(ctx context.Context, log devices.AuditLog, reg *devices.Registry,
 		}
 		for _, e := range page {
 			if visible(e) {
+				hide(a, &e)
 				list = append(list, e)
 			}
 		}
@@ -110,4 +116,24 @@ func ReadAudit(ctx context.Context, log devices.AuditLog, reg *devices.Registry,
 		q.Cursor, q.Limit = next, limit-len(list)
 	}
 	return list, next, nil
+}
+
+// hide takes from an entry what of a device's record its reader may not see in
+// the record itself.
+func hide(a devices.Actor, e *devices.AuditEntry) {
+	if strings.HasPrefix(e.Action, "device.") {
+		e.Before, e.After = hidden(a, e.Before), hidden(a, e.After)
+	}
+}
+
+func hidden(a devices.Actor, facts any) any {
+	b, err := json.Marshal(facts)
+	var fields map[string]json.RawMessage
+	if err != nil || json.Unmarshal(b, &fields) != nil || fields == nil {
+		return facts
+	}
+	for _, name := range devices.HiddenFrom(a) {
+		delete(fields, name)
+	}
+	return fields
 }
