@@ -42,6 +42,7 @@ type file struct {
 	body, gzipped []byte // gzipped is nil where it would not be smaller
 	contentType   string
 	etag          string
+	gzippedTag    string // what is compressed is another representation (RFC 9110 §8.8.3.3)
 	immutable     bool
 }
 
@@ -76,10 +77,12 @@ func newHandler(app fs.FS) *Handler {
 
 func newFile(name string, body []byte) *file {
 	sum := sha256.Sum256(body)
+	tag := base64.RawURLEncoding.EncodeToString(sum[:12])
 	f := &file{
 		body:        body,
 		contentType: contentType(name),
-		etag:        `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`,
+		etag:        `"` + tag + `"`,
+		gzippedTag:  `"` + tag + `-gzip"`,
 		// Vite names what it puts there for its content.
 		immutable: strings.HasPrefix(name, "assets/"),
 	}
@@ -154,22 +157,23 @@ func isPage(p string) bool {
 
 func (f *file) serve(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
+	body, etag := f.body, f.etag
+	if f.gzipped != nil && acceptsGzip(r.Header.Get("Accept-Encoding")) {
+		body, etag = f.gzipped, f.gzippedTag
+		header.Set("Content-Encoding", "gzip")
+	}
 	header.Set("Content-Type", f.contentType)
-	header.Set("ETag", f.etag)
+	header.Set("ETag", etag)
 	header.Set("Vary", "Accept-Encoding")
 	if f.immutable {
 		header.Set("Cache-Control", "public, max-age=31536000, immutable")
 	} else {
 		header.Set("Cache-Control", "no-cache")
 	}
-	if noneMatch(r.Header.Get("If-None-Match"), f.etag) {
+	if noneMatch(r.Header.Get("If-None-Match"), etag) {
+		header.Del("Content-Encoding")
 		w.WriteHeader(http.StatusNotModified)
 		return
-	}
-	body := f.body
-	if f.gzipped != nil && acceptsGzip(r.Header.Get("Accept-Encoding")) {
-		header.Set("Content-Encoding", "gzip")
-		body = f.gzipped
 	}
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	if r.Method != http.MethodHead {
@@ -192,7 +196,7 @@ func noneMatch(header, etag string) bool {
 func acceptsGzip(header string) bool {
 	for part := range strings.SplitSeq(header, ",") {
 		coding, params, _ := strings.Cut(strings.TrimSpace(part), ";")
-		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+		if coding = strings.TrimSpace(coding); !strings.EqualFold(coding, "gzip") && coding != "*" {
 			continue
 		}
 		q, ok := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q=")

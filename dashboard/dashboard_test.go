@@ -85,7 +85,7 @@ func TestServesApplication(t *testing.T) {
 func TestCompresses(t *testing.T) {
 	h := newHandler(app)
 	plain := string(app["assets/index-1a.js"].Data)
-	for accept, want := range map[string]string{"": "", "gzip": "gzip", "br, gzip;q=0.8": "gzip", "gzip;q=0": "", "gzip; q=0.0, br": "", "br": ""} {
+	for accept, want := range map[string]string{"": "", "gzip": "gzip", "br, gzip;q=0.8": "gzip", "gzip;q=0": "", "gzip; q=0.0, br": "", "br": "", "*": "gzip"} {
 		res := get(t, h, "GET", "/assets/index-1a.js", map[string]string{"Accept-Encoding": accept})
 		if got := res.Header.Get("Content-Encoding"); got != want {
 			t.Errorf("Accept-Encoding %q: got coding %q, want %q", accept, got, want)
@@ -113,6 +113,24 @@ func TestNotModified(t *testing.T) {
 		if got := get(t, h, "GET", "/devices", map[string]string{"If-None-Match": header}).StatusCode; got != want {
 			t.Errorf("If-None-Match %s: got %d, want %d", header, got, want)
 		}
+	}
+}
+
+// Two representations of a file never share a tag.
+func TestTagsAreOfTheCoding(t *testing.T) {
+	h := newHandler(app)
+	ask := func(coding, none string) *http.Response {
+		return get(t, h, "GET", "/assets/index-1a.js", map[string]string{"Accept-Encoding": coding, "If-None-Match": none})
+	}
+	plain, zipped := ask("", "").Header.Get("ETag"), ask("gzip", "").Header.Get("ETag")
+	if plain == zipped || plain == "" || zipped == "" {
+		t.Errorf("got %s plain and %s compressed", plain, zipped)
+	}
+	if res := ask("gzip", zipped); res.StatusCode != 304 || res.Header.Get("ETag") != zipped || res.Header.Get("Vary") != "Accept-Encoding" {
+		t.Errorf("compressed and known: got %d %v", res.StatusCode, res.Header)
+	}
+	if res := ask("", zipped); res.StatusCode != 200 {
+		t.Errorf("plain, where the compressed is known: got %d", res.StatusCode)
 	}
 }
 

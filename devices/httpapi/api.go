@@ -2,12 +2,14 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -123,6 +125,8 @@ type API struct {
 	routes []route
 	lists  deviceLists
 	body   atomic.Int64
+	// document is that of /api/openapi.json, with its entity tag.
+	document func() (json.RawMessage, string)
 
 	leaving context.Context // ends when the hub stops
 	leave   context.CancelFunc
@@ -140,11 +144,17 @@ func New(cfg Config, s Services) *API {
 		cfg.Origins.PublicURL = cfg.PublicURL
 	}
 	a := &API{cfg: cfg, s: s, now: cfg.Now, mux: http.NewServeMux(), routes: routes()}
+	a.document = sync.OnceValues(func() (json.RawMessage, string) { return documented(a.routes) })
 	a.leaving, a.leave = context.WithCancel(context.Background())
 	a.SetMaxBody(cfg.MaxBody)
+	compress := compressing()
 	for i := range a.routes {
 		r := &a.routes[i]
-		a.mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) { a.serve(w, req, r) })
+		h := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { a.serve(w, req, r) })
+		if r.method == http.MethodGet && !r.plain {
+			h = compress(h)
+		}
+		a.mux.Handle(r.method+" "+r.path, h)
 	}
 	a.mux.HandleFunc("/", a.unknown)
 	return a

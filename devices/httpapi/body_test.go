@@ -40,10 +40,13 @@ func TestBodiesThatAreNotTaken(t *testing.T) {
 	if got := r.get("/api/v1/devices/a/latest", r.admin); got.field("metrics.temperature.v") != 21.5 {
 		t.Errorf("what was measured: got %d %s", got.status, got.body)
 	}
-	for call, want := range map[string]int{"POST /api/v1/keys": 201, "POST /api/v1/devices/a/tokens": 201, "GET /api/v1/devices": 200, "DELETE /api/v1/devices/a": 204} {
-		method, path, _ := strings.Cut(call, " ")
-		if got := r.do(method, path, r.admin, "{}"); got.status != want {
-			t.Errorf("%s with an empty object: got %d %s, want %d", call, got.status, got.body, want)
+	for _, tt := range []struct {
+		call string
+		want int
+	}{{"POST /api/v1/keys", 201}, {"POST /api/v1/devices/a/tokens", 201}, {"GET /api/v1/devices", 200}, {"DELETE /api/v1/devices/a", 204}} {
+		method, path, _ := strings.Cut(tt.call, " ")
+		if got := r.do(method, path, r.admin, "{}"); got.status != tt.want {
+			t.Errorf("%s with an empty object: got %d %s, want %d", tt.call, got.status, got.body, tt.want)
 		}
 	}
 }

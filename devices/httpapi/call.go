@@ -38,6 +38,7 @@ type answer struct {
 	location string // where what was made is found
 	ver      *int64 // of the record in the body; nil: it has none
 	live     bool   // the body holds more than the version is about
+	tag      string // the entity tag of a body without a version
 }
 
 func ok(body any) (answer, error)      { return answer{status: http.StatusOK, body: body}, nil }
@@ -59,7 +60,10 @@ func (c *call) write(a answer) {
 		return
 	}
 	body := marshal(a.body)
-	if a.ver == nil || !c.answered(entityTag(*a.ver, a.live, body)) {
+	if a.ver != nil {
+		a.tag = entityTag(*a.ver, a.live, body)
+	}
+	if a.tag == "" || !c.answered(a.tag) {
 		sendJSON(c.w, a.status, body)
 	}
 }
@@ -100,7 +104,7 @@ func sendJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", typeJSON)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that has gone
+	_, _ = w.Write(append(slices.Clip(body), '\n')) // a client that has gone
 }
 
 // refusal is an error that is answered with another status than its code's.

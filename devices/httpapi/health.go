@@ -46,6 +46,7 @@ func (c *call) metrics() (answer, error) {
 	case c.api.s.Metrics == nil, access == MetricsOff && !local:
 		return answer{}, devices.NotFound("route")
 	case local, access == MetricsOpen, c.actor.Rights&devices.RightRead != 0:
+		c.w.Header().Add("Vary", "Accept-Encoding") // it compresses by itself
 		c.api.s.Metrics.ServeHTTP(c.w, c.Request)
 		return streamed()
 	case c.actor.Kind == "":

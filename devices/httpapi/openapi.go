@@ -1,9 +1,12 @@
 package httpapi
 
 import (
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 )
@@ -14,9 +17,18 @@ var schemas []byte
 type object = map[string]any
 
 // openapi answers with the OpenAPI 3.1 document: the paths out of the table of
-// routes, the shapes out of schemas.json.
+// routes, the shapes out of schemas.json. It is anybody's, and made once.
 func (c *call) openapi() (answer, error) {
-	return ok(document(c.api.routes))
+	c.w.Header().Set("Cache-Control", "public, max-age=300")
+	body, tag := c.api.document()
+	return answer{status: http.StatusOK, body: body, tag: tag}, nil
+}
+
+// documented makes the document and its entity tag.
+func documented(routes []route) (json.RawMessage, string) {
+	body := marshal(document(routes))
+	sum := sha256.Sum256(body)
+	return body, `"` + hex.EncodeToString(sum[:8]) + `"`
 }
 
 func document(routes []route) object {

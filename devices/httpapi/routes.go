@@ -12,6 +12,7 @@ type route struct {
 	query        []param
 	body         string // schema of the request's body
 	bodyOptional bool
+	plain        bool           // a GET whose answer is not to be compressed
 	versioned    bool           // what it is about has a version, which If-Match can ask for
 	bodyLimit    int64          // where it is more than any body may be
 	answers      map[int]string // status -> schema, or media type, or "" for no body
@@ -54,7 +55,7 @@ func openRoutes() []route {
 			answers: map[int]string{200: "Health"}, handle: (*call).healthz},
 		{method: "GET", path: "/readyz", tag: "health", summary: "Logs are replayed and every listener accepts; detail for administrators and services", who: "anybody", open: true,
 			answers: map[int]string{200: "Ready", 503: "Ready"}, handle: (*call).readyz},
-		{method: "GET", path: "/metrics", tag: "health", summary: "Prometheus metrics", who: "loopback, else as http.metrics says", open: true,
+		{method: "GET", path: "/metrics", plain: true, tag: "health", summary: "Prometheus metrics", who: "loopback, else as http.metrics says", open: true,
 			answers: map[int]string{200: "text/plain"}, handle: (*call).metrics},
 		{method: "GET", path: "/api/openapi.json", tag: "health", summary: "This document", who: "anybody", open: true,
 			answers: map[int]string{200: "OpenAPI"}, handle: (*call).openapi},
@@ -64,7 +65,7 @@ func openRoutes() []route {
 			answers: map[int]string{204: ""}, handle: (*call).logout},
 		{method: "POST", path: base + "/refresh", tag: "session", summary: "A new token for 15 minutes", who: "people",
 			answers: map[int]string{200: "Access"}, handle: (*call).refresh},
-		{method: "GET", path: base + "/me", tag: "session", summary: "Who is signed in, with a token for the socket", who: "people",
+		{method: "GET", path: base + "/me", plain: true, tag: "session", summary: "Who is signed in, with a token for the socket", who: "people",
 			answers: map[int]string{200: "Me"}, handle: (*call).me},
 		{method: "GET", path: base + "/sessions", tag: "session", summary: "Login sessions: one's own, for administrators everybody's", who: "people",
 			query: pageParams, answers: map[int]string{200: "Sessions"}, handle: (*call).sessions},
@@ -115,7 +116,7 @@ func historyRoutes() []route {
 			answers: map[int]string{200: "text/csv"}, handle: (*call).export},
 		{method: "GET", path: device + "/events", tag: "devices", summary: "History of connections, the newest first", who: "viewer",
 			query: pageParams, answers: map[int]string{200: "Events"}, handle: (*call).events},
-		{method: "GET", path: device + "/trace", tag: "devices", summary: "What the device sends and gets, live, secrets redacted", who: "admin",
+		{method: "GET", path: device + "/trace", plain: true, tag: "devices", summary: "What the device sends and gets, live, secrets redacted", who: "admin",
 			answers: map[int]string{200: "application/x-ndjson"}, handle: (*call).trace},
 		{method: "GET", path: device + "/shadow", versioned: true, tag: "shadow", summary: "Desired and reported state", who: "viewer",
 			answers: map[int]string{200: "Shadow"}, handle: (*call).getShadow},

@@ -17,13 +17,17 @@ func (c *call) trace() (answer, error) {
 	if c.api.s.Trace == nil {
 		return unavailable("trace")
 	}
+	w := &stream{ResponseWriter: c.w, set: func(h http.Header) { h.Set("Content-Type", "application/x-ndjson") }}
+	if c.Method == http.MethodHead {
+		w.begin()
+		return streamed()
+	}
 	f, err := c.api.s.Trace.Follow(d.ID)
 	if err != nil {
 		return answer{}, err
 	}
 	defer f.Stop()
 	c.record("device.trace", "device:"+string(d.ID), nil, nil)
-	w := &stream{ResponseWriter: c.w, set: func(h http.Header) { h.Set("Content-Type", "application/x-ndjson") }}
 	_ = w.flush()
 	check := time.NewTicker(time.Second)
 	defer check.Stop()

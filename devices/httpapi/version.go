@@ -14,7 +14,7 @@ import (
 
 // A record's entity tag begins with its version: "7". Where an answer holds what
 // changes without the version (a device's status, its latest values), "-" and a
-// hash of it all follow, and the middleware that compresses adds "-gzip". If-Match
+// hash of it all follow, and compression adds gzipSuffix. If-Match
 // asks about the version alone: the record that is about to change, in whatever
 // form it was read. If-None-Match asks about the whole tag.
 func entityTag(ver int64, live bool, body []byte) string {
@@ -61,7 +61,7 @@ func readTags(h http.Header, name string) (*tags, error) {
 		if one.text, rest, closed = strings.Cut(rest[1:], `"`); !closed {
 			return nil, bad
 		}
-		one.text = strings.TrimSuffix(one.text, "-gzip")
+		one.text = strings.TrimSuffix(one.text, gzipSuffix)
 		t.list = append(t.list, one)
 		rest = strings.TrimSpace(rest)
 		if rest != "" && rest[0] != ',' {
