@@ -156,7 +156,7 @@ func (f *Fleet) Matcher(who devices.Actor, q string) (func(*devices.Device) bool
 // Params ask for a view.
 type Params struct {
 	Q       string   `json:"q,omitempty"`
-	Sort    string   `json:"sort,omitempty"`  // id (default), name, status or -last
+	Sort    string   `json:"sort,omitempty"`  // one of sorts; id (default)
 	Limit   int      `json:"limit,omitempty"` // 50, at most 200
 	Cursor  string   `json:"cursor,omitempty"`
 	Metrics []string `json:"metrics,omitempty"` // of latest; all that are declared if absent
@@ -167,10 +167,17 @@ const (
 	maxLimit     = 200
 )
 
+// sorts are the orders of a view, each followed by its exact opposite: by id, by
+// name, by status (the state that needs attention most first), by the last reading
+// (the newest first). Their names are those of GET /devices.
+var sorts = []string{"id", "-id", "name", "-name", "status", "-status", "-last", "last"}
+
 // query is what Params mean.
 type query struct {
 	filter  *filter
-	sort    string
+	sort    string // as it was asked for
+	by      string // the order of which sort is one, or the opposite of one
+	sign    int    // 1, or -1 for an opposite
 	limit   int
 	after   *key
 	metrics []string
@@ -182,13 +189,12 @@ func (p Params) parse() (query, error) {
 	if q.filter, err = parseQuery(p.Q); err != nil {
 		return q, err
 	}
-	switch q.sort {
-	case "":
-		q.sort = "id"
-	case "id", "name", "status", "-last":
-	default:
-		return q, devices.Invalid("sort", "id, name, status or -last")
+	q.sort = cmp.Or(q.sort, "id")
+	i := slices.Index(sorts, q.sort)
+	if i < 0 {
+		return q, devices.Invalid("sort", strings.Join(sorts, ", "))
 	}
+	q.by, q.sign = sorts[i&^1], 1-2*(i&1)
 	switch {
 	case q.limit == 0:
 		q.limit = defaultLimit
@@ -216,8 +222,9 @@ type key struct {
 	id   devices.ID
 }
 
-func (k key) compare(o key) int {
-	return cmp.Or(cmp.Compare(k.rank, o.rank), strings.Compare(k.text, o.text), strings.Compare(string(k.id), string(o.id)))
+// compare says which of two keys comes first in the query's order.
+func (q *query) compare(k, o key) int {
+	return q.sign * cmp.Or(cmp.Compare(k.rank, o.rank), strings.Compare(k.text, o.text), strings.Compare(string(k.id), string(o.id)))
 }
 
 // ranks list the states that need somebody first.
@@ -225,7 +232,7 @@ var ranks = []devices.State{devices.Offline, devices.Unresponsive, devices.Quiet
 
 func (q *query) key(s *subject) key {
 	k := key{id: s.dev.ID}
-	switch q.sort {
+	switch q.by {
 	case "name":
 		k.text = strings.ToLower(s.dev.Title())
 	case "status":
@@ -240,7 +247,7 @@ func (q *query) key(s *subject) key {
 
 // moves is what changes the place of a device in the list.
 func (q *query) moves() concern {
-	switch q.sort {
+	switch q.by {
 	case "name":
 		return aboutRecord
 	case "status":
@@ -258,7 +265,7 @@ func (k key) cursor(sort string) string {
 
 func parseCursor(s, sort string) (*key, error) {
 	want := devices.Invalid("cursor", "one that the hub gave for this order")
-	b, err := base64.RawURLEncoding.DecodeString(s)
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err != nil {
 		return nil, want
 	}

@@ -302,7 +302,7 @@ func TestPagesAndOrders(t *testing.T) {
 		w.set(d.ID, []devices.State{devices.Online, devices.Offline, devices.Quiet}[i%3])
 		w.latest[d.ID] = map[string]Latest{"temperature": {V: 1.0, T: int64(1000 + (i*7)%25)}}
 	}
-	less := map[string]func(a, b *Row) bool{
+	inOrder := map[string]func(a, b *Row) bool{
 		"id":   func(a, b *Row) bool { return a.ID < b.ID },
 		"name": func(a, b *Row) bool { return a.Name < b.Name },
 		"status": func(a, b *Row) bool {
@@ -310,7 +310,11 @@ func TestPagesAndOrders(t *testing.T) {
 		},
 		"-last": func(a, b *Row) bool { return a.Latest["temperature"].T > b.Latest["temperature"].T },
 	}
-	for sort, less := range less {
+	for sort, opposite := range map[string]string{"id": "-id", "name": "-name", "status": "-status", "-last": "last"} {
+		forth := inOrder[sort]
+		inOrder[opposite] = func(a, b *Row) bool { return forth(b, a) }
+	}
+	for sort, less := range inOrder {
 		d := w.open(viewer(""), Params{Sort: sort, Limit: 10})
 		seen := map[devices.ID]bool{}
 		var last *Row
@@ -342,11 +346,39 @@ func TestPagesAndOrders(t *testing.T) {
 		}
 	}
 	d := w.open(viewer(""), Params{Limit: 10})
-	for _, p := range []Params{{Sort: "size"}, {Limit: 201}, {Limit: -1}, {Cursor: "x"}, {Sort: "name", Cursor: d.NextCursor}, {Metrics: []string{"?"}}, {Q: "a:"}} {
+	for _, p := range []Params{{Sort: "size"}, {Limit: 201}, {Limit: -1}, {Cursor: "x"}, {Sort: "name", Cursor: d.NextCursor}, {Sort: "-id", Cursor: d.NextCursor}, {Metrics: []string{"?"}}, {Q: "a:"}} {
 		if _, err := d.Update(p); devices.CodeOf(err) != devices.CodeInvalid && devices.CodeOf(err) != devices.CodeRange {
 			t.Errorf("%+v: got %v, want a refusal", p, err)
 		}
 	}
+}
+
+// A view in the opposite order tells of what comes to its top, and of nothing that
+// comes behind its page.
+func TestViewInTheOppositeOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, sensor("a", "x"), sensor("b", "x"), sensor("d", "x"))
+		w.run()
+		d := w.open(viewer(""), Params{Sort: "-id", Limit: 2})
+		if d.ids() != "d b" {
+			t.Fatalf("got %q", d.ids())
+		}
+		add := func(id devices.ID) []string {
+			t.Helper()
+			if err := w.reg.Create(t.Context(), time.Now(), sensor(id, "x")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1100 * time.Millisecond)
+			synctest.Wait()
+			return d.take()
+		}
+		if got := add("aa"); slices.Contains(got, "order_changed {}") {
+			t.Errorf("behind the page: got %q", got)
+		}
+		if got := add("c"); !slices.Contains(got, "order_changed {}") {
+			t.Errorf("on the page: got %q", got)
+		}
+	})
 }
 
 func TestViewIsKeptCurrent(t *testing.T) {

@@ -180,14 +180,14 @@ func (v *View) scan() {
 			continue
 		}
 		k := v.q.key(s)
-		if v.q.after != nil && k.compare(*v.q.after) <= 0 {
+		if v.q.after != nil && v.q.compare(k, *v.q.after) <= 0 {
 			continue
 		}
 		after++
-		if len(page) == v.q.limit && k.compare(page[len(page)-1].key) > 0 {
+		if len(page) == v.q.limit && v.q.compare(k, page[len(page)-1].key) > 0 {
 			continue
 		}
-		at := sort.Search(len(page), func(i int) bool { return page[i].key.compare(k) > 0 })
+		at := sort.Search(len(page), func(i int) bool { return v.q.compare(page[i].key, k) > 0 })
 		page = slices.Insert(page, at, shown{key: k})
 		if len(page) > v.q.limit {
 			page = page[:v.q.limit]
@@ -356,11 +356,11 @@ func (v *View) consider(id devices.ID, about concern) {
 		v.reordered = v.reordered || v.more
 	case visible:
 		k := v.q.key(s)
-		if k.compare(v.rows[at].key) == 0 {
+		if v.q.compare(k, v.rows[at].key) == 0 {
 			return
 		}
 		v.rows[at].key = k
-		if at > 0 && k.compare(v.rows[at-1].key) < 0 || at+1 < len(v.rows) && k.compare(v.rows[at+1].key) > 0 ||
+		if at > 0 && v.q.compare(k, v.rows[at-1].key) < 0 || at+1 < len(v.rows) && v.q.compare(k, v.rows[at+1].key) > 0 ||
 			at+1 == len(v.rows) && v.more {
 			v.reordered = true
 		}
@@ -373,10 +373,10 @@ func (v *View) consider(id devices.ID, about concern) {
 
 // onPage reports whether a key belongs on the page.
 func (v *View) onPage(k key) bool {
-	if v.q.after != nil && k.compare(*v.q.after) <= 0 {
+	if v.q.after != nil && v.q.compare(k, *v.q.after) <= 0 {
 		return false
 	}
-	return !v.more || len(v.rows) == 0 || k.compare(v.rows[len(v.rows)-1].key) < 0
+	return !v.more || len(v.rows) == 0 || v.q.compare(k, v.rows[len(v.rows)-1].key) < 0
 }
 
 // tell pushes what is due; false: nobody listens.

@@ -65,7 +65,18 @@ type listQuery struct {
 	status string
 	labels map[string]string
 	match  func(*devices.Device) bool
-	sort   string // id, name, status, -last
+	sort   string // one of sorts
+}
+
+// sorts are the orders of lists of devices, each followed by its exact opposite: by
+// id, by name, by status (the state that needs attention most first), by when they
+// were last seen (the last first).
+var sorts = []string{"id", "-id", "name", "-name", "status", "-status", "-last", "last"}
+
+// order is the sort of which this is one, or the opposite of one.
+func order(sort string) (by string, backwards bool) {
+	i := slices.Index(sorts, sort)
+	return sorts[i&^1], i&1 == 1
 }
 
 func (c *call) listQuery() (q listQuery, err error) {
@@ -78,12 +89,8 @@ func (c *call) listQuery() (q listQuery, err error) {
 	if q.labels, err = c.labels(); err != nil {
 		return q, err
 	}
-	switch q.sort = c.query("sort"); q.sort {
-	case "":
-		q.sort = "id"
-	case "id", "name", "status", "-last":
-	default:
-		return q, devices.Invalid("sort", "id, name, status or -last")
+	if q.sort = cmp.Or(c.query("sort"), "id"); !slices.Contains(sorts, q.sort) {
+		return q, devices.Invalid("sort", strings.Join(sorts, ", "))
 	}
 	if text := c.query("q"); text != "" {
 		if c.api.s.Search == nil {
@@ -146,20 +153,24 @@ func (c *call) listDevices() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	by, backwards := order(q.sort)
 	picked := make([]*devices.Device, 0, limit)
-	for _, d := range c.api.lists.get(c.api.s.Registry, q.sort == "name") {
+	for _, d := range c.api.lists.get(c.api.s.Registry, by == "name") {
 		if q.picks(c, d) {
 			picked = append(picked, d)
 		}
 	}
-	key := q.key(c.api)
-	if q.sort == "status" || q.sort == "-last" {
+	key := c.api.sortKey(by)
+	if by == "status" || by == "-last" {
 		picked = sortedBy(picked, key)
+	}
+	if backwards {
+		slices.Reverse(picked)
 	}
 	start := 0
 	if at != "" {
 		start, _ = slices.BinarySearchFunc(picked, at, func(d *devices.Device, at string) int {
-			if key(d) <= at {
+			if k := key(d); k == at || (k < at) != backwards {
 				return -1
 			}
 			return 1
@@ -177,10 +188,10 @@ func (c *call) listDevices() (answer, error) {
 	return ok(map[string]any{"devices": docs, "next_cursor": cursor("devices."+q.sort, next), "total": len(picked)})
 }
 
-// key is what a list is ordered by, with the id behind it to tell equals
+// sortKey is what a list is ordered by, with the id behind it to tell equals
 // apart; a cursor is the key of the last entry.
-func (q *listQuery) key(a *API) func(*devices.Device) string {
-	switch q.sort {
+func (a *API) sortKey(by string) func(*devices.Device) string {
+	switch by {
 	case "name":
 		return func(d *devices.Device) string { return nameKey(d) + "\x00" + string(d.ID) }
 	case "status":

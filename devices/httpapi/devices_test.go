@@ -89,6 +89,8 @@ func TestBadInput(t *testing.T) {
 		{"limit text", "GET /api/v1/devices?limit=x", "", devices.CodeInvalid, "limit"},
 		{"another list's cursor", "GET /api/v1/devices?cursor=dXNlcnMAYQ", "", devices.CodeInvalid, "cursor"},
 		{"noise for a cursor", "GET /api/v1/devices?cursor=***", "", devices.CodeInvalid, "cursor"},
+		{"bad order", "GET /api/v1/devices?sort=area", "", devices.CodeInvalid, "sort"},
+		{"the opposite order's cursor", "GET /api/v1/devices?sort=-id&cursor=ZGV2aWNlcy5pZABh", "", devices.CodeInvalid, "cursor"},
 		{"bad status", "GET /api/v1/devices?status=up", "", devices.CodeInvalid, "status"},
 		{"bad search", "GET /api/v1/devices?q=temperature%3E%3Ex", "", devices.CodeInvalid, ""},
 		{"bad label", "GET /api/v1/devices?label=x", "", devices.CodeInvalid, "label"},
@@ -183,6 +185,7 @@ func TestListsAreFilteredSortedAndPaged(t *testing.T) {
 		query, token, want string
 	}{
 		{"", r.admin, "abcd"}, {"sort=id", r.admin, "abcd"}, {"sort=name", r.admin, "cdab"}, {"sort=-last", r.admin, "cabd"}, {"sort=status", r.admin, "abdc"},
+		{"sort=-id", r.admin, "dcba"}, {"sort=-name", r.admin, "badc"}, {"sort=last", r.admin, "dbac"}, {"sort=-status", r.admin, "cdba"}, {"sort=-name", kitchen, "bc"},
 		{"kind=light", r.admin, "ab"}, {"label=floor:1", r.admin, "ac"}, {"label=floor:1&label=x:y", r.admin, ""}, {"status=never_seen", r.admin, "abd"}, {"status=data_only", r.admin, "c"},
 		{"q=area:kitchen", r.admin, "bc"}, {"q=temperature%3E20", r.admin, "c"}, {"q=status:never_seen+kind:light", r.admin, "ab"}, {"q=alpha&kind=sensor", r.admin, "cd"}, {"", kitchen, "bc"}, {"label=floor:1", kitchen, "c"},
 	} {

@@ -80,7 +80,7 @@ func deviceRoutes() []route {
 			query: with([]param{{name: "q", kind: "string", what: "search, in the language of the dashboard's search box", blank: true},
 				{name: "kind", kind: "string", what: "of this kind", enum: []string{"sensor", "light"}},
 				{name: "status", kind: "string", what: "in this state", enum: []string{"online", "quiet", "unresponsive", "data_only", "sleeping", "offline", "never_seen"}},
-				labelParam, {name: "sort", kind: "string", what: "order", enum: []string{"id", "name", "status", "-last"}}}, pageParams),
+				labelParam, {name: "sort", kind: "string", what: "order", enum: sorts}}, pageParams),
 			answers: map[int]string{200: "Devices"}, handle: (*call).listDevices},
 		{method: "POST", path: base + "/devices", tag: "devices", summary: "Make a device, or all of a list or none, each with its first token", who: "admin",
 			body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
