@@ -144,6 +144,7 @@ func New(cfg Config, s Services) *API {
 		cfg.Origins.PublicURL = cfg.PublicURL
 	}
 	a := &API{cfg: cfg, s: s, now: cfg.Now, mux: http.NewServeMux(), routes: routes()}
+	selections(a.routes)
 	a.document = sync.OnceValues(func() (json.RawMessage, string) { return documented(a.routes) })
 	a.leaving, a.leave = context.WithCancel(context.Background())
 	a.SetMaxBody(cfg.MaxBody)
@@ -254,7 +255,16 @@ func (c *call) answer() (answer, error) {
 			return answer{}, err
 		}
 	}
-	return c.route.handle(c)
+	if err := c.readFields(); err != nil {
+		return answer{}, err
+	}
+	a, err := c.route.handle(c)
+	if err != nil || c.fields == nil {
+		return a, err
+	}
+	body, err := c.selected(marshal(a.body))
+	a.body = json.RawMessage(body)
+	return a, err
 }
 
 // unknown answers for paths that no route has, and methods that a path has not.

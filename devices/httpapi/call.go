@@ -22,6 +22,7 @@ type call struct {
 	w      http.ResponseWriter
 	route  *route
 	params url.Values // of the query
+	fields []string   // of each record in the answer; nil: all
 	actor  devices.Actor
 	who    identity.Principal // zero over the admin socket
 	origin devices.Origin

@@ -31,14 +31,23 @@ func (c *call) document(d *devices.Device) deviceDoc {
 		doc.LastSeen = a.s.Liveness.LastSeen(d.ID)
 	}
 	if a.s.Readings != nil {
-		if l := a.s.Readings.AppendLatest(nil, d.ID); string(l) != "{}" {
-			doc.Latest = l
-		}
+		doc.Latest = c.latestOf(d.ID)
 		if ms, known := a.s.Readings.ClockOffsetMS(d.ID); known {
 			doc.ClockOffsetMS = &ms
 		}
 	}
 	return doc
+}
+
+// latestOf is a device's latest values, nil where there are none or nobody asks.
+func (c *call) latestOf(id devices.ID) json.RawMessage {
+	if !c.wants("latest") {
+		return nil
+	}
+	if l := c.api.s.Readings.AppendLatest(nil, id); string(l) != "{}" {
+		return l
+	}
+	return nil
 }
 
 func (c *call) getDevice() (answer, error) {

@@ -173,7 +173,7 @@ func (r *rig) do(method, path, token string, body any, change ...func(*http.Requ
 	w := httptest.NewRecorder()
 	r.api.ServeHTTP(w, req)
 	res := reply{w.Code, w.Header(), w.Body.Bytes()}
-	if r.doc != nil {
+	if r.doc != nil && !req.URL.Query().Has("fields") { // of which a document lacks what it must have
 		r.checkAnswer(method, req.URL.Path, res)
 	}
 	return res

@@ -13,6 +13,8 @@ type route struct {
 	body         string // schema of the request's body
 	bodyOptional bool
 	plain        bool           // a GET whose answer is not to be compressed
+	records      bool           // a GET of a record or a list of them, of which fields can be chosen
+	selects      selection      // and which
 	versioned    bool           // what it is about has a version, which If-Match can ask for
 	bodyLimit    int64          // where it is more than any body may be
 	answers      map[int]string // status -> schema, or media type, or "" for no body
@@ -67,7 +69,7 @@ func openRoutes() []route {
 			answers: map[int]string{200: "Access"}, handle: (*call).refresh},
 		{method: "GET", path: base + "/me", plain: true, tag: "session", summary: "Who is signed in, with a token for the socket", who: "people",
 			answers: map[int]string{200: "Me"}, handle: (*call).me},
-		{method: "GET", path: base + "/sessions", tag: "session", summary: "Login sessions: one's own, for administrators everybody's", who: "people",
+		{method: "GET", path: base + "/sessions", records: true, tag: "session", summary: "Login sessions: one's own, for administrators everybody's", who: "people",
 			query: pageParams, answers: map[int]string{200: "Sessions"}, handle: (*call).sessions},
 		{method: "DELETE", path: base + "/sessions/{sid}", tag: "session", summary: "End a login session", who: "people",
 			answers: map[int]string{204: ""}, handle: (*call).endSession},
@@ -76,7 +78,7 @@ func openRoutes() []route {
 
 func deviceRoutes() []route {
 	return []route{
-		{method: "GET", path: base + "/devices", tag: "devices", summary: "Devices in one's scope", who: "viewer",
+		{method: "GET", path: base + "/devices", records: true, tag: "devices", summary: "Devices in one's scope", who: "viewer",
 			query: with([]param{{name: "q", kind: "string", what: "search, in the language of the dashboard's search box", blank: true},
 				{name: "kind", kind: "string", what: "of this kind", enum: []string{"sensor", "light"}},
 				{name: "status", kind: "string", what: "in this state", enum: []string{"online", "quiet", "unresponsive", "data_only", "sleeping", "offline", "never_seen"}},
@@ -84,7 +86,7 @@ func deviceRoutes() []route {
 			answers: map[int]string{200: "Devices"}, handle: (*call).listDevices},
 		{method: "POST", path: base + "/devices", tag: "devices", summary: "Make a device, or all of a list or none, each with its first token", who: "admin",
 			body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
-		{method: "GET", path: device, versioned: true, tag: "devices", summary: "One device", who: "viewer",
+		{method: "GET", path: device, versioned: true, records: true, tag: "devices", summary: "One device", who: "viewer",
 			answers: map[int]string{200: "Device"}, handle: (*call).getDevice},
 		{method: "PATCH", path: device, versioned: true, tag: "devices", summary: "Change a record as RFC 7396 merges: labels, light and config field by field, metrics as a whole; null takes a field away", who: "admin",
 			body: "DevicePatch", answers: map[int]string{200: "Device"}, handle: (*call).updateDevice},
@@ -114,11 +116,11 @@ func historyRoutes() []route {
 		{method: "GET", path: device + "/export", tag: "readings", summary: "Every reading that is kept, streamed", who: "viewer",
 			query:   with([]param{{name: "metric", kind: "string", what: "the metric; all when absent"}}, spanParams, []param{{name: "format", kind: "string", what: "how", enum: []string{"csv", "ndjson", "line"}}}),
 			answers: map[int]string{200: "text/csv"}, handle: (*call).export},
-		{method: "GET", path: device + "/events", tag: "devices", summary: "History of connections, the newest first", who: "viewer",
+		{method: "GET", path: device + "/events", records: true, tag: "devices", summary: "History of connections, the newest first", who: "viewer",
 			query: pageParams, answers: map[int]string{200: "Events"}, handle: (*call).events},
 		{method: "GET", path: device + "/trace", plain: true, tag: "devices", summary: "What the device sends and gets, live, secrets redacted", who: "admin",
 			answers: map[int]string{200: "application/x-ndjson"}, handle: (*call).trace},
-		{method: "GET", path: device + "/shadow", versioned: true, tag: "shadow", summary: "Desired and reported state", who: "viewer",
+		{method: "GET", path: device + "/shadow", versioned: true, records: true, tag: "shadow", summary: "Desired and reported state", who: "viewer",
 			answers: map[int]string{200: "Shadow"}, handle: (*call).getShadow},
 		{method: "PATCH", path: device + "/shadow", versioned: true, tag: "shadow", summary: "Change what is desired; null takes a field away", who: "operator",
 			body: "ShadowPatch", answers: map[int]string{200: "Shadow"}, handle: (*call).patchShadow},
@@ -130,11 +132,11 @@ func commandRoutes() []route {
 		{method: "POST", path: device + "/commands", tag: "commands", summary: "Send a command; with wait, answer when it is done or confirmed", who: "operator",
 			query: []param{{name: "wait", kind: "string", what: "until", enum: []string{"done", "confirmed"}}, {name: "timeout_ms", kind: "integer", what: "at most so long, 1 to 60000"}},
 			body:  "NewCommand", answers: map[int]string{200: "Command", 202: "Receipt"}, handle: (*call).issueCommand},
-		{method: "GET", path: device + "/commands", tag: "commands", summary: "Commands, the newest first", who: "viewer",
+		{method: "GET", path: device + "/commands", records: true, tag: "commands", summary: "Commands, the newest first", who: "viewer",
 			query: pageParams, answers: map[int]string{200: "Commands"}, handle: (*call).commands},
-		{method: "GET", path: base + "/commands", tag: "commands", summary: "Commands of all devices in the caller's scope, the newest first; a short or empty page may have a next one", who: "viewer",
+		{method: "GET", path: base + "/commands", records: true, tag: "commands", summary: "Commands of all devices in the caller's scope, the newest first; a short or empty page may have a next one", who: "viewer",
 			query: pageParams, answers: map[int]string{200: "Commands"}, handle: (*call).allCommands},
-		{method: "GET", path: device + "/commands/{cmd_id}", tag: "commands", summary: "One command", who: "viewer",
+		{method: "GET", path: device + "/commands/{cmd_id}", records: true, tag: "commands", summary: "One command", who: "viewer",
 			answers: map[int]string{200: "Command"}, handle: (*call).command},
 		{method: "DELETE", path: device + "/commands/{cmd_id}", tag: "commands", summary: "Cancel a command that was not sent", who: "operator",
 			answers: map[int]string{200: "Command"}, handle: (*call).cancelCommand},
@@ -143,27 +145,27 @@ func commandRoutes() []route {
 
 func peopleRoutes() []route {
 	return []route{
-		{method: "GET", path: base + "/users", tag: "people", summary: "People by name", who: "admin",
+		{method: "GET", path: base + "/users", records: true, tag: "people", summary: "People by name", who: "admin",
 			query: pageParams, answers: map[int]string{200: "Users"}, handle: (*call).users},
 		{method: "POST", path: base + "/users", tag: "people", summary: "Add a person", who: "admin",
 			body: "NewUser", answers: map[int]string{201: "User"}, handle: (*call).createUser},
-		{method: "GET", path: base + "/users/{name}", versioned: true, tag: "people", summary: "One person", who: "admin, and the person",
+		{method: "GET", path: base + "/users/{name}", versioned: true, records: true, tag: "people", summary: "One person", who: "admin, and the person",
 			answers: map[int]string{200: "User"}, handle: (*call).user},
 		{method: "PATCH", path: base + "/users/{name}", versioned: true, tag: "people", summary: "Change a person; a new password ends their sessions", who: "admin; the person their own password, with current_password",
 			body: "UserPatch", answers: map[int]string{200: "User"}, handle: (*call).updateUser},
 		{method: "DELETE", path: base + "/users/{name}", versioned: true, tag: "people", summary: "Delete a person; their sessions end at once", who: "admin",
 			query: []param{ifVerParam}, answers: map[int]string{204: ""}, handle: (*call).deleteUser},
-		{method: "GET", path: base + "/apitokens", tag: "people", summary: "Service accounts by name", who: "admin",
+		{method: "GET", path: base + "/apitokens", records: true, tag: "people", summary: "Service accounts by name", who: "admin",
 			query: pageParams, answers: map[int]string{200: "Accounts"}, handle: (*call).accounts},
 		{method: "POST", path: base + "/apitokens", tag: "people", summary: "Add a service account; its token is shown once", who: "admin",
 			body: "NewAccount", answers: map[int]string{201: "CreatedAccount"}, handle: (*call).createAccount},
-		{method: "GET", path: base + "/apitokens/{name}", versioned: true, tag: "people", summary: "One service account", who: "admin",
+		{method: "GET", path: base + "/apitokens/{name}", versioned: true, records: true, tag: "people", summary: "One service account", who: "admin",
 			answers: map[int]string{200: "Account"}, handle: (*call).account},
 		{method: "PATCH", path: base + "/apitokens/{name}", versioned: true, tag: "people", summary: "Change what a service account may do, at once", who: "admin",
 			body: "AccountPatch", answers: map[int]string{200: "Account"}, handle: (*call).updateAccount},
 		{method: "DELETE", path: base + "/apitokens/{name}", versioned: true, tag: "people", summary: "Delete a service account; its token is worth nothing from then on", who: "admin",
 			query: []param{ifVerParam}, answers: map[int]string{204: ""}, handle: (*call).deleteAccount},
-		{method: "GET", path: base + "/keys", tag: "tokens", summary: "Signing keys, the newest first", who: "admin",
+		{method: "GET", path: base + "/keys", records: true, tag: "tokens", summary: "Signing keys, the newest first", who: "admin",
 			answers: map[int]string{200: "Keys"}, handle: (*call).keys},
 		{method: "POST", path: base + "/keys", tag: "tokens", summary: "Make a new signing key; the old one goes on verifying", who: "admin",
 			answers: map[int]string{201: "Key"}, handle: (*call).rotateKey},
@@ -174,7 +176,7 @@ func peopleRoutes() []route {
 
 func operatorRoutes() []route {
 	return []route{
-		{method: "GET", path: base + "/audit", tag: "operation", summary: "Who did what, the newest first", who: "admin; operators within their scope; viewers their own actions",
+		{method: "GET", path: base + "/audit", records: true, tag: "operation", summary: "Who did what, the newest first", who: "admin; operators within their scope; viewers their own actions",
 			query:   with([]param{{name: "device", kind: "string", what: "what was done to this device"}, {name: "actor", kind: "string", what: "what this actor did, such as user:ana"}}, spanParams, pageParams),
 			answers: map[int]string{200: "Audit"}, handle: (*call).audit},
 		{method: "POST", path: base + "/clock/accept", tag: "operation", summary: "Take the hub's clock as right", who: "admin",
