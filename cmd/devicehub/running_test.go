@@ -152,3 +152,27 @@ func TestBootsAreHeardOnce(t *testing.T) {
 		t.Errorf("got %d who hear of boots, want the commands alone", got)
 	}
 }
+
+// Whoever writes a path of the API in a roundabout way hears so in JSON, and is
+// sent nowhere with a page; the dashboard's paths are not the API's.
+func TestPathsOfTheAPIAreNotRedirected(t *testing.T) {
+	r := runHub(t)
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	for path, want := range map[string]int{"//api/v1/devices": 404, "/api//v1/devices": 404, "/x/../api/v1/devices": 404, "//healthz": 404, "/api": 404, "/api/v1/devices": 401, "/healthz": 200, "/": 200, "/devices/lamp": 200} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", r.base, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.URL.Path = path
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != want || want >= 400 && !json.Valid(body) {
+			t.Errorf("%s: got %d %s, want %d", path, res.StatusCode, body, want)
+		}
+	}
+}

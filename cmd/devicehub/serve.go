@@ -262,11 +262,15 @@ func (s *server) reload(ctx context.Context) error {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/socket/", s.endpoint)
-	for _, path := range []string{"/api", "/api/", "/healthz", "/readyz", "/metrics"} {
-		mux.Handle(path, s.api)
-	}
 	mux.Handle("/", dashboard.New())
-	return s.certs.ChallengeHandler(httpapi.Forwarded(trusted(s.Config.HTTP.TrustedProxies), httpapi.Headers(mux)))
+	split := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if httpapi.Owns(r.URL.Path) {
+			s.api.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+	return s.certs.ChallengeHandler(httpapi.Forwarded(trusted(s.Config.HTTP.TrustedProxies), httpapi.Headers(split)))
 }
 
 // trusted reads proxies' addresses and prefixes, which the configuration's

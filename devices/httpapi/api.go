@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -206,6 +208,10 @@ func (a *API) guarded(w http.ResponseWriter, r *http.Request) {
 			a.cfg.Observe(methodLabel(r.Method), route, rec.status, took)
 		}
 	}()
+	if !shortest(r.URL.Path) {
+		a.fail(rec, r, "unknown", devices.NotFound("route"))
+		return
+	}
 	if !a.cfg.Origins.OK(r) {
 		a.fail(rec, r, route, devices.Refuse(devices.CodeForbidden, "this origin may not call the hub"))
 		return
@@ -216,7 +222,7 @@ func (a *API) guarded(w http.ResponseWriter, r *http.Request) {
 // methodLabel bounds what a stranger can make appear in metrics.
 func methodLabel(m string) string {
 	switch m {
-	case "GET", "HEAD", "POST", "PATCH", "DELETE":
+	case "GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS":
 		return m
 	}
 	return "other"
@@ -268,24 +274,59 @@ func (c *call) answer() (answer, error) {
 }
 
 // unknown answers for paths that no route has, and methods that a path has not.
+// OPTIONS is told what there is.
 func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
+	allowed := a.allowed(r)
+	if len(allowed) == 0 {
+		a.fail(w, r, "unknown", devices.NotFound("route"))
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	if slices.Contains(allowed, http.MethodPatch) {
+		w.Header().Set("Accept-Patch", typeMerge+", "+typeJSON) // RFC 5789 §3.1
+	}
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	writeJSON(w, http.StatusMethodNotAllowed, devices.Invalid("method", strings.Join(allowed, ", ")))
+}
+
+// allowed are the methods that the request's path has.
+func (a *API) allowed(r *http.Request) []string {
 	var allowed []string
-	for _, m := range []string{"GET", "POST", "PATCH", "DELETE"} {
-		if m == r.Method {
-			continue
-		}
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		probe := r.Clone(r.Context())
 		probe.Method = m
-		if _, pattern := a.mux.Handler(probe); pattern != "/" {
-			allowed = append(allowed, m)
+		if _, pattern := a.mux.Handler(probe); pattern == "/" {
+			continue
+		}
+		if allowed = append(allowed, m); m == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
 		}
 	}
 	if len(allowed) > 0 {
-		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		writeJSON(w, http.StatusMethodNotAllowed, devices.Invalid("method", strings.Join(allowed, ", ")))
-		return
+		allowed = append(allowed, http.MethodOptions)
 	}
-	a.fail(w, r, "unknown", devices.NotFound("route"))
+	return allowed
+}
+
+// Owns reports whether a path is the API's, also if it is not written in its
+// shortest form. Where http.ServeMux would redirect such a path, with a page of
+// HTML, the API answers that there is no such route.
+func Owns(urlPath string) bool {
+	switch p := path.Clean("/" + urlPath); p {
+	case "/api", "/healthz", "/readyz", "/metrics":
+		return true
+	default:
+		return strings.HasPrefix(p, "/api/")
+	}
+}
+
+// shortest reports whether a path is written without "//", "." and "..".
+func shortest(urlPath string) bool {
+	clean := path.Clean(urlPath)
+	return clean == urlPath || clean+"/" == urlPath
 }
 
 // unavailable is the answer of a route whose service is not there.

@@ -74,12 +74,12 @@ func (c *call) identify() error {
 
 // token returns the caller's token, from the header or else the cookie.
 func (c *call) token() (token string, byCookie bool) {
-	if h := c.Header.Get("Authorization"); h != "" {
-		scheme, token, _ := strings.Cut(h, " ")
-		if strings.EqualFold(scheme, "Bearer") {
+	if h := c.Header.Values("Authorization"); len(h) > 0 {
+		scheme, token, _ := strings.Cut(h[0], " ")
+		if len(h) == 1 && strings.EqualFold(scheme, "Bearer") {
 			return strings.TrimSpace(token), false
 		}
-		return "", false
+		return "", false // of two, nobody can say which is meant
 	}
 	if k, err := c.Cookie(c.api.cookieName()); err == nil {
 		return k.Value, true

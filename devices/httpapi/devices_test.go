@@ -117,7 +117,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	res := r.do("PUT", "/api/v1/devices/a", r.admin, `{}`)
-	if res.status != 405 || res.header.Get("Allow") != "GET, PATCH, DELETE" {
+	if res.status != 405 || res.header.Get("Allow") != "GET, HEAD, PATCH, DELETE, OPTIONS" {
 		t.Errorf("a method that is not: got %d %s %v", res.status, res.body, res.header)
 	}
 }

@@ -18,7 +18,7 @@ func (r *rig) checkAnswer(method, path string, res reply) {
 	defer r.checking.Unlock()
 	op, at := r.operation(method, path)
 	if op == nil {
-		if res.status != 404 && res.status != 405 {
+		if res.status != 404 && res.status != 405 && method != "OPTIONS" {
 			r.t.Errorf("%s %s: answered %d and is not in the document", method, path, res.status)
 		}
 		return
