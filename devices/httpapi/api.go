@@ -120,13 +120,14 @@ type Check struct {
 
 // API is the handler of /api, /healthz, /readyz and /metrics.
 type API struct {
-	cfg    Config
-	s      Services
-	now    func() time.Time
-	mux    *http.ServeMux
-	routes []route
-	lists  deviceLists
-	body   atomic.Int64
+	cfg     Config
+	s       Services
+	now     func() time.Time
+	mux     *http.ServeMux
+	routes  []route
+	lists   deviceLists
+	repeats *repeats
+	body    atomic.Int64
 	// document is that of /api/openapi.json, with its entity tag.
 	document func() (json.RawMessage, string)
 
@@ -145,7 +146,7 @@ func New(cfg Config, s Services) *API {
 	if cfg.Origins.PublicURL == "" {
 		cfg.Origins.PublicURL = cfg.PublicURL
 	}
-	a := &API{cfg: cfg, s: s, now: cfg.Now, mux: http.NewServeMux(), routes: routes()}
+	a := &API{cfg: cfg, s: s, now: cfg.Now, mux: http.NewServeMux(), routes: routes(), repeats: newRepeats()}
 	selections(a.routes)
 	a.document = sync.OnceValues(func() (json.RawMessage, string) { return documented(a.routes) })
 	a.leaving, a.leave = context.WithCancel(context.Background())
@@ -251,6 +252,9 @@ func (a *API) serve(w http.ResponseWriter, req *http.Request, r *route) {
 // answer has the route's handler answer, once the headers are found to ask for
 // nothing that it would pass over.
 func (c *call) answer() (answer, error) {
+	if err := c.readFields(); err != nil {
+		return answer{}, err
+	}
 	if c.route.body == "" {
 		if err := c.noBody(); err != nil {
 			return answer{}, err
@@ -261,9 +265,14 @@ func (c *call) answer() (answer, error) {
 			return answer{}, err
 		}
 	}
-	if err := c.readFields(); err != nil {
-		return answer{}, err
+	if c.route.once {
+		return c.once()
 	}
+	return c.handled()
+}
+
+// handled is the handler's answer, of the fields that were asked for.
+func (c *call) handled() (answer, error) {
 	a, err := c.route.handle(c)
 	if err != nil || c.fields == nil {
 		return a, err

@@ -49,10 +49,12 @@ func (c *call) issueCommand() (answer, error) {
 	if err := c.body(&r); err != nil {
 		return answer{}, err
 	}
-	if key := c.Header.Get("Idempotency-Key"); key != "" && r.CmdID == "" {
-		if r.CmdID, err = c.commandID(d.ID, key); err != nil {
-			return answer{}, err
-		}
+	key, err := c.idempotencyKey()
+	if err != nil {
+		return answer{}, err
+	}
+	if key != "" && r.CmdID == "" {
+		r.CmdID = c.commandID(d.ID, key)
 	}
 	rc, err := c.api.s.Commands.Issue(c.Context(), c.actor, c.origin, d.ID, r)
 	if err != nil {
@@ -80,15 +82,12 @@ func (c *call) seen() (*devices.Device, error) {
 // commandID makes the caller's key for a request a command id: the same key
 // from the same caller for the same device is the same command. A key that has
 // the form of a command id is one.
-func (c *call) commandID(id devices.ID, key string) (string, error) {
-	if len(key) > devices.MaxText {
-		return "", devices.Invalid("Idempotency-Key", "at most 255 bytes")
-	}
+func (c *call) commandID(id devices.ID, key string) string {
 	if u, err := ulid.ParseStrict(key); err == nil {
-		return u.String(), nil
+		return u.String()
 	}
 	h := sha256.Sum256([]byte(c.actor.String() + "\x00" + string(id) + "\x00" + key))
-	return ulid.ULID(h[:16]).String(), nil
+	return ulid.ULID(h[:16]).String()
 }
 
 func (c *call) commands() (answer, error) {

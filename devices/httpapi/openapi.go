@@ -122,8 +122,15 @@ func (r *route) parameterDocs() []object {
 		}
 		list = append(list, object{"name": name, "in": "header", "description": what, "schema": object{"type": "string"}})
 	}
-	if strings.HasSuffix(r.path, "/commands") && r.method == "POST" {
-		list = append(list, object{"name": "Idempotency-Key", "in": "header", "description": "The same key with the same body is the same command", "schema": object{"type": "string"}})
+	what := ""
+	switch {
+	case r.once:
+		what = "The same request under the same key, by the same caller within 24 hours, makes nothing more and gets the same answer again, token included (kept in memory); another request is a conflict"
+	case strings.HasSuffix(r.path, "/commands") && r.method == "POST":
+		what = "The same key with the same body is the same command"
+	}
+	if what != "" {
+		list = append(list, object{"name": keyHeader, "in": "header", "description": what, "schema": object{"type": "string"}})
 	}
 	return list
 }
@@ -167,6 +174,9 @@ func (r *route) headers(status int) object {
 	}
 	if status == 201 || status == 202 {
 		add("Location", "where it is found")
+	}
+	if r.once {
+		add("Idempotent-Replayed", "true where the answer is that to an earlier request under the key")
 	}
 	return list
 }

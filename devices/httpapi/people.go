@@ -3,6 +3,7 @@ package httpapi
 import (
 	"math"
 	"net/http"
+	"strings"
 	"time"
 
 	"devicehub/devices"
@@ -88,6 +89,7 @@ func (c *call) deleteUser() (answer, error) {
 	if err := c.api.s.Identity.DeleteUser(c.Context(), c.actor, c.origin, name, expect); err != nil {
 		return answer{}, c.withUser(err, name)
 	}
+	c.api.repeats.forget(string(devices.ActorUser) + ":" + strings.ToLower(name))
 	return none()
 }
 
@@ -192,6 +194,7 @@ func (c *call) deleteAccount() (answer, error) {
 	if err := c.api.s.Identity.DeleteAccount(c.Context(), c.actor, c.origin, name, expect); err != nil {
 		return answer{}, c.withAccount(err, name)
 	}
+	c.api.repeats.forget(string(devices.ActorService) + ":" + strings.ToLower(name))
 	return none()
 }
 

@@ -15,6 +15,7 @@ type route struct {
 	plain        bool           // a GET whose answer is not to be compressed
 	records      bool           // a GET of a record or a list of them, of which fields can be chosen
 	selects      selection      // and which
+	once         bool           // a POST that makes something, once under an Idempotency-Key
 	versioned    bool           // what it is about has a version, which If-Match can ask for
 	bodyLimit    int64          // where it is more than any body may be
 	answers      map[int]string // status -> schema, or media type, or "" for no body
@@ -84,7 +85,7 @@ func deviceRoutes() []route {
 				{name: "status", kind: "string", what: "in this state", enum: []string{"online", "quiet", "unresponsive", "data_only", "sleeping", "offline", "never_seen"}},
 				labelParam, {name: "sort", kind: "string", what: "order", enum: sorts}}, pageParams),
 			answers: map[int]string{200: "Devices"}, handle: (*call).listDevices},
-		{method: "POST", path: base + "/devices", tag: "devices", summary: "Make a device, or all of a list or none, each with its first token", who: "admin",
+		{method: "POST", path: base + "/devices", once: true, tag: "devices", summary: "Make a device, or all of a list or none, each with its first token", who: "admin",
 			body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
 		{method: "GET", path: device, versioned: true, records: true, tag: "devices", summary: "One device", who: "viewer",
 			answers: map[int]string{200: "Device"}, handle: (*call).getDevice},
@@ -95,7 +96,7 @@ func deviceRoutes() []route {
 			answers: map[int]string{204: ""}, handle: (*call).deleteDevice},
 		{method: "GET", path: device + "/tokens", tag: "tokens", summary: "What is kept of a device's tokens", who: "admin",
 			answers: map[int]string{200: "Tokens"}, handle: (*call).tokens},
-		{method: "POST", path: device + "/tokens", tag: "tokens", summary: "A token of a new generation (rotate), or one more of the present one (issue)", who: "admin",
+		{method: "POST", path: device + "/tokens", once: true, tag: "tokens", summary: "A token of a new generation (rotate), or one more of the present one (issue)", who: "admin",
 			body: "NewToken", bodyOptional: true, answers: map[int]string{201: "Token"}, handle: (*call).makeToken},
 		{method: "DELETE", path: device + "/tokens", tag: "tokens", summary: "Revoke every token; live sessions end at once", who: "admin",
 			answers: map[int]string{204: ""}, handle: (*call).revokeTokens},
@@ -147,7 +148,7 @@ func peopleRoutes() []route {
 	return []route{
 		{method: "GET", path: base + "/users", records: true, tag: "people", summary: "People by name", who: "admin",
 			query: pageParams, answers: map[int]string{200: "Users"}, handle: (*call).users},
-		{method: "POST", path: base + "/users", tag: "people", summary: "Add a person", who: "admin",
+		{method: "POST", path: base + "/users", once: true, tag: "people", summary: "Add a person", who: "admin",
 			body: "NewUser", answers: map[int]string{201: "User"}, handle: (*call).createUser},
 		{method: "GET", path: base + "/users/{name}", versioned: true, records: true, tag: "people", summary: "One person", who: "admin, and the person",
 			answers: map[int]string{200: "User"}, handle: (*call).user},
@@ -157,7 +158,7 @@ func peopleRoutes() []route {
 			query: []param{ifVerParam}, answers: map[int]string{204: ""}, handle: (*call).deleteUser},
 		{method: "GET", path: base + "/apitokens", records: true, tag: "people", summary: "Service accounts by name", who: "admin",
 			query: pageParams, answers: map[int]string{200: "Accounts"}, handle: (*call).accounts},
-		{method: "POST", path: base + "/apitokens", tag: "people", summary: "Add a service account; its token is shown once", who: "admin",
+		{method: "POST", path: base + "/apitokens", once: true, tag: "people", summary: "Add a service account; its token is shown once", who: "admin",
 			body: "NewAccount", answers: map[int]string{201: "CreatedAccount"}, handle: (*call).createAccount},
 		{method: "GET", path: base + "/apitokens/{name}", versioned: true, records: true, tag: "people", summary: "One service account", who: "admin",
 			answers: map[int]string{200: "Account"}, handle: (*call).account},
@@ -167,7 +168,7 @@ func peopleRoutes() []route {
 			query: []param{ifVerParam}, answers: map[int]string{204: ""}, handle: (*call).deleteAccount},
 		{method: "GET", path: base + "/keys", records: true, tag: "tokens", summary: "Signing keys, the newest first", who: "admin",
 			answers: map[int]string{200: "Keys"}, handle: (*call).keys},
-		{method: "POST", path: base + "/keys", tag: "tokens", summary: "Make a new signing key; the old one goes on verifying", who: "admin",
+		{method: "POST", path: base + "/keys", once: true, tag: "tokens", summary: "Make a new signing key; the old one goes on verifying", who: "admin",
 			answers: map[int]string{201: "Key"}, handle: (*call).rotateKey},
 		{method: "DELETE", path: base + "/keys/{kid}", tag: "tokens", summary: "End a signing key and every token under it at once", who: "admin",
 			answers: map[int]string{200: "Stranded"}, handle: (*call).revokeKey},
