@@ -131,6 +131,8 @@ type API struct {
 	// document is that of /api/openapi.json, with its entity tag.
 	document func() (json.RawMessage, string)
 
+	adopting sync.Mutex // held from looking for a discovered device until it is registered
+
 	leaving context.Context // ends when the hub stops
 	leave   context.CancelFunc
 }

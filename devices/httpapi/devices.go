@@ -144,24 +144,13 @@ func (c *call) createDevices() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	records := make([]*devices.Device, len(in))
-	adopted := map[string]bool{}
-	for i := range in {
-		if name := in[i].Adopt; name != "" {
-			if adopted[name] {
-				return answer{}, devices.Invalid("adopt", "each discovered device once")
-			}
-			adopted[name] = true
-		}
-		if err := c.api.adoptFrom(&in[i]); err != nil {
-			return answer{}, err
-		}
-		if err := c.api.checkVia(in[i].Via); err != nil {
-			return answer{}, err
-		}
-		if records[i], err = in[i].record(); err != nil {
-			return answer{}, err
-		}
+	if slices.ContainsFunc(in, func(n newDevice) bool { return n.Adopt != "" }) {
+		c.api.adopting.Lock() // until it is registered, a second adoption would find it, too
+		defer c.api.adopting.Unlock()
+	}
+	records, err := c.api.records(in)
+	if err != nil {
+		return answer{}, err
 	}
 	made, err := c.api.s.Identity.CreateDevices(c.Context(), c.actor, c.origin, records, identity.TokenOptions{})
 	if err != nil {
@@ -175,6 +164,29 @@ func (c *call) createDevices() (answer, error) {
 		return created(map[string]any{"devices": docs})
 	}
 	return answer{status: http.StatusCreated, body: docs[0], ver: &docs[0].Device.Ver, location: base + "/devices/" + string(docs[0].Device.ID)}, nil
+}
+
+// records are the devices as they are to be registered.
+func (a *API) records(in []newDevice) (records []*devices.Device, err error) {
+	records = make([]*devices.Device, len(in))
+	adopted := map[string]bool{}
+	for i := range in {
+		n := &in[i]
+		if n.Adopt != "" && adopted[n.Adopt] {
+			return nil, devices.Invalid("adopt", "each discovered device once")
+		}
+		adopted[n.Adopt] = true
+		if err := a.adoptFrom(n); err != nil {
+			return nil, err
+		}
+		if err := a.checkVia(n.Via); err != nil {
+			return nil, err
+		}
+		if records[i], err = n.record(); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
 }
 
 // newDevices reads one device, or many of a list. A list may be longer than any

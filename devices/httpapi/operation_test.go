@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -291,6 +293,36 @@ func TestAdoption(t *testing.T) {
 	r.wantCode(r.get("/api/v1/devices/b-1", r.admin), devices.CodeNotFound)
 	r.wantCode(r.do("POST", "/api/v1/devices", r.admin, `{"id":"x","kinds":["light"],"adopt":"z2m/0x02"}`), devices.CodeNotFound)
 	r.wantCode(r.do("POST", "/api/v1/devices", r.admin, `{"id":"x","kinds":["light"],"via":"cellar"}`), devices.CodeInvalid)
+}
+
+// Of two who adopt one thing at the same time one has it, whatever they call it.
+func TestAThingIsAdoptedOnce(t *testing.T) {
+	r := newRig(t, true, func(r *rig) {
+		r.cfg.Bridges = []string{"attic"}
+		r.s.Discovered = func() []httpapi.Discovery {
+			for d := range r.reg.All() {
+				if d.Labels["z2m"] != "" {
+					return nil
+				}
+			}
+			return met()
+		}
+	})
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			res := r.do("POST", "/api/v1/devices", r.admin, fmt.Sprintf(`{"id":"bulb-%d","adopt":"z2m/0x01"}`, i))
+			mu.Lock()
+			statuses[res.status]++
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	if statuses[201] != 1 || statuses[404] != 11 {
+		t.Errorf("got %v, want one adopted and eleven not found", statuses)
+	}
 }
 
 func TestACrashIsAnAnswer(t *testing.T) {
