@@ -111,8 +111,8 @@ func (c *call) labels() (map[string]string, error) {
 	m := map[string]string{}
 	for _, s := range c.params["label"] {
 		k, v, found := strings.Cut(s, ":")
-		if !found || k == "" {
-			return nil, devices.Invalid("label", "key:value")
+		if _, twice := m[k]; !found || k == "" || twice {
+			return nil, devices.Invalid("label", "key:value, each key once")
 		}
 		m[k] = v
 	}

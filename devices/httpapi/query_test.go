@@ -27,6 +27,7 @@ func TestQueriesThatDoNotParse(t *testing.T) {
 		{"a name without a value", "GET /api/v1/devices/a/export?metric", "metric"},
 		{"one value twice", "GET /api/v1/devices/a/export?metric=x&metric=y", "metric"},
 		{"the same value twice", "GET /api/v1/devices?limit=2&limit=2", "limit"},
+		{"two values of one label", "GET /api/v1/devices?label=floor:1&label=floor:2", "label"},
 		{"an unknown name", "GET /healthz?x=1", "x"},
 		{"an empty name", "GET /api/v1/devices?=1", ""},
 		{"delete: a semicolon", "DELETE /api/v1/devices/a?keep_readings=true;x=1", "keep_readings"},
