@@ -2,7 +2,8 @@
 
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { useLocation } from 'preact-iso'
-import { asError, type ApiError } from '../state/api'
+import { asError, request, type ApiError } from '../state/api'
+import { ulid } from './ulid'
 
 /** useQuery reads and writes the page's query string; undefined removes a key. */
 export function useQuery(): [Record<string, string>, (change: Record<string, string | undefined>, push?: boolean) => void] {
@@ -62,6 +63,21 @@ export function usePages<T>(key: string, load: (cursor: string | undefined, sign
   return {
     items: first.data ? [...first.data.items, ...(extra?.items ?? [])] : undefined,
     error: first.error ?? error, loading: first.loading, more: next ? more : undefined, busy, reload: first.reload,
+  }
+}
+
+/**
+ * usePost makes things at path. What is asked for again because no answer came is
+ * asked for under the same key, and is made once.
+ */
+export function usePost<T>(path: string): (body: unknown) => Promise<T> {
+  const asked = useRef({ text: '', key: '' })
+  return async (body) => {
+    const text = JSON.stringify(body)
+    if (asked.current.text !== text) asked.current = { text, key: ulid() }
+    const made = await request<T>('POST', path, { body, key: asked.current.key })
+    asked.current = { text: '', key: '' } // the next is another
+    return made
   }
 }
 

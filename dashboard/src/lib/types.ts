@@ -7,7 +7,7 @@ export type State = 'online' | 'quiet' | 'unresponsive' | 'data_only' | 'sleepin
 /** All states, in the order in which they are shown. */
 export const STATES: readonly State[] = ['online', 'quiet', 'unresponsive', 'data_only', 'sleeping', 'offline', 'never_seen']
 
-export interface User { name: string; role: Role; scope?: string; created_at?: number }
+export interface User { name: string; ver?: number; role: Role; scope?: string; created_at?: number }
 
 export interface Status {
   state: State
@@ -53,7 +53,7 @@ export interface LightParams {
 }
 
 export interface Device {
-  id: string; name: string; kinds: Kind[]; labels?: Record<string, string>; area?: string
+  id: string; ver?: number; name: string; kinds: Kind[]; labels?: Record<string, string>; area?: string
   model?: string; manufacturer?: string; fw?: string; hw?: string; created_at?: number
   expected_interval_s?: number; sleepy?: boolean; enabled?: boolean; via?: string
   metrics?: MetricDecl[]; undeclared?: string; light?: LightCaps; shadow_policy?: string; notes?: string

@@ -25,12 +25,20 @@ export function asError(e: unknown): ApiError {
 
 type Query = Record<string, string | number | undefined>
 
+interface Options {
+  query?: Query
+  body?: unknown
+  signal?: AbortSignal
+  /** key has the hub make a thing once, however often it is asked for under it. */
+  key?: string
+}
+
 let onUnauthorized: (path: string) => void = () => {}
 
 /** whenUnauthorized has f called when a request, but for signing in, was answered with 401. */
 export function whenUnauthorized(f: (path: string) => void): void { onUnauthorized = f }
 
-export async function request<T>(method: string, path: string, options: { query?: Query; body?: unknown; signal?: AbortSignal } = {}): Promise<T> {
+export async function request<T>(method: string, path: string, options: Options = {}): Promise<T> {
   const response = await send(method, path, options)
   if (response.status === 204) return undefined as T
   try {
@@ -42,13 +50,14 @@ export async function request<T>(method: string, path: string, options: { query?
 }
 
 /** send is request for answers that are not one JSON document. */
-export async function send(method: string, path: string, options: { query?: Query; body?: unknown; signal?: AbortSignal } = {}): Promise<Response> {
+export async function send(method: string, path: string, options: Options = {}): Promise<Response> {
   const search = new URLSearchParams()
   for (const [k, v] of Object.entries(options.query ?? {})) if (v !== undefined && v !== '') search.set(k, String(v))
   const query = search.toString()
   // What marks a call as the dashboard's own (1-product, HTTP API).
   const headers: Record<string, string> = { 'X-Requested-With': 'devicehub' }
   if (options.body !== undefined) headers['Content-Type'] = 'application/json'
+  if (options.key) headers['Idempotency-Key'] = options.key
   let response: Response
   try {
     response = await fetch(`/api/v1${path}${query ? `?${query}` : ''}`, {

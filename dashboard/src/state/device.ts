@@ -106,11 +106,17 @@ export class DeviceLive {
         state: (p: LightState) => this.reported(p),
         command_status: (p: Command & { at: number }) => this.transition(p),
         device_changed: (p: Device) => {
-          if (p?.id === this.id) this.record.value = { ...this.record.peek(), ...p }
+          if (p?.id === this.id) this.setRecord(p)
           else refetch()
         },
       },
     })
+  }
+
+  /** setRecord takes a record as it is now: a field that it lacks is one that was taken away. */
+  setRecord(d: Device): void {
+    const { status, latest, clock_offset_ms } = this.record.peek() ?? {}
+    this.record.value = { ...(status ? { status } : {}), ...(latest ? { latest } : {}), ...(clock_offset_ms !== undefined ? { clock_offset_ms } : {}), ...d }
   }
 
   private joined(r: JoinReply): void {

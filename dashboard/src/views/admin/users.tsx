@@ -1,15 +1,17 @@
-import { useState } from 'preact/hooks'
+import { useRef, useState } from 'preact/hooks'
 import { Moment } from '../../components/age'
+import { Conflict } from '../../components/conflict'
 import { CurlButton } from '../../components/copy'
 import { Confirm, Dialog } from '../../components/dialog'
 import { Loading } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
 import { TableScroll } from '../../components/table'
+import { useEdit, type Edit } from '../../lib/edit'
 import { capital } from '../../lib/format'
-import { usePages } from '../../lib/hooks'
+import { usePages, usePost } from '../../lib/hooks'
 import type { Role, User } from '../../lib/types'
 import { note } from '../../state/announce'
-import { asError, del, get, request, type ApiError } from '../../state/api'
+import { asError, del, get, type ApiError } from '../../state/api'
 import { user as me } from '../../state/session'
 
 type Person = User & { disabled?: boolean }
@@ -49,40 +51,38 @@ export function Users() {
         </table>
       </TableScroll>
       {list.more && <button type="button" class="button block" onClick={() => void list.more!()}>More</button>}
-      {adding && <UserForm onClose={() => setAdding(false)} onSaved={list.reload} />}
-      {editing && <UserForm person={editing} onClose={() => setEditing(undefined)} onSaved={list.reload} />}
+      {adding && <AddUser onClose={() => setAdding(false)} onSaved={list.reload} />}
+      {editing && <EditUser person={editing} onClose={() => setEditing(undefined)} onSaved={list.reload} />}
       {removing && <Confirm title={`Remove ${removing.name}`} action="Remove" call={{ method: 'DELETE', path: `/users/${encodeURIComponent(removing.name)}` }} text="Their sessions end at once." onClose={() => setRemoving(undefined)} run={async () => { await del(`/users/${encodeURIComponent(removing.name)}`); note(`${removing.name} is removed`, 'good'); list.reload() }} />}
     </div>
   )
 }
 
-function UserForm({ person, onClose, onSaved }: { person?: Person; onClose: () => void; onSaved: () => void }) {
+function RoleField({ role, disabled, onChange }: { role: Role; disabled?: boolean; onChange: (r: Role) => void }) {
+  return <div class="field"><label for="u-role">Role</label><select id="u-role" name="role" value={role} disabled={disabled} onChange={(e) => onChange(e.currentTarget.value as Role)}>{ROLES.map((r) => <option key={r.value} value={r.value}>{r.label}</option>)}</select><span class="hint">{capital(ROLES.find((r) => r.value === role)!.may)}.</span></div>
+}
+
+function ScopeField({ role, scope }: { role: Role; scope?: string | undefined }) {
+  if (role === 'admin') return null
+  return <div class="field"><label for="u-scope">Scope</label><input id="u-scope" name="scope" defaultValue={scope ?? ''} placeholder="area=kitchen" autoComplete="off" autoCapitalize="none" spellcheck={false} /><span class="hint">Which devices; empty: all.</span></div>
+}
+
+/** hidden is a call without its password, which belongs in no clipboard. */
+const hidden = (body: Record<string, unknown>) => (body.password ? { ...body, password: '…' } : body)
+
+function AddUser({ onClose, onSaved }: { onClose: () => void; onSaved: () => void }) {
   const [error, setError] = useState<ApiError>()
-  const [role, setRole] = useState<Role>(person?.role ?? 'viewer')
-  const self = person?.name === me.value?.name
-  const asked = (form: FormData): { method: 'POST' | 'PATCH'; path: string; body: Record<string, unknown> } => {
-    const password = String(form.get('password'))
+  const [role, setRole] = useState<Role>('viewer')
+  const add = usePost<Person>('/users')
+  const asked = (form: FormData) => {
     const scope = String(form.get('scope') ?? '').trim()
-    if (!person) return { method: 'POST', path: '/users', body: { username: String(form.get('username')).trim(), password, role, ...(scope ? { scope } : {}) } }
-    const body: Record<string, unknown> = {}
-    if (role !== person.role) body.role = role
-    if (scope !== (person.scope ?? '')) body.scope = scope
-    if (password) body.password = password
-    if (!self && (form.get('enabled') === 'on') === !!person.disabled) body.enabled = form.get('enabled') === 'on'
-    return { method: 'PATCH', path: `/users/${encodeURIComponent(person.name)}`, body }
-  }
-  /** shown is asked without the password, which belongs in no clipboard. */
-  const shown = (form: FormData) => {
-    const call = asked(form)
-    return call.body.password ? { ...call, body: { ...call.body, password: '…' } } : call
+    return { username: String(form.get('username')).trim(), password: String(form.get('password')), role, ...(scope ? { scope } : {}) }
   }
   const submit = async (e: SubmitEvent) => {
     e.preventDefault()
-    const form = new FormData(e.currentTarget as HTMLFormElement)
-    const call = asked(form)
     setError(undefined)
     try {
-      if (call.method === 'POST' || Object.keys(call.body).length) await request(call.method, call.path, { body: call.body })
+      await add(asked(new FormData(e.currentTarget as HTMLFormElement)))
       note('Saved', 'good')
       onSaved()
       onClose()
@@ -91,16 +91,51 @@ function UserForm({ person, onClose, onSaved }: { person?: Person; onClose: () =
     }
   }
   return (
-    <Dialog title={person ? person.name : 'Add a user'} onClose={onClose}>
+    <Dialog title="Add a user" onClose={onClose}>
       <form class="stack" onSubmit={submit}>
-        {!person && <div class="field"><label for="u-name">User name</label><input id="u-name" name="username" required autoComplete="off" autoCapitalize="none" spellcheck={false} /></div>}
-        <div class="field"><label for="u-role">Role</label><select id="u-role" value={role} disabled={self} onChange={(e) => setRole(e.currentTarget.value as Role)}>{ROLES.map((r) => <option key={r.value} value={r.value}>{r.label}</option>)}</select><span class="hint">{capital(ROLES.find((r) => r.value === role)!.may)}.</span></div>
-        {role !== 'admin' && <div class="field"><label for="u-scope">Scope</label><input id="u-scope" name="scope" defaultValue={person?.scope ?? ''} placeholder="area=kitchen" autoComplete="off" autoCapitalize="none" spellcheck={false} /><span class="hint">Which devices; empty: all.</span></div>}
-        <div class="field"><label for="u-pass">{person ? 'New password' : 'Password'}</label><input id="u-pass" name="password" type="password" required={!person} autoComplete="new-password" />{person && <span class="hint">Empty: unchanged. A new one ends the person’s sessions.</span>}</div>
-        {person && !self && <label class="check"><input type="checkbox" name="enabled" defaultChecked={!person.disabled} />May sign in</label>}
+        <div class="field"><label for="u-name">User name</label><input id="u-name" name="username" required autoComplete="off" autoCapitalize="none" spellcheck={false} /></div>
+        <RoleField role={role} onChange={setRole} />
+        <ScopeField role={role} />
+        <div class="field"><label for="u-pass">Password</label><input id="u-pass" name="password" type="password" required autoComplete="new-password" /></div>
         <ErrorNote error={error} />
-        <div class="actions"><CurlButton call={shown} /><span class="spring" /><button type="button" class="button" onClick={onClose}>Cancel</button><button type="submit" class="button primary">Save</button></div>
+        <div class="actions"><CurlButton call={(form) => ({ method: 'POST', path: '/users', body: hidden(asked(form)) })} /><span class="spring" /><button type="button" class="button" onClick={onClose}>Cancel</button><button type="submit" class="button primary">Save</button></div>
       </form>
     </Dialog>
+  )
+}
+
+/** fields are those of a person that the form shows. */
+const fields = (u: Person) => ({ role: u.role, scope: u.scope ?? '', enabled: !u.disabled })
+
+function EditUser({ person, onClose, onSaved }: { person: Person; onClose: () => void; onSaved: () => void }) {
+  const path = `/users/${encodeURIComponent(person.name)}`
+  const edit = useEdit<Person>(path, person, fields, () => { onSaved(); onClose() })
+  return (
+    <Dialog title={person.name} onClose={onClose}>
+      <EditForm key={edit.base.ver} path={path} edit={edit} onClose={onClose} />
+    </Dialog>
+  )
+}
+
+function EditForm({ path, edit, onClose }: { path: string; edit: Edit<Person>; onClose: () => void }) {
+  const u = edit.base
+  const form = useRef<HTMLFormElement>(null)
+  const [role, setRole] = useState<Role>(u.role)
+  const self = u.name === me.value?.name
+  const wanted = (data: FormData) => {
+    const password = String(data.get('password'))
+    return { role, scope: String(data.get('scope') ?? '').trim(), enabled: self ? !u.disabled : data.get('enabled') === 'on', ...(password ? { password } : {}) }
+  }
+  const save = (over = false) => void edit.save(wanted(new FormData(form.current!)), over)
+  return (
+    <form class="stack" ref={form} onInput={edit.touched} onSubmit={(e) => { e.preventDefault(); save() }}>
+      <RoleField role={role} disabled={self} onChange={setRole} />
+      <ScopeField role={role} scope={u.scope} />
+      <div class="field"><label for="u-pass">New password</label><input id="u-pass" name="password" type="password" autoComplete="new-password" /><span class="hint">Empty: unchanged. A new one ends the person’s sessions.</span></div>
+      {!self && <label class="check"><input type="checkbox" name="enabled" defaultChecked={!u.disabled} />May sign in</label>}
+      {edit.theirs && <Conflict base={fields(u)} theirs={fields(edit.theirs)} onDiscard={edit.discard} onOverwrite={() => save(true)} />}
+      <ErrorNote error={edit.error} />
+      <div class="actions"><CurlButton call={(data) => ({ method: 'PATCH', path, body: hidden(edit.change(wanted(data))) })} /><span class="spring" /><button type="button" class="button" onClick={onClose}>Cancel</button><button type="submit" class="button primary" disabled={edit.busy}>Save</button></div>
+    </form>
   )
 }

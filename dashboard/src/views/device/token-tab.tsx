@@ -7,8 +7,8 @@ import { CurlButton } from '../../components/copy'
 import { Confirm } from '../../components/dialog'
 import { ErrorNote } from '../../components/error'
 import { TableScroll } from '../../components/table'
-import { asError, del, get, post, type ApiError } from '../../state/api'
-import { useLoad } from '../../lib/hooks'
+import { asError, del, get, type ApiError } from '../../state/api'
+import { useLoad, usePost } from '../../lib/hooks'
 import { note } from '../../state/announce'
 import type { DeviceLive } from '../../state/device'
 import { Credential } from '../onboard/credential'
@@ -26,10 +26,11 @@ export function TokenTab({ device }: { device: DeviceLive }) {
   const [error, setError] = useState<ApiError>()
   const [revoking, setRevoking] = useState(false)
   const known = useLoad(`tokens ${device.id}`, (signal) => get<Known>(`/devices/${device.id}/tokens`, undefined, signal))
+  const issue = usePost<IssuedToken>(`/devices/${device.id}/tokens`)
   const make = async (mode: 'rotate' | 'issue') => {
     setError(undefined)
     try {
-      setIssued(await post<IssuedToken>(`/devices/${device.id}/tokens`, { mode }))
+      setIssued(await issue({ mode }))
       known.reload()
     } catch (e) {
       setError(asError(e))

@@ -16,7 +16,8 @@ import { Chips } from './chips'
 import { FleetTable } from './table'
 
 const SORTS = [
-  { value: 'name', label: 'Name' }, { value: 'id', label: 'Id' }, { value: 'status', label: 'Status' }, { value: '-last', label: 'Last heard' },
+  { value: 'name', label: 'Name' }, { value: '-name', label: 'Name, backwards' }, { value: 'id', label: 'Id' }, { value: '-id', label: 'Id, backwards' },
+  { value: 'status', label: 'Status' }, { value: '-status', label: 'Status, best first' }, { value: '-last', label: 'Last heard' }, { value: 'last', label: 'Longest silent' },
 ]
 
 export function FleetPage() {

@@ -5,9 +5,10 @@ import { CurlButton } from '../../components/copy'
 import { Dialog } from '../../components/dialog'
 import { ErrorNote } from '../../components/error'
 import { metricTitle } from '../../lib/format'
+import { usePost } from '../../lib/hooks'
 import { idFrom, validID } from '../../lib/ids'
 import type { Device, Kind, LightCaps } from '../../lib/types'
-import { asError, post, type ApiError } from '../../state/api'
+import { asError, type ApiError } from '../../state/api'
 import { IDField, KindsField, LIGHTS, lightOf, toKinds, type Created } from './fields'
 
 /** Discovery is a device that an adapter has met. */
@@ -27,6 +28,7 @@ export function AdoptDialog({ met, onCreated, onClose }: { met: Discovery; onCre
   const [light, setLight] = useState('onoff')
   const [error, setError] = useState<ApiError>()
   const [busy, setBusy] = useState(false)
+  const add = usePost<Created>('/devices')
   const theID = id ?? (known.id || idFrom(name) || idFrom(met.adopt))
   const asksLight = kinds.includes('light') && !known.light
   const record = () => ({
@@ -38,7 +40,7 @@ export function AdoptDialog({ met, onCreated, onClose }: { met: Discovery; onCre
     setBusy(true)
     setError(undefined)
     try {
-      onCreated(await post<Created>('/devices', record()))
+      onCreated(await add(record()))
     } catch (err) {
       setError(asError(err))
       setBusy(false)

@@ -4,10 +4,10 @@ import { useState } from 'preact/hooks'
 import { CurlButton } from '../../components/copy'
 import { Empty } from '../../components/empty'
 import { ErrorNote } from '../../components/error'
-import { useTitle } from '../../lib/hooks'
+import { usePost, useTitle } from '../../lib/hooks'
 import { idFrom, validID } from '../../lib/ids'
 import type { Kind } from '../../lib/types'
-import { asError, post, type ApiError } from '../../state/api'
+import { asError, type ApiError } from '../../state/api'
 import { isAdmin } from '../../state/session'
 import { Arrival } from './arrival'
 import { Credential } from './credential'
@@ -39,6 +39,7 @@ function NewDevice({ onCreated }: { onCreated: (c: Created) => void }) {
   const [kinds, setKinds] = useState<Kind[]>(['sensor'])
   const [error, setError] = useState<ApiError>()
   const [busy, setBusy] = useState(false)
+  const add = usePost<Created>('/devices')
   const theId = id ?? idFrom(name)
   /** record is the device that the form describes. */
   const record = (form: FormData) => {
@@ -55,7 +56,7 @@ function NewDevice({ onCreated }: { onCreated: (c: Created) => void }) {
     setBusy(true)
     setError(undefined)
     try {
-      onCreated(await post<Created>('/devices', record(new FormData(e.currentTarget as HTMLFormElement))))
+      onCreated(await add(record(new FormData(e.currentTarget as HTMLFormElement))))
     } catch (err) {
       setError(asError(err))
       setBusy(false)
