@@ -44,7 +44,7 @@ func (r *recordFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&r.undeclared, "undeclared", "", "metrics that nothing declares: accept, quarantine or reject")
 	f.StringVar(&r.policy, "shadow-policy", "", "local_wins or desired_wins")
 	f.StringVar(&r.notes, "notes", "", "notes for people")
-	f.StringVar(&r.config, "device-config", "", "configuration that the device is told, a `JSON` object")
+	f.StringVar(&r.config, "device-config", "", "configuration that the device is told, a `JSON` object; update merges it into what there is, null takes a field away")
 	f.Float64Var(&r.lat, "lat", 0, "latitude in degrees")
 	f.Float64Var(&r.lon, "lon", 0, "longitude in degrees")
 	f.StringSliceVar(&r.modes, "mode", nil, "how a light can shine: "+strings.Join(lightModes(), ", "))
@@ -301,7 +301,7 @@ func (a *app) deviceList() *cobra.Command {
 	f.StringVar(&kind, "kind", "", "sensor or light")
 	f.StringVar(&status, "status", "", "online, quiet, offline, …")
 	f.StringArrayVar(&labels, "label", nil, "label `k=v`")
-	f.StringVar(&sort, "sort", "", "id, name, status or -last")
+	f.StringVar(&sort, "sort", "", "id, name, status or last; with - in front the other way round")
 	f.IntVar(&limit, "limit", 0, "at most so many (0: all)")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
@@ -399,6 +399,7 @@ func (a *app) deviceUpdate() *cobra.Command {
 	var (
 		record   recordFlags
 		unlabels []string
+		ifVer    int64
 		asJSON   bool
 	)
 	var cmd *cobra.Command
@@ -408,38 +409,40 @@ func (a *app) deviceUpdate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		path := apiPath("devices", id)
-		if len(record.labels)+len(unlabels) > 0 {
-			set, err := labelArgs(record.labels)
-			if err != nil {
-				return err
-			}
-			var now deviceRow
-			if err := c.call(ctx, "GET", path, nil, nil, &now); err != nil {
-				return err
-			}
-			labels := map[string]string{}
-			maps.Copy(labels, now.Labels)
-			maps.Copy(labels, set)
-			for _, k := range unlabels {
-				delete(labels, k)
-			}
+		// The hub merges them, so that nobody's label is lost who sets another meanwhile.
+		labels := map[string]any{}
+		set, err := labelArgs(record.labels)
+		if err != nil {
+			return err
+		}
+		for k, v := range set {
+			labels[k] = v
+		}
+		for _, k := range unlabels {
+			labels[k] = nil
+		}
+		if len(labels) > 0 {
 			body["labels"] = labels
 		}
 		if len(body) == 0 {
 			return usagef("nothing to change; give at least one field")
 		}
+		changed := strings.Join(slices.Sorted(maps.Keys(body)), ", ")
+		if cmd.Flags().Changed(ifVerFlag) {
+			body["if_ver"] = ifVer
+		}
 		var raw json.RawMessage
-		if err := c.call(ctx, "PATCH", path, nil, body, &raw); err != nil {
-			return err
+		if err := c.call(ctx, "PATCH", apiPath("devices", id), nil, body, &raw); err != nil {
+			return changedMeanwhile(err, id)
 		}
 		if asJSON {
 			return a.printRaw(raw)
 		}
-		fmt.Fprintf(a.err, "device %s is changed: %s\n", id, strings.Join(slices.Sorted(maps.Keys(body)), ", "))
+		fmt.Fprintf(a.err, "device %s is changed: %s\n", id, changed)
 		return nil
 	})
 	record.add(cmd.Flags())
+	cmd.Flags().Int64Var(&ifVer, ifVerFlag, 0, "change it only at this `version`, as `device show` tells it")
 	cmd.Flags().StringArrayVar(&unlabels, "unlabel", nil, "label `k` to take away")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the record as JSON")
 	return cmd
@@ -457,22 +460,46 @@ func (a *app) deviceEnable(use, short string, enabled bool) *cobra.Command {
 	})
 }
 
+const ifVerFlag = "if-ver"
+
+// changedMeanwhile says what to do about a version_conflict.
+func changedMeanwhile(err error, id string) error {
+	if devices.CodeOf(err) == devices.CodeVersionConflict {
+		return fmt.Errorf("%w; look at it with `devicehub device show %s`", err, id)
+	}
+	return err
+}
+
 func (a *app) deviceRemove() *cobra.Command {
-	var keep bool
-	cmd := a.command("rm ID...", "Delete devices and their readings; an id stays taken for 30 days", someDevices, false,
+	var (
+		keep  bool
+		ifVer int64
+	)
+	var cmd *cobra.Command
+	cmd = a.command("rm ID...", "Delete devices and their readings; an id stays taken for 30 days", someDevices, false,
 		func(ctx context.Context, c *api, args []string) error {
 			query := url.Values{}
 			if keep {
 				query.Set("keep_readings", "true")
 			}
+			if cmd.Flags().Changed(ifVerFlag) {
+				query.Set("if_ver", strconv.FormatInt(ifVer, 10))
+			}
 			for _, id := range args {
 				if err := c.call(ctx, "DELETE", apiPath("devices", id), query, nil, nil); err != nil {
-					return fmt.Errorf("%s: %w", id, err)
+					return fmt.Errorf("%s: %w", id, changedMeanwhile(err, id))
 				}
 				fmt.Fprintf(a.err, "device %s is deleted\n", id)
 			}
 			return nil
 		})
+	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
+		if cmd.Flags().Changed(ifVerFlag) && len(args) > 1 {
+			return usagef("--%s is one device's version; name one device", ifVerFlag)
+		}
+		return nil
+	}
 	cmd.Flags().BoolVar(&keep, "keep-readings", false, "keep what it measured")
+	cmd.Flags().Int64Var(&ifVer, ifVerFlag, 0, "delete it only at this `version`")
 	return cmd
 }

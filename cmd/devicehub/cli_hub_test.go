@@ -122,6 +122,12 @@ func TestCommandsOnEveryHub(t *testing.T) {
 			has(do("", "device", "list", "--kind", "light", "--json"), `"id": "lamp"`, `"total": 1`)
 			do("", "device", "update", "kitchen-temp", "--area", "ground floor", "--label", "floor=0")
 			has(do("", "device", "show", "kitchen-temp"), "ground floor", "floor=0, room=kitchen")
+			late := cli(t, "", append([]string{"device", "update", "kitchen-temp", "--area", "attic", "--if-ver", "1"}, where...)...)
+			if late.code != exitFailed || !strings.Contains(late.err, "is at version 2") || !strings.Contains(late.err, "device show kitchen-temp") {
+				t.Errorf("an old version: got exit %d, %q", late.code, late.err)
+			}
+			do("", "device", "update", "kitchen-temp", "--unlabel", "floor", "--if-ver", "2")
+			has(do("", "device", "show", "kitchen-temp", "--json"), `"ver": 3`, `"area": "ground floor"`)
 			do("", "device", "disable", "lamp")
 			has(do("", "device", "show", "lamp", "--json"), `"enabled": false`)
 			do("", "device", "enable", "lamp")
