@@ -31,7 +31,7 @@ type API struct {
 func NewAPI(hub *url.URL, username, password, token string) *API {
 	return &API{
 		base: hub, username: username, password: password, token: token, fixed: token != "",
-		http: &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second}},
+		http: &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second, DisableCompression: true}},
 	}
 }
 
