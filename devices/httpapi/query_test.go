@@ -58,3 +58,63 @@ func TestQueriesThatDoNotParse(t *testing.T) {
 		t.Errorf("a + that is a space: got %s, want what to write", res.body)
 	}
 }
+
+// Every call of the document keeps the rules that hold for all, those that come
+// later, too.
+func TestEveryCallKeepsTheRules(t *testing.T) {
+	r := newRig(t, false)
+	r.makeRecords()
+	named := strings.NewReplacer("{id}", "lamp", "{name}", "ana", "{cmd_id}", "x", "{kid}", "x", "{sid}", "x")
+	for template, item := range r.doc["paths"].(map[string]any) {
+		path := named.Replace(template)
+		for method, op := range item.(map[string]any) {
+			op := op.(map[string]any)
+			call := strings.ToUpper(method) + " " + template
+			params := map[string]bool{}
+			for _, p := range orNone(op["parameters"]) {
+				params[p.(map[string]any)["name"].(string)] = true
+			}
+			for _, query := range []string{"?unknown=1", "?limit=%zz", "?limit=1;x=2", "?cursor=a&cursor=b", "?cursor=%ff"} {
+				if res := r.do(strings.ToUpper(method), path+query, r.admin, nil); res.status != 422 || res.code() != devices.CodeInvalid {
+					t.Errorf("%s with %s: got %d %s, want invalid", call, query, res.status, res.body)
+				}
+			}
+			if op["requestBody"] == nil {
+				if res := r.do(strings.ToUpper(method), path, r.admin, `{"keep_readings":true}`); res.status != 422 || res.field("details.field") != "keep_readings" {
+					t.Errorf("%s with a body: got %d %s, want invalid", call, res.status, res.body)
+				}
+			} else if res := r.do(strings.ToUpper(method), path, r.admin, `{}`, header("Content-Type", "text/plain")); res.status != 415 && res.status != 403 {
+				t.Errorf("%s with text: got %d %s, want 415", call, res.status, res.body)
+			}
+			_, makes := op["responses"].(map[string]any)["201"]
+			switch {
+			case method == "get" && params["cursor"] && !params["fields"]:
+				t.Errorf("%s is a list and takes no fields", call)
+			case makes && !params["Idempotency-Key"]:
+				t.Errorf("%s makes something and takes no key", call)
+			case method != "get" && !params["If-Match"]:
+				if res := r.do(strings.ToUpper(method), path, r.admin, orBody(op), header("If-Match", `"1"`)); res.status != 412 {
+					t.Errorf("%s with If-Match: got %d %s, want 412", call, res.status, res.body)
+				}
+			}
+		}
+	}
+	for _, rec := range records {
+		if res := r.get(rec.path, r.admin); res.status != 200 || res.field("ver") != 1.0 {
+			t.Errorf("%s: got %d %s, want it untouched", rec.path, res.status, res.body)
+		}
+	}
+}
+
+func orNone(v any) []any {
+	list, _ := v.([]any)
+	return list
+}
+
+// orBody is a body for a call that takes one.
+func orBody(op map[string]any) any {
+	if op["requestBody"] == nil {
+		return nil
+	}
+	return "{}"
+}

@@ -194,7 +194,7 @@ func operatorRoutes() []route {
 			answers: map[int]string{200: "Sinks"}, handle: (*call).sinks},
 		{method: "POST", path: base + "/sinks/{name}/replay", tag: "operation", summary: "Send again what a sink has put aside because it was refused for good", who: "admin",
 			answers: map[int]string{200: "Replayed"}, handle: (*call).replay},
-		{method: "GET", path: base + "/mqtt/sessions", tag: "operation", summary: "Clients of the MQTT listener that are connected, or whose sessions are kept", who: "admin",
+		{method: "GET", path: base + "/mqtt/sessions", records: true, tag: "operation", summary: "Clients of the MQTT listener that are connected, or whose sessions are kept", who: "admin",
 			query: pageParams, answers: map[int]string{200: "MQTTSessions"}, handle: (*call).mqttSessions},
 		{method: "DELETE", path: base + "/mqtt/sessions/{id}", tag: "operation", summary: "End a session of the MQTT listener and its connection; its will is not published", who: "admin",
 			answers: map[int]string{204: ""}, handle: (*call).endMQTTSession},
