@@ -15,12 +15,16 @@ func (c *call) makeToken() (answer, error) {
 		Grace  *float64 `json:"grace_s"`
 		Form   string   `json:"form"`
 		Bridge string   `json:"bridge"`
+		IfGen  *int64   `json:"if_gen"`
 	}
 	if err := c.optionalBody(&in); err != nil {
 		return answer{}, err
 	}
 	var opt identity.TokenOptions
 	var err error
+	if opt.Expect, err = c.expect(in.IfGen); err != nil {
+		return answer{}, err
+	}
 	if opt.TTL, err = duration("ttl_s", in.TTL); err != nil {
 		return answer{}, err
 	}
@@ -54,7 +58,7 @@ func (c *call) makeToken() (answer, error) {
 		t, err = ident.RotateDevice(c.Context(), c.actor, c.origin, id, opt)
 	}
 	if err != nil {
-		return answer{}, err
+		return answer{}, c.withGeneration(err, id)
 	}
 	doc := struct {
 		identity.DeviceToken
@@ -67,10 +71,24 @@ func (c *call) makeToken() (answer, error) {
 }
 
 func (c *call) revokeTokens() (answer, error) {
-	if err := c.api.s.Identity.RevokeDevice(c.Context(), c.actor, c.origin, devices.ID(c.PathValue("id"))); err != nil {
+	expect, err := c.expect(nil)
+	if err != nil {
 		return answer{}, err
 	}
+	id := devices.ID(c.PathValue("id"))
+	if err := c.api.s.Identity.RevokeDevice(c.Context(), c.actor, c.origin, id, expect); err != nil {
+		return answer{}, c.withGeneration(err, id)
+	}
 	return none()
+}
+
+// withGeneration adds to a version_conflict the generation that the device's tokens
+// are at.
+func (c *call) withGeneration(err error, id devices.ID) error {
+	return withCurrent(err, func() (any, bool) {
+		cred := c.api.s.Identity.Credential(id)
+		return map[string]int64{"gen": cred.GenIssued, "min_gen": cred.MinGen}, true
+	})
 }
 
 type tokenDoc struct {
@@ -98,7 +116,8 @@ func (c *call) tokens() (answer, error) {
 	if graces == nil {
 		graces = []identity.Grace{}
 	}
-	return ok(map[string]any{"gen": cred.GenIssued, "min_gen": cred.MinGen, "graces": graces, "generations": cred.Generations(), "tokens": docs})
+	body := map[string]any{"gen": cred.GenIssued, "min_gen": cred.MinGen, "graces": graces, "generations": cred.Generations(), "tokens": docs}
+	return answer{status: http.StatusOK, body: body, ver: &cred.GenIssued, live: true}, nil
 }
 
 // postReadings takes a device's readings; the answer comes when they are

@@ -12,7 +12,8 @@ import (
 	"devicehub/devices"
 )
 
-// A record's entity tag begins with its version: "7". Where an answer holds what
+// A record's entity tag begins with its version (of a device's tokens, with their
+// generation): "7". Where an answer holds what
 // changes without the version (a device's status, its latest values), "-" and a
 // hash of it all follow, and compression adds gzipSuffix. If-Match
 // asks about the version alone: the record that is about to change, in whatever

@@ -192,7 +192,7 @@ func TestConcurrentEdits(t *testing.T) {
 func TestIfMatchIsNeverPassedOver(t *testing.T) {
 	r := newRig(t, false)
 	r.device(`{"id":"lamp","kinds":["light"]}`)
-	for _, call := range []string{"DELETE /api/v1/devices/lamp/tokens", "POST /api/v1/devices/lamp/tokens", "POST /api/v1/devices/lamp/commands", "POST /api/v1/keys", "POST /api/v1/clock/accept"} {
+	for _, call := range []string{"POST /api/v1/devices/lamp/commands", "POST /api/v1/keys", "POST /api/v1/clock/accept"} {
 		method, path, _ := strings.Cut(call, " ")
 		var body any
 		if strings.HasSuffix(path, "commands") {
@@ -216,6 +216,54 @@ func TestShadowVersions(t *testing.T) {
 	late := r.do("PATCH", path, r.admin, `{"desired":{"on":false}}`, header("If-Match", tag))
 	if late.status != 412 || late.code() != devices.CodeVersionConflict || late.field("details.current.desired.on") != true {
 		t.Errorf("got %d %s, want 412 and the present shadow", late.status, late.body)
+	}
+}
+
+// Of two who rotate a device's token at the same time, one does: the other's would
+// end with the grace of a rotation that they know nothing of.
+func TestTokensHaveGenerationsForVersions(t *testing.T) {
+	r := newRig(t, true)
+	r.device(`{"id":"lamp","kinds":["light"]}`)
+	const path = "/api/v1/devices/lamp/tokens"
+	tag := r.get(path, r.admin).header.Get("ETag")
+	if !strings.HasPrefix(tag, `"1-`) {
+		t.Errorf("got tag %s, want one of generation 1", tag)
+	}
+	var wg sync.WaitGroup
+	var made atomic.Int64
+	for i := range 10 {
+		wg.Go(func() {
+			body, match := `{"if_gen":1}`, ""
+			if i%2 == 0 {
+				body, match = `{}`, tag
+			}
+			res := r.do("POST", path, r.admin, body, func(q *http.Request) {
+				if match != "" {
+					q.Header.Set("If-Match", match)
+				}
+			})
+			switch {
+			case res.status == 201:
+				made.Add(1)
+			case res.code() != devices.CodeVersionConflict || res.status != 409 && res.status != 412 || res.field("details.current.gen") != 2.0:
+				t.Errorf("got %d %s", res.status, res.body)
+			}
+		})
+	}
+	wg.Wait()
+	if got := r.get(path, r.admin); made.Load() != 1 || got.field("gen") != 2.0 {
+		t.Errorf("%d rotated, and it is %s", made.Load(), got.body)
+	}
+	for _, body := range []string{`{"mode":"issue","if_gen":1}`, `{"mode":"issue","bridge":"attic","if_gen":1}`} {
+		if res := r.do("POST", path, r.admin, body); res.status != 409 {
+			t.Errorf("a token of an old generation: got %d %s", res.status, res.body)
+		}
+	}
+	if res := r.do("DELETE", path, r.admin, nil, header("If-Match", tag)); res.status != 412 {
+		t.Errorf("revoking: got %d %s", res.status, res.body)
+	}
+	if res := r.do("DELETE", path, r.admin, nil, header("If-Match", `"2"`)); res.status != 204 {
+		t.Errorf("revoking what is meant: got %d %s", res.status, res.body)
 	}
 }
 

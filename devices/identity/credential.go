@@ -26,6 +26,9 @@ type TokenOptions struct {
 	TTL   *time.Duration // nil: the configured life; 0: no exp
 	Grace *time.Duration // rotation: how long the older generations live on; nil: 7 days
 	Short bool           // the short signed form
+	// Expect is asked about the generation before a token is made of it or of the
+	// next.
+	Expect devices.Expect
 }
 
 const (
@@ -102,19 +105,25 @@ func (c *Credential) rotate(until int64, atOnce bool) {
 	}
 }
 
-// RevokeDevice ends every token that the device has. It needs a new one to come
-// back. Administrators only.
-func (s *Service) RevokeDevice(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID) (err error) {
+// RevokeDevice ends every token that the device has, if its generation is what is
+// expected. It needs a new one to come back. Administrators only.
+func (s *Service) RevokeDevice(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, expect ...devices.Expect) (err error) {
 	var before, after any
 	defer func() { s.record(a, o, "token.revoke", deviceTarget(id), before, after, err) }()
 	if _, err := s.mayAdminister(a, id); err != nil {
 		return err
 	}
-	err = s.changeCredential(ctx, id, func(c *Credential) {
+	err = s.changeCredential(ctx, id, func(c *Credential) error {
+		for _, e := range expect {
+			if err := e.Check(c.GenIssued); err != nil {
+				return err
+			}
+		}
 		before = c.facts()
 		c.advance()
 		c.MinGen, c.Graces = c.GenIssued, nil
 		after = c.facts()
+		return nil
 	})
 	if err != nil {
 		return err
@@ -165,6 +174,9 @@ func (s *Service) issue(ctx context.Context, id devices.ID, opt TokenOptions, ch
 		return DeviceToken{}, devices.NotFound("device")
 	}
 	c := s.credential(id)
+	if err := opt.Expect.Check(c.GenIssued); err != nil {
+		return DeviceToken{}, err
+	}
 	change(&c)
 	t, row, key, err := s.mint(id, c.GenIssued, opt)
 	if err != nil {
@@ -174,11 +186,13 @@ func (s *Service) issue(ctx context.Context, id devices.ID, opt TokenOptions, ch
 }
 
 // changeCredential changes the credential of id.
-func (s *Service) changeCredential(ctx context.Context, id devices.ID, change func(*Credential)) error {
+func (s *Service) changeCredential(ctx context.Context, id devices.ID, change func(*Credential) error) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	c := s.credential(id)
-	change(&c)
+	if err := change(&c); err != nil {
+		return err
+	}
 	return s.storeOne(ctx, c, nil, nil)
 }
 

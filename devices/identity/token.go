@@ -154,6 +154,9 @@ func (s *Service) IssueBridge(ctx context.Context, a devices.Actor, o devices.Or
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	c := s.credential(id)
+	if err := opt.Expect.Check(c.GenIssued); err != nil {
+		return DeviceToken{}, err
+	}
 	if c.GenIssued == 0 {
 		c.GenIssued, c.MinGen = 1, 1
 	}

@@ -30,10 +30,12 @@ export function TokenTab({ device }: { device: DeviceLive }) {
   const make = async (mode: 'rotate' | 'issue') => {
     setError(undefined)
     try {
-      setIssued(await issue({ mode }))
+      setIssued(await issue({ mode, ...(known.data ? { if_gen: known.data.gen } : {}) }))
       known.reload()
     } catch (e) {
-      setError(asError(e))
+      const err = asError(e)
+      setError(err)
+      if (err.code === 'version_conflict') known.reload() // somebody else made one meanwhile
     }
   }
   return (
