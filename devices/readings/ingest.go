@@ -44,6 +44,31 @@ type Source struct {
 	Device    *devices.Device
 	Boot      string // of the join, or of the last message of this connection; empty: unknown
 	Transport string
+	Order     *Order // nil: it has no bearing on others
+}
+
+// Order ties together pushes that are to be decided in the order in which they
+// were submitted. Once the store has refused one of them for now, it refuses
+// every later one of the same Order as well, so that whoever sends them again
+// can do so in their order: with a new Order, when the last of this one is
+// decided. The zero value is ready. A refusal that Submit gives before it
+// returns says nothing of other pushes.
+type Order struct {
+	broken *devices.Error // owned by the goroutine that commits
+}
+
+// fail refuses the pushes to come.
+func (o *Order) fail(err *devices.Error) {
+	if o != nil {
+		o.broken = err
+	}
+}
+
+func (o *Order) failed() *devices.Error {
+	if o == nil {
+		return nil
+	}
+	return o.broken
 }
 
 // job is one push that waits for its commit, a request to erase a device or
@@ -358,7 +383,9 @@ func (in *Ingest) linger(ctx context.Context) bool {
 func (in *Ingest) commit(lanes []chan []*job) bool {
 	jobs, expired := in.take()
 	for _, j := range expired {
-		j.err = overloaded()
+		refused := overloaded()
+		j.err = refused
+		j.src.Order.fail(refused)
 	}
 	in.hand(lanes, expired)
 	if len(jobs) == 0 {
@@ -369,6 +396,10 @@ func (in *Ingest) commit(lanes []chan []*job) bool {
 	g := Group{Entries: make([]*Entry, 0, len(jobs))}
 	suspect := in.clock.suspect()
 	for _, j := range jobs {
+		if refused := j.src.Order.failed(); refused != nil {
+			j.err = refused
+			continue
+		}
 		in.decide(j, suspect)
 		if j.v.entry != nil {
 			g.Entries = append(g.Entries, j.v.entry)
@@ -382,6 +413,7 @@ func (in *Ingest) commit(lanes []chan []*job) bool {
 				continue
 			}
 			j.err = refusal
+			j.src.Order.fail(refusal)
 			if j.forget == nil && !j.bare {
 				delete(in.devs, j.src.Device.ID)
 			}

@@ -41,10 +41,13 @@ func (f *faulty) Clock() readings.ClockMark { return f.clock }
 
 func (f *faulty) Append(g *readings.Group) error {
 	f.mu.Lock()
+	slow, err := f.slow, f.err
+	f.mu.Unlock()
+	time.Sleep(slow)
+	f.mu.Lock()
 	defer f.mu.Unlock()
-	time.Sleep(f.slow)
-	if f.err != nil {
-		return f.err
+	if err != nil {
+		return err
 	}
 	if g.Clock != nil {
 		f.marks = append(f.marks, *g.Clock)
