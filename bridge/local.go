@@ -23,7 +23,7 @@ func (s *Server) NewAdapters(h adapter.Hub, list []adapter.Config) (*adapter.Set
 func (s *Server) RunAdapters(ctx context.Context, set *adapter.Set) {
 	for _, f := range set.Filters() {
 		cancel := s.broker.Subscribe(f, func(m broker.Message, from broker.Sender) {
-			if !set.Take(adapter.Message{Topic: m.Topic, Payload: m.Payload, Retained: m.Retain && m.Stored}, from) {
+			if !set.Take(adapter.Message{Topic: m.Topic, Payload: m.Payload, Retained: m.Retain && m.Stored, QoS: m.QoS}, from) {
 				s.stats.dropped.Add(1)
 				from.Decided(devices.Refuse(devices.CodeOverloaded, "too many messages wait for the adapters").After(time.Second))
 			}

@@ -38,9 +38,9 @@ type Hub struct {
 	Root   string // of the native topics and Home Assistant's
 	// Version is the hub's own, URL where people find it; both may be empty.
 	Version, URL string
-	// EventsPerS and Burst bound the messages of one device.
-	EventsPerS float64
-	Burst      int
+	// EventsPerS bounds the messages of the whole bus; 0 does not. What comes
+	// faster waits: a broker that has acknowledged it has nobody to give it back to.
+	EventsPerS int
 	Audit      devices.Auditor
 	Log        *slog.Logger
 }
@@ -103,7 +103,6 @@ type member struct {
 	boot   string
 	epoch  int64
 	linked bool
-	rate   *rate.Limiter
 	errors *rate.Limiter // told to the device
 	can    liveness.Availability
 	send   func(*devices.Device, commands.Envelope) bool
@@ -196,10 +195,7 @@ func (b *Behind) token(id devices.ID, payload []byte) ([]byte, error) {
 func (b *Behind) member(id devices.ID) *member {
 	m := b.members[id]
 	if m == nil {
-		m = &member{rate: rate.NewLimiter(rate.Limit(b.EventsPerS), b.Burst), errors: rate.NewLimiter(10, 10)}
-		if b.EventsPerS <= 0 {
-			m.rate = rate.NewLimiter(rate.Inf, 0)
-		}
+		m = &member{errors: rate.NewLimiter(10, 10)}
 		b.members[id] = m
 	}
 	return m
@@ -274,17 +270,6 @@ func (b *Behind) available(id devices.ID, online bool, reason string) {
 	}
 }
 
-// allow takes one message from the device's rate.
-func (b *Behind) allow(id devices.ID) error {
-	b.mu.Lock()
-	r := b.member(id).rate
-	b.mu.Unlock()
-	if !r.Allow() {
-		return devices.Refuse(devices.CodeRateLimited, "too many messages").After(100 * time.Millisecond)
-	}
-	return nil
-}
-
 // mayComplain takes one from the errors that a device is told.
 func (b *Behind) mayComplain(id devices.ID) bool {
 	b.mu.Lock()
@@ -293,32 +278,31 @@ func (b *Behind) mayComplain(id devices.ID) bool {
 	return l.Allow()
 }
 
-// push hands a batch of readings on.
-func (b *Behind) push(dev *devices.Device, batch readings.Batch, done func(error)) {
-	if err := b.allow(dev.ID); err != nil {
-		done(err)
-		return
-	}
+// push hands the readings of a message on, as of the boot that the device last
+// named. They are a sign of life, whatever becomes of them.
+func (b *Behind) push(m Message, dev *devices.Device, batch readings.Batch, done func(error)) {
+	id := dev.ID
 	b.mu.Lock()
-	m := b.member(dev.ID)
+	mem := b.member(id)
 	if batch.Boot != "" {
-		m.boot = batch.Boot
+		mem.boot = batch.Boot
 	}
-	boot := m.boot
+	boot := mem.boot
 	b.mu.Unlock()
-	b.Readings.Submit(readings.Source{Device: dev, Boot: boot, Transport: b.transport()}, batch, func(_ readings.Result, err error) {
-		if _, again := retry(err); !again { // what is refused for good is a sign of life too
-			b.heard(dev.ID)
+	b.heard(id)
+	m.job.pass(push{readings: batch.Len(), done: done, submit: func(o *readings.Order, landed func(error)) {
+		dev, err := b.device(id)
+		if err != nil {
+			landed(err)
+			return
 		}
-		done(err)
-	})
+		src := readings.Source{Device: dev, Boot: boot, Transport: b.transport(), Order: o}
+		b.Readings.Submit(src, batch, func(_ readings.Result, err error) { landed(err) })
+	}})
 }
 
 // report hands on a light's state, which arrived at the time at.
 func (b *Behind) report(dev *devices.Device, at time.Time, state []byte) error {
-	if err := b.allow(dev.ID); err != nil {
-		return err
-	}
 	epoch, over := b.sign(dev.ID)
 	_, err := b.Commands.Report(dev.ID, over, at, state)
 	b.link(dev.ID, epoch)
@@ -464,5 +448,3 @@ func (b *Behind) Discovered() []Discovered {
 		return taken
 	})
 }
-
-func asError(err error, e **devices.Error) bool { return errors.As(err, e) }

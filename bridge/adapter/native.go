@@ -112,7 +112,8 @@ func (n *native) Handle(m Message, done func(error)) {
 			return
 		}
 	}
-	n.event(dev, last, m.At, payload, n.explained(dev.ID, m.Topic, done))
+	m.Payload = payload
+	n.event(dev, last, m, n.explained(dev.ID, m.Topic, done))
 }
 
 // explained tells the device of a refusal, as 3.1.1 hears it from the hub's own
@@ -134,7 +135,8 @@ func (n *native) explained(id devices.ID, topic string, done func(error)) func(e
 	}
 }
 
-func (n *native) event(dev *devices.Device, last string, at time.Time, payload []byte, done func(error)) {
+func (n *native) event(dev *devices.Device, last string, m Message, done func(error)) {
+	payload := m.Payload
 	var batch readings.Batch
 	var err error
 	switch last {
@@ -151,7 +153,7 @@ func (n *native) event(dev *devices.Device, last string, at time.Time, payload [
 		cbor := len(payload) > 0 && !strings.ContainsRune("[{ \t\r\n", rune(payload[0]))
 		batch, err = readings.ParseSenML(payload, cbor, dev.ID, time.Now())
 	case "state":
-		done(n.report(dev, at, payload))
+		done(n.report(dev, m.At, payload))
 		return
 	case "ack":
 		done(n.answer(dev.ID, payload))
@@ -168,7 +170,7 @@ func (n *native) event(dev *devices.Device, last string, at time.Time, payload [
 		done(err)
 		return
 	}
-	n.push(dev, batch, done)
+	n.push(m, dev, batch, done)
 }
 
 // will is a device's last will. That of another boot is ignored: it comes late.

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"devicehub/bridge/broker"
 	"devicehub/devices"
 )
@@ -21,19 +23,27 @@ type Config struct {
 type Set struct {
 	*Behind
 	adapters []Adapter
-	lanes    *Lanes
+	routes   []route
+	lanes    *lanes
 	guard    guard
 }
 
-// Messages of one bus that are not yet decided.
-const (
-	maxLanes     = 10_000
-	maxLaneBytes = 64 << 20
-)
+// route brings what a filter selects to an adapter.
+type route struct {
+	filter string
+	to     Adapter
+}
 
 // NewSet makes the adapters of a bus. Without any it is the native one.
 func NewSet(h Hub, bus Bus, trust bool, adapters []Config) (*Set, error) {
-	s := &Set{lanes: NewLanes(maxLanes, maxLaneBytes)}
+	s := &Set{lanes: newLanes(defaultBounds)}
+	s.lanes.setRate(h.EventsPerS)
+	faults := rate.Sometimes{First: 1, Interval: time.Minute}
+	s.lanes.fault = func(j *job, err error) {
+		faults.Do(func() {
+			h.Log.Error("bridge message is tried again", "bridge", bus.Name(), "topic", j.m.Topic, "err", err)
+		})
+	}
 	s.guard.init()
 	s.Behind = NewBehind(h, guarded{bus, &s.guard}, trust)
 	if len(adapters) == 0 {
@@ -45,14 +55,20 @@ func NewSet(h Hub, bus Bus, trust bool, adapters []Config) (*Set, error) {
 			return nil, err
 		}
 		s.adapters = append(s.adapters, a)
+		for _, f := range a.Filters() {
+			s.routes = append(s.routes, route{f, a})
+		}
 	}
 	return s, nil
 }
 
+// SetRate changes how many messages of the bus are read a second.
+func (s *Set) SetRate(perSecond int) { s.lanes.setRate(perSecond) }
+
 // Filters are what the bus has to subscribe to.
 func (s *Set) Filters() (all []string) {
-	for _, a := range s.adapters {
-		all = append(all, a.Filters()...)
+	for _, r := range s.routes {
+		all = append(all, r.filter)
 	}
 	return all
 }
@@ -65,11 +81,9 @@ func (s *Set) Take(m Message, out Outcome) bool {
 		out.Decided(nil)
 		return true
 	}
-	for _, a := range s.adapters {
-		for _, f := range a.Filters() {
-			if match(f, m.Topic) {
-				return s.lanes.Put(a, m, out)
-			}
+	for _, r := range s.routes {
+		if match(r.filter, m.Topic) {
+			return s.lanes.put(r.to, m, out)
 		}
 	}
 	out.Decided(nil)
@@ -77,7 +91,10 @@ func (s *Set) Take(m Message, out Outcome) bool {
 }
 
 // Waiting is the number of messages that are not yet decided.
-func (s *Set) Waiting() int { return s.lanes.Len() }
+func (s *Set) Waiting() int { return s.lanes.len() }
+
+// Slowed is how many messages had to wait for the bus's rate.
+func (s *Set) Slowed() int64 { return s.lanes.slowed() }
 
 // Looped is how many of the hub's own messages came back.
 func (s *Set) Looped() int64 { return s.guard.count() }
@@ -112,7 +129,7 @@ func (s *Set) Run(ctx context.Context) {
 	}
 	<-ctx.Done()
 	wg.Wait()
-	s.lanes.Close()
+	s.lanes.close()
 }
 
 // match reports whether a filter selects a topic (MQTT 3.1.1 §4.7).

@@ -85,7 +85,7 @@ func (t *tasmota) Handle(m Message, done func(error)) {
 		t.there(dev, string(m.Payload))
 		done(nil)
 	case "SENSOR":
-		t.sensor(dev, f, done)
+		t.sensor(m, dev, f, done)
 	default: // STATE, RESULT
 		t.state(dev, f, what == "RESULT", m.At, done)
 	}
@@ -295,7 +295,7 @@ func metricName(s string) string {
 	}, s)
 }
 
-func (t *tasmota) sensor(dev *devices.Device, f map[string]any, done func(error)) {
+func (t *tasmota) sensor(m Message, dev *devices.Device, f map[string]any, done func(error)) {
 	t.mu.Lock()
 	if t.names[dev.ID] == nil {
 		t.names[dev.ID] = map[string]string{}
@@ -320,7 +320,7 @@ func (t *tasmota) sensor(dev *devices.Device, f map[string]any, done func(error)
 		done(err)
 		return
 	}
-	t.push(dev, batch, done)
+	t.push(m, dev, batch, done)
 }
 
 // command sends a set as one Backlog, so that it takes effect as a whole; its

@@ -44,10 +44,13 @@ func (z *zigbee2mqtt) Filters() []string { return []string{z.base + "/#"} }
 
 func (z *zigbee2mqtt) Up() {}
 
-// Lane keeps the order of one device, and of everything beside the list of
-// devices.
+// Lane keeps the order of one device. The list of devices says whose a name is,
+// and the state of Zigbee2MQTT itself is that of all of them.
 func (z *zigbee2mqtt) Lane(topic string) string {
 	name := strings.TrimPrefix(topic, z.base+"/")
+	if name == "bridge/devices" || name == "bridge/state" {
+		return everyone
+	}
 	return strings.TrimSuffix(name, "/availability")
 }
 
@@ -358,7 +361,7 @@ func (z *zigbee2mqtt) state(name string, m Message, done func(error)) {
 		done(err)
 		return
 	}
-	z.push(dev, batch, func(err error) {
+	z.push(m, dev, batch, func(err error) {
 		if err == nil {
 			err = refused
 		}

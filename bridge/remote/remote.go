@@ -249,7 +249,7 @@ func (b *Bridge) options(lost func(error)) *mqtt.ClientOptions {
 // receive hands a message on. It is acknowledged when it is decided.
 func (b *Bridge) receive(m mqtt.Message) {
 	b.received.Add(1)
-	taken := b.set.Take(adapter.Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained()}, receipt{b, m})
+	taken := b.set.Take(adapter.Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained(), QoS: m.Qos()}, receipt{b, m})
 	switch {
 	case taken:
 	case m.Qos() > 0:

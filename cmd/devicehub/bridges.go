@@ -79,7 +79,7 @@ func (a *assembly) adapterHub(name, root string) adapter.Hub {
 			return f, f != nil
 		},
 		Latest: a.readings.Latest, Status: a.liveness.Status, Root: root, Version: versionString(), URL: a.Config.HTTP.PublicURL,
-		EventsPerS: float64(a.Config.Limits.DeviceEventsPerS), Burst: a.Config.Limits.DeviceBurst, Audit: a.audit, Log: a.Log,
+		EventsPerS: a.Config.Limits.BridgeEventsPerS, Audit: a.audit, Log: a.Log,
 	}
 }
 
@@ -121,6 +121,18 @@ func (b *bridges) sets() []*adapter.Set {
 		list = append(list, b.own.running()...)
 	}
 	return list
+}
+
+// setLimits takes over limits that were changed while the hub runs.
+func (b *bridges) setLimits(l LimitsConfig) {
+	for _, r := range b.remotes {
+		r.Set().SetRate(l.BridgeEventsPerS)
+	}
+	if b.own != nil {
+		for _, s := range b.own.sets {
+			s.SetRate(l.BridgeEventsPerS)
+		}
+	}
 }
 
 // statuses are what operators see.

@@ -202,7 +202,10 @@ func TestBridgeToAForeignBroker(t *testing.T) {
 	other.say("site7/hub/probe/r", `{"m":"temperature","v":99}`, false)
 	other.say("site7/hub/probe/r", fmt.Sprintf(`{"m":"temperature","v":3.5,"token":%q}`, tok.Token), false)
 	r.wait("the reading with a token", func() bool { return r.value("probe", "temperature") == 3.5 })
-	r.wait("the trace", func() bool { return len(follow.Lines()) > 1 })
+	r.wait("the trace", func() bool { return len(follow.Lines()) > 2 })
+	if l := <-follow.Lines(); l.Transport != "bridge:field" || l.Event != "connect" {
+		t.Errorf("got %+v", l)
+	}
 	if l := <-follow.Lines(); l.Transport != "bridge:field" || l.Event != "readings" || strings.Contains(string(l.Payload), tok.Token) {
 		t.Errorf("got %+v", l)
 	}

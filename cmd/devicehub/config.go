@@ -138,6 +138,7 @@ type LimitsConfig struct {
 	OutboundAge                  Duration `mapstructure:"outbound_age"`
 	DeviceEventsPerS             int      `mapstructure:"device_events_per_s"`
 	DeviceBurst                  int      `mapstructure:"device_burst"`
+	BridgeEventsPerS             int      `mapstructure:"bridge_events_per_s"` // of all devices behind it; more wait
 	ConnectsPerSPerAddress       int      `mapstructure:"connects_per_s_per_address"`
 	FailedConnectsPerSPerAddress int      `mapstructure:"failed_connects_per_s_per_address"`
 	FailedLoginsPerMinPerAddress int      `mapstructure:"failed_logins_per_min_per_address"`
@@ -192,6 +193,7 @@ func Default() Config {
 			OutboundAge:                  Duration(10 * time.Second),
 			DeviceEventsPerS:             50,
 			DeviceBurst:                  200,
+			BridgeEventsPerS:             25_000,
 			ConnectsPerSPerAddress:       1000,
 			FailedConnectsPerSPerAddress: 20,
 			FailedLoginsPerMinPerAddress: 30,

@@ -285,6 +285,7 @@ func (l *LimitsConfig) check(ck *checker) {
 	ck.duration("limits.outbound_age", l.OutboundAge, Duration(1e9), Duration(600e9))
 	ck.between("limits.device_events_per_s", l.DeviceEventsPerS, 1, 1_000_000)
 	ck.between("limits.device_burst", l.DeviceBurst, 1, 1_000_000)
+	ck.between("limits.bridge_events_per_s", l.BridgeEventsPerS, 1, 1_000_000)
 	ck.between("limits.connects_per_s_per_address", l.ConnectsPerSPerAddress, 1, 1_000_000)
 	ck.between("limits.failed_connects_per_s_per_address", l.FailedConnectsPerSPerAddress, 1, 1_000_000)
 	ck.between("limits.failed_logins_per_min_per_address", l.FailedLoginsPerMinPerAddress, 1, 1_000_000)

@@ -254,6 +254,7 @@ func (s *server) reload(ctx context.Context) error {
 		case cfg := <-s.Reloads:
 			s.applyLimits(cfg.Limits)
 			s.mqtt.setLimits(cfg.Limits)
+			s.bridges.setLimits(cfg.Limits)
 		}
 	}
 }

@@ -4,6 +4,7 @@
 package adaptertest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -34,6 +35,7 @@ type Hub struct {
 	refuse error
 	// noCommands is why commands and reports are refused.
 	noCommands error
+	issueTakes time.Duration
 	standing   devices.Status
 	epoch      int64
 	current    map[devices.ID]liveness.Conn
@@ -42,6 +44,12 @@ type Hub struct {
 
 // New returns a hub with devices. feed, if not nil, is told of readings.
 func New(t testing.TB, feed devices.Feed, ds ...*devices.Device) *Hub {
+	t.Helper()
+	return NewOn(t, readings.NewMemory(), feed, ds...)
+}
+
+// NewOn is New with the store that readings are kept in.
+func NewOn(t testing.TB, store readings.Store, feed devices.Feed, ds ...*devices.Device) *Hub {
 	t.Helper()
 	reg, err := devices.OpenRegistry(t.Context(), new(devices.MemoryRegistry))
 	if err != nil {
@@ -55,7 +63,7 @@ func New(t testing.TB, feed devices.Feed, ds ...*devices.Device) *Hub {
 	if feed == nil {
 		feed = devices.Feeds{}
 	}
-	h.Ingest = readings.New(readings.NewMemory(), readings.Config{Now: time.Now, Device: reg.Get, Logger: log, Feed: feed})
+	h.Ingest = readings.New(store, readings.Config{Now: time.Now, Device: reg.Get, Logger: log, Feed: feed})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = h.Ingest.Run(ctx) }()
@@ -98,6 +106,13 @@ func (h *Hub) RefuseCommands(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noCommands = err
+}
+
+// IssueTakes is how long the command log takes.
+func (h *Hub) IssueTakes(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.issueTakes = d
 }
 
 func (h *Hub) note(format string, a ...any) {
@@ -148,6 +163,21 @@ func (h *Hub) Values(id devices.ID) string {
 	return string(b)
 }
 
+// Sequence is what is stored of a metric of a device, in the order of its times.
+func (h *Hub) Sequence(t testing.TB, id devices.ID, metric string) (list []string) {
+	t.Helper()
+	var out bytes.Buffer
+	if err := h.Ingest.Export(t.Context(), &out, readings.ExportQuery{Device: id, To: 1 << 47}); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if cells := strings.Split(line, ","); cells[1] == metric {
+			list = append(list, cells[3])
+		}
+	}
+	return list
+}
+
 // Send sends a command c-1 as the dispatcher does; false when the device is not linked.
 func (h *Hub) Send(id devices.ID, op string, params map[string]any) bool {
 	return h.SendAs(id, "c-1", op, params)
@@ -164,8 +194,9 @@ func (h *Hub) SendAs(id devices.ID, cmd, op string, params map[string]any) bool 
 
 func (h *Hub) issue(_ context.Context, a devices.Actor, _ devices.Origin, id devices.ID, r commands.Request) (commands.Receipt, error) {
 	h.mu.Lock()
-	err := h.noCommands
+	err, takes := h.noCommands, h.issueTakes
 	h.mu.Unlock()
+	time.Sleep(takes)
 	if err == nil {
 		h.note("issue %s %s %s %s", a, id, r.Op, r.Params)
 	}
