@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type homeAssistant struct {
 	*Behind
 	prefix string
 	work   chan work
+	sets   chan haSet
 	missed atomic.Bool // there was more to do than the queue held
 
 	seed maphash.Seed
@@ -41,19 +43,25 @@ type shown struct {
 	behind bool // something of it could not be sent
 }
 
-// work is one thing to do: an event to tell, a command to give, a discovery
-// message that was found, or, with none of them, to say everything anew.
+// work is one thing to do: an event to tell, a discovery message that was found,
+// or, with neither of them, to say everything anew.
 type work struct {
 	id    devices.ID
 	event *devices.Event
-	set   []byte
 	found []byte
-	done  func(error) // of set
+}
+
+// haSet is a command to give.
+type haSet struct {
+	id      devices.ID
+	payload []byte
+	done    func(error)
 }
 
 const (
 	haPrefix  = "homeassistant"
 	haQueue   = 4096
+	haSets    = 64 // commands under way
 	haSetWait = 10 * time.Second
 	haAgain   = time.Second // what the broker had no room for is tried again
 )
@@ -62,7 +70,7 @@ func newHomeAssistant(base string, b *Behind) *homeAssistant {
 	if base == "" {
 		base = haPrefix
 	}
-	return &homeAssistant{Behind: b, prefix: base, work: make(chan work, haQueue), seed: maphash.MakeSeed(), shown: map[devices.ID]*shown{}}
+	return &homeAssistant{Behind: b, prefix: base, work: make(chan work, haQueue), sets: make(chan haSet, haQueue), seed: maphash.MakeSeed(), shown: map[devices.ID]*shown{}}
 }
 
 // Filters are Home Assistant's birth, its commands, and the discovery messages
@@ -116,7 +124,9 @@ func (h *homeAssistant) Handle(m Message, done func(error)) {
 		case m.Retained && len(m.Payload) > 0:
 			h.retainedCommand("device:" + name)
 		case err == nil && last == "ha/light/set" && !m.Retained:
-			if !h.later(work{id: id, set: m.Payload, done: done}) {
+			select {
+			case h.sets <- haSet{id, m.Payload, done}:
+			default:
 				done(notKept)
 			}
 			return
@@ -141,8 +151,11 @@ func (h *homeAssistant) configured(topic string) (devices.ID, bool) {
 	return id, true
 }
 
-// Run does the work until ctx is done.
+// Run does the work, and gives the commands, until ctx is done.
 func (h *homeAssistant) Run(ctx context.Context) {
+	var giving sync.WaitGroup
+	defer giving.Wait()
+	giving.Go(func() { h.give(ctx) })
 	again := time.NewTicker(haAgain)
 	defer again.Stop()
 	for {
@@ -155,8 +168,6 @@ func (h *homeAssistant) Run(ctx context.Context) {
 			}
 		case w := <-h.work:
 			switch {
-			case w.set != nil:
-				w.done(h.set(ctx, w.id, w.set))
 			case w.found != nil:
 				h.found(w.id, w.found)
 			case w.event != nil:
@@ -167,6 +178,27 @@ func (h *homeAssistant) Run(ctx context.Context) {
 		}
 		if len(h.work) == 0 && h.missed.Swap(false) {
 			h.sayAll()
+		}
+	}
+}
+
+// give gives the commands. Each waits until it is in the command log: those of
+// many lights wait together, those of one light come one after the other, as its
+// lane has them.
+func (h *homeAssistant) give(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	room := make(chan struct{}, haSets)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-h.sets:
+			room <- struct{}{}
+			wg.Go(func() {
+				s.done(h.set(ctx, s.id, s.payload))
+				<-room
+			})
 		}
 	}
 }
@@ -438,9 +470,7 @@ func (h *homeAssistant) set(ctx context.Context, id devices.ID, payload []byte) 
 	}
 	h.refused.Add(1)
 	h.Log.Info("command from Home Assistant refused", "bridge", h.bus.Name(), "device", string(id), "err", err)
-	if dev, ok := h.Registry.Get(id); ok {
-		h.light(dev) // what it shows is not so
-	}
+	h.later(work{id: id, event: &devices.Event{Device: id, Name: "state"}}) // what it shows is not so
 	if _, again := retry(err); again {
 		return notKept
 	}
