@@ -65,6 +65,7 @@ type Liveness interface {
 	BridgeDown(name string)
 	BridgeHeard(id devices.ID, name string, can liveness.Availability) (epoch int64)
 	BridgeAvailable(id devices.ID, name string, online bool, reason string) (epoch int64)
+	BridgeUnknown(id devices.ID, name string)
 	Current(id devices.ID) (epoch int64, c liveness.Conn, ok bool)
 }
 

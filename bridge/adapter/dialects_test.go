@@ -1,6 +1,7 @@
 package adapter_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,57 @@ func TestZigbeeAvailabilityBeforeTheList(t *testing.T) {
 	say(t, s, "zigbee2mqtt/bridge/devices", `[]`)
 	if met := s.Discovered(); len(met) != 0 {
 		t.Errorf("met %+v", met)
+	}
+}
+
+// A Zigbee2MQTT that was away is back: its lamps can be switched again, though it
+// says nothing of them (availability is off by default), or nothing new.
+func TestZigbeeIsBack(t *testing.T) {
+	const base = "zigbee2mqtt/"
+	for name, back := range map[string]func(t *testing.T, s *adapter.Set){
+		"its state": func(t *testing.T, s *adapter.Set) {
+			say(t, s, base+"bridge/state", `{"state":"online"}`)
+			say(t, s, base+"bridge/devices", zigbeeDevices)
+		},
+		"its state alone, of an old version": func(t *testing.T, s *adapter.Set) { say(t, s, base+"bridge/state", `online`) },
+		"its list":                           func(t *testing.T, s *adapter.Set) { say(t, s, base+"bridge/devices", zigbeeDevices) },
+	} {
+		for _, announced := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, availability %v", name, announced), func(t *testing.T) {
+				bulb := light("bulb", "house", devices.Light{Modes: []devices.LightMode{devices.ModeXY, devices.ModeColorTemp}})
+				bulb.Labels = map[string]string{"z2m": "0x0017880001"}
+				h := adaptertest.New(t, nil, bulb)
+				s, _ := newSet(t, h, true, "z2m")
+				say(t, s, base+"bridge/devices", zigbeeDevices, true)
+				if announced {
+					say(t, s, base+"bulb/availability", `{"state":"online"}`, true)
+				}
+				say(t, s, base+"bulb", `{"state":"ON"}`)
+				on := map[string]any{"on": true}
+				if !h.Send("bulb", "set", on) {
+					t.Fatal("no command goes to the lamp")
+				}
+				say(t, s, base+"bridge/state", `{"state":"offline"}`)
+				h.Want(t, "offline bulb bridge_down")
+				// What the broker has kept of before says nothing new.
+				say(t, s, base+"bridge/devices", zigbeeDevices, true)
+				if announced {
+					say(t, s, base+"bulb/availability", `{"state":"online"}`, true)
+				}
+				if h.Send("bulb", "set", on) {
+					t.Error("a command goes to a lamp behind nothing")
+				}
+				n := len(h.Log())
+				back(t, s)
+				if !h.Send("bulb", "set", on) {
+					t.Error("no command goes to the lamp")
+				}
+				want := map[bool]string{false: "unknown bulb", true: "online bulb"}[announced]
+				if log := strings.Join(h.Log()[n:], "\n"); !strings.Contains(log, want) {
+					t.Errorf("want %s in\n%s", want, log)
+				}
+			})
+		}
 	}
 }
 

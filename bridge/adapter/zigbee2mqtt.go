@@ -2,7 +2,9 @@ package adapter
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,6 +25,7 @@ type zigbee2mqtt struct {
 	mu    sync.Mutex
 	named map[string]*zigbeeDevice // by friendly name
 	words map[string]string        // availability, by friendly name: it may come before the list
+	away  bool                     // Zigbee2MQTT itself
 }
 
 // zigbeeDevice is what <base>/bridge/devices says of one device.
@@ -58,7 +61,7 @@ func (z *zigbee2mqtt) Handle(m Message, done func(error)) {
 	name := strings.TrimPrefix(m.Topic, z.base+"/")
 	switch {
 	case name == "bridge/devices":
-		z.devices(m.Payload)
+		z.devices(m)
 	case name == "bridge/state":
 		z.bridgeState(m.Payload)
 	case strings.HasPrefix(name, "bridge/"), strings.HasSuffix(name, "/get"):
@@ -67,7 +70,7 @@ func (z *zigbee2mqtt) Handle(m Message, done func(error)) {
 			z.retainedCommand("topic:" + m.Topic)
 		}
 	case strings.HasSuffix(name, "/availability"):
-		z.availability(strings.TrimSuffix(name, "/availability"), m.Payload)
+		z.availability(strings.TrimSuffix(name, "/availability"), m)
 	case !m.Retained: // a retained state may be of any age
 		z.state(name, m, z.taken(done))
 		return
@@ -92,21 +95,43 @@ func word(payload []byte) string {
 	return string(payload)
 }
 
+// bridgeState takes what is said of Zigbee2MQTT itself. While it is away, so is
+// every device; when it is back, each is what was last said of it. Zigbee2MQTT
+// does not say so again of those whose availability has not changed, and it says
+// nothing at all of most: availability is off by default.
 func (z *zigbee2mqtt) bridgeState(payload []byte) {
-	if word(payload) != "offline" {
+	away := word(payload) == "offline"
+	z.mu.Lock()
+	was := z.away
+	z.away = away
+	all := slices.Collect(maps.Values(z.named))
+	z.mu.Unlock()
+	if !away && !was {
+		return
+	}
+	for _, d := range all {
+		z.stand(d)
+	}
+}
+
+// stand is what is known of a device's link.
+func (z *zigbee2mqtt) stand(d *zigbeeDevice) {
+	dev, ok := z.adopted("z2m", d.ieee)
+	if !ok {
 		return
 	}
 	z.mu.Lock()
-	var all []*zigbeeDevice
-	for _, d := range z.named {
-		all = append(all, d)
-	}
+	word, said := z.words[d.name]
+	away := z.away
 	z.mu.Unlock()
-	for _, d := range all {
-		if dev, ok := z.adopted("z2m", d.ieee); ok {
-			z.speaks(dev.ID, z.can(d), z.command)
-			z.available(dev.ID, false, "bridge_down")
-		}
+	switch {
+	case away:
+		z.speaks(dev.ID, z.can(d), z.command)
+		z.available(dev.ID, false, "bridge_down")
+	case said:
+		z.there(dev, word)
+	default:
+		z.silent(dev)
 	}
 }
 
@@ -119,31 +144,35 @@ func (z *zigbee2mqtt) can(d *zigbeeDevice) liveness.Availability {
 	return liveness.NoAvailability
 }
 
-func (z *zigbee2mqtt) availability(name string, payload []byte) {
+// availability takes what is said of a device. What the broker kept of one while
+// Zigbee2MQTT is away is of before.
+func (z *zigbee2mqtt) availability(name string, m Message) {
 	z.mu.Lock()
 	d := z.named[name]
 	if d != nil {
 		d.announced = true
 	}
 	if d != nil || len(z.words) < maxMet {
-		z.words[name] = word(payload)
+		z.words[name] = word(m.Payload)
 	}
+	late := z.away && m.Retained
 	z.mu.Unlock()
-	if d != nil {
-		z.there(d, word(payload))
+	if d == nil || late {
+		return
+	}
+	if dev, ok := z.adopted("z2m", d.ieee); ok {
+		z.there(dev, word(m.Payload))
 	}
 }
 
 // there hands on a device's availability.
-func (z *zigbee2mqtt) there(d *zigbeeDevice, word string) {
-	if dev, ok := z.adopted("z2m", d.ieee); ok {
-		z.speaks(dev.ID, liveness.Announced, z.command)
-		z.available(dev.ID, word == "online", "connection_lost")
-	}
+func (z *zigbee2mqtt) there(dev *devices.Device, word string) {
+	z.speaks(dev.ID, liveness.Announced, z.command)
+	z.available(dev.ID, word == "online", "connection_lost")
 }
 
 // join makes commands reach a device that has just been adopted.
-func (z *zigbee2mqtt) join(dev *devices.Device, ieee string) {
+func (z *zigbee2mqtt) join(ieee string) {
 	z.mu.Lock()
 	var d *zigbeeDevice
 	for _, x := range z.named {
@@ -151,24 +180,17 @@ func (z *zigbee2mqtt) join(dev *devices.Device, ieee string) {
 			d = x
 		}
 	}
-	word, said := "", false
-	if d != nil {
-		word, said = z.words[d.name]
-	}
 	z.mu.Unlock()
-	switch {
-	case d == nil:
-	case said:
-		z.there(d, word)
-	default:
-		z.silent(dev)
+	if d != nil {
+		z.stand(d)
 	}
 }
 
-// silent is a device that announces nothing: it hears commands without having
-// spoken first.
+// silent is a device that announces nothing: its link is unknown, whatever was
+// said of it before, and it hears commands without having spoken first.
 func (z *zigbee2mqtt) silent(dev *devices.Device) {
 	z.speaks(dev.ID, liveness.NoAvailability, z.command)
+	z.Liveness.BridgeUnknown(dev.ID, z.bus.Name())
 	z.link(dev.ID, 0)
 }
 
@@ -191,7 +213,8 @@ func (z *zigbee2mqtt) publishable(name string) bool {
 }
 
 // devices reads the list of devices: names, capabilities, what can be adopted.
-func (z *zigbee2mqtt) devices(payload []byte) {
+// One that is not of before says that Zigbee2MQTT is there.
+func (z *zigbee2mqtt) devices(m Message) {
 	var list []struct {
 		IEEE       string `json:"ieee_address"`
 		Type       string `json:"type"`
@@ -205,7 +228,7 @@ func (z *zigbee2mqtt) devices(payload []byte) {
 		} `json:"definition"`
 		Software string `json:"software_build_id"`
 	}
-	if json.Unmarshal(payload, &list) != nil {
+	if json.Unmarshal(m.Payload, &list) != nil {
 		return
 	}
 	named, listed := map[string]*zigbeeDevice{}, map[string]bool{}
@@ -232,31 +255,24 @@ func (z *zigbee2mqtt) devices(payload []byte) {
 			dev.Kinds = []devices.Kind{devices.KindSensor}
 		}
 		named[x.Name], listed[x.IEEE] = d, true
-		z.meet("z2m", x.IEEE, dev, func(dev *devices.Device) { z.join(dev, x.IEEE) })
+		z.meet("z2m", x.IEEE, dev, func(*devices.Device) { z.join(x.IEEE) })
 	}
 	z.keepMet("z2m", listed)
-	early := map[string]string{} // words that came before their device
 	z.mu.Lock()
+	back := z.away && !m.Retained
+	z.away = z.away && m.Retained
+	var news []*zigbeeDevice // of which there is a word, or was never any
 	for name, d := range named {
-		word, said := z.words[name]
-		d.announced = said
-		if said && z.named[name] == nil {
-			early[name] = word
+		_, said := z.words[name]
+		if d.announced = said; back || !said || z.named[name] == nil {
+			news = append(news, d)
 		}
 	}
-	for name := range z.words {
-		if named[name] == nil {
-			delete(z.words, name)
-		}
-	}
+	maps.DeleteFunc(z.words, func(name, _ string) bool { return named[name] == nil })
 	z.named = named
 	z.mu.Unlock()
-	for name, d := range named {
-		if word, ok := early[name]; ok {
-			z.there(d, word)
-		} else if dev, ok := z.adopted("z2m", d.ieee); ok && z.can(d) == liveness.NoAvailability {
-			z.silent(dev)
-		}
+	for _, d := range news {
+		z.stand(d)
 	}
 }
 

@@ -65,7 +65,8 @@ func (bs *bridges) get(name string) *bridge {
 }
 
 // BridgeUp says that a bridge is connected. Devices behind it that were offline
-// for its absence alone have a link again, under a new epoch.
+// for its absence alone have a link again, under a new epoch, or, where nothing
+// is known of it, an unknown one.
 func (t *Tracker) BridgeUp(name string) {
 	t.bridges.mu.Lock()
 	b := t.bridges.get(name)
@@ -79,6 +80,10 @@ func (t *Tracker) BridgeUp(name string) {
 	}
 	for _, id := range ids {
 		t.with(id, func(d *device, now time.Time) bool {
+			if d.bridge == b && d.avail == availNone && d.conn == nil {
+				d.unknown(t.patience(id), now)
+				return true
+			}
 			return d.bridge == b && t.bridgeLink(d, now)
 		})
 	}
@@ -156,6 +161,20 @@ func (t *Tracker) BridgeHeard(id devices.ID, name string, can Availability) (epo
 	return epoch
 }
 
+// BridgeUnknown says that the adapter of a bridge cannot tell of the device's
+// link, and that what was said of it, such as that all of its kind are away, is
+// no longer so: the device stands as it did by what was last heard of it.
+func (t *Tracker) BridgeUnknown(id devices.ID, name string) {
+	b := t.join(id, name)
+	t.with(id, func(d *device, now time.Time) bool {
+		if !d.enter(b) || d.conn != nil {
+			return false
+		}
+		d.unknown(t.patience(id), now)
+		return true
+	})
+}
+
 // BridgeAvailable is the word of a device's own availability topic, or of its
 // will, over a bridge. reason says why it is offline.
 func (t *Tracker) BridgeAvailable(id devices.ID, name string, online bool, reason string) (epoch int64) {
@@ -230,6 +249,17 @@ func (t *Tracker) bridgeLink(d *device, now time.Time) bool {
 	t.stats.opened.Add(1)
 	d.open(&conn{Conn: Conn{Transport: "bridge:" + d.bridge.name}, epoch: epoch}, now)
 	return true
+}
+
+// unknown makes the link of a device behind a bridge one of which nothing is
+// known. What it sent counts for its time, as if nobody had said otherwise.
+func (d *device) unknown(patience time.Duration, now time.Time) {
+	d.avail, d.reason = availNone, ""
+	d.seen = d.linked || d.lastSeen != 0
+	if d.lastSeen != 0 {
+		ago := time.Duration(now.UnixMilli()-d.lastSeen) * time.Millisecond
+		d.linklessTill = now.Add(patience - ago)
+	}
 }
 
 // unbridge takes the device from behind its bridge.

@@ -385,6 +385,41 @@ func TestBridgedDevices(t *testing.T) {
 		w.want("n", devices.Offline, "reason=bridge_down", "link=down")
 		w.BridgeUp("b")
 		w.want("z", devices.Online)
+		w.want("n", devices.DataOnly, "link=unknown")
+	})
+}
+
+// A device of which its bridge's adapter knows nothing is not offline for what
+// was said of all devices there, once that is no longer so.
+func TestUnknownLinksComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "heard", "silent", "told", "direct")
+		w.BridgeUp("b")
+		w.BridgeHeard("heard", "b", NoAvailability)
+		w.BridgeHeard("told", "b", Announced)
+		w.open("direct", ws)
+		time.Sleep(10 * time.Minute)
+		for _, id := range []devices.ID{"heard", "silent"} {
+			w.BridgeAvailable(id, "b", false, BridgeDown)
+			w.want(id, devices.Offline, "reason=bridge_down", "link=down")
+			w.restart()
+			w.BridgeUp("b")
+			w.BridgeUnknown(id, "b")
+		}
+		w.want("heard", devices.DataOnly, "link=unknown")
+		w.want("silent", devices.NeverSeen, "link=unknown")
+		time.Sleep(51 * time.Minute) // an hour after it was heard
+		w.want("heard", devices.Offline, "reason=heartbeat_timeout", "link=unknown")
+		w.BridgeAvailable("heard", "b", false, BridgeDown)
+		w.BridgeUnknown("heard", "b")
+		w.want("heard", devices.Offline, "reason=heartbeat_timeout", "link=unknown")
+		// Where something is known it stands.
+		w.BridgeHeard("told", "b", Announced)
+		w.BridgeUnknown("told", "b")
+		w.want("told", devices.Online, "link=up")
+		w.open("direct", ws)
+		w.BridgeUnknown("direct", "b")
+		w.want("direct", devices.Online, "link=up")
 	})
 }
 

@@ -239,7 +239,11 @@ func (c *control) Connected(id devices.ID, epoch int64, transport string, window
 }
 
 func (c *control) Disconnected(id devices.ID, epoch int64) {
-	(*Hub)(c).note("disconnected %s epoch=%d", id, epoch)
+	h := (*Hub)(c)
+	h.mu.Lock()
+	delete(h.links, id)
+	h.mu.Unlock()
+	h.note("disconnected %s epoch=%d", id, epoch)
 }
 
 func (c *control) Answer(id devices.ID, _ int64, payload []byte) error {
@@ -293,6 +297,8 @@ func (l *links) BridgeAvailable(id devices.ID, name string, online bool, reason 
 	delete(h.current, id)
 	return 0
 }
+
+func (l *links) BridgeUnknown(id devices.ID, _ string) { (*Hub)(l).note("unknown %s", id) }
 
 func (l *links) Current(id devices.ID) (int64, liveness.Conn, bool) {
 	h := (*Hub)(l)
