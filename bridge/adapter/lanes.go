@@ -89,6 +89,13 @@ func (l *lanes) len() int {
 	return l.n
 }
 
+// spacious reports whether half of the room is free.
+func (l *lanes) spacious() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.n < l.max.messages/2 && l.bytes < l.max.bytes/2
+}
+
 // slowed is how many messages had to wait for the rate.
 func (l *lanes) slowed() int64 {
 	l.mu.Lock()

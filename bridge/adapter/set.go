@@ -93,6 +93,9 @@ func (s *Set) Take(m Message, out Outcome) bool {
 // Waiting is the number of messages that are not yet decided.
 func (s *Set) Waiting() int { return s.lanes.len() }
 
+// HasRoom reports whether what waits leaves room for more, by far.
+func (s *Set) HasRoom() bool { return s.lanes.spacious() }
+
 // Slowed is how many messages had to wait for the bus's rate.
 func (s *Set) Slowed() int64 { return s.lanes.slowed() }
 

@@ -91,7 +91,7 @@ func TestCutUnderLoad(t *testing.T) {
 	const n = 300
 	for i := 1; i <= n; i++ {
 		for k := 1; k <= 3; k++ {
-			c.Publish(fmt.Sprintf("hub/v1/k-%d/r", k), 1, false, fmt.Sprintf(`{"boot":"b","s0":%d,"r":[["temperature",%d]]}`, i, i%100)).Wait()
+			c.Publish(fmt.Sprintf("hub/v1/k-%d/r", k), 1, false, fmt.Sprintf(`{"boot":"b","s0":%d,"r":[["uptime",%d]]}`, i, i)).Wait()
 		}
 		if i%100 == 50 {
 			p.cut()
@@ -106,6 +106,13 @@ func TestCutUnderLoad(t *testing.T) {
 		}
 		return true
 	})
+	for _, id := range []devices.ID{"k-1", "k-2", "k-3"} {
+		for i, v := range h.Sequence(t, id, "uptime") {
+			if v != fmt.Sprint(i+1) {
+				t.Fatalf("%s: reading %d is %s", id, i+1, v)
+			}
+		}
+	}
 	if downs := strings.Count(strings.Join(h.Log(), "\n"), "down house"); downs < 1 {
 		t.Error("the bridge was never seen down")
 	}

@@ -3,8 +3,17 @@
 // adapters, and acknowledges a message when its fate is decided, so that what
 // the hub could not take is still the broker's.
 //
-// What arrives at QoS 1 is not lost while the hub or the connection is away, as
-// far as the broker keeps it: the session is persistent. What is at QoS 0 is.
+// What a broker has acknowledged to a device at QoS 1 is not lost while the hub
+// or the connection is away, as far as the broker keeps it: the session is
+// persistent. README.md says which settings of Mosquitto decide how far that is.
+// When the bridge is back, what was kept comes as fast as the store takes it, and
+// in its order. What is at QoS 0 is lost while the hub is away, and dropped and
+// counted when it comes faster than the store takes it.
+//
+// A message is handled once while the hub runs, however often the connection
+// breaks, but for those whose acknowledgement was on its way then, and those under
+// way when the hub itself was killed. They come again: readings with a sequence
+// number or a time are known by it, others are stored twice.
 package remote
 
 import (
@@ -13,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"strings"
 	"sync"
@@ -20,6 +30,7 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"devicehub/bridge/adapter"
 	"devicehub/bridge/broker"
@@ -44,17 +55,18 @@ type Bridge struct {
 	set *adapter.Set
 	log *slog.Logger
 	out chan message
+	in  *inbox
+
+	roomWait time.Duration // for room, before the connection is given up
 
 	up                          atomic.Bool
+	ups                         atomic.Int64 // how often it was
 	received, published, unsent atomic.Int64
 	dropped                     atomic.Int64
-	overrun                     atomic.Bool // messages were left with the broker for want of room
 
 	mu    sync.Mutex
 	since time.Time
 	err   string
-	acks  []mqtt.Message // decided, and not yet acknowledged
-	acked chan struct{}  // there are some
 }
 
 type message struct {
@@ -65,11 +77,14 @@ type message struct {
 }
 
 const (
-	outQueue   = 8192
-	retryFirst = time.Second
-	retryMost  = 30 * time.Second
-	keepAlive  = 30 * time.Second
-	patience   = 10 * time.Second
+	outQueue    = 8192
+	retryFirst  = 500 * time.Millisecond
+	retryMost   = 5 * time.Second  // a broker that is away
+	retryRefuse = 30 * time.Second // one that will not have the bridge
+	steady      = 10 * time.Second // a connection that lasted so long was a good one
+	keepAlive   = 30 * time.Second
+	patience    = 10 * time.Second
+	leaveWithin = 2 * time.Second // for what was taken to be decided and acknowledged
 )
 
 // New returns a Bridge that does not connect yet.
@@ -80,7 +95,7 @@ func New(cfg Config, h adapter.Hub) (*Bridge, error) {
 	if _, err := brokerURL(cfg.URL); err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", cfg.Name, err)
 	}
-	b := &Bridge{cfg: cfg, log: h.Log, out: make(chan message, outQueue), since: time.Now(), acked: make(chan struct{}, 1)}
+	b := &Bridge{cfg: cfg, log: h.Log, out: make(chan message, outQueue), in: newInbox(), roomWait: 5 * time.Second, since: time.Now()}
 	set, err := adapter.NewSet(h, b, cfg.Trust, cfg.Adapters)
 	if err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", cfg.Name, err)
@@ -139,56 +154,82 @@ func (b *Bridge) Publish(topic string, payload []byte, qos byte, retain bool) bo
 // Run keeps the connection until ctx is done.
 func (b *Bridge) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	ctx, cancel := context.WithCancel(ctx)
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { b.set.Run(ctx) })
+	defer stop() // after the last connection: what it took is decided before
+	wg.Go(func() { b.set.Run(work) })
 	wait := retryFirst
+	var told time.Time
 	for ctx.Err() == nil {
-		began := time.Now()
+		began, ups := time.Now(), b.ups.Load()
 		err := b.session(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if time.Since(began) > time.Minute {
+		if time.Since(began) > steady {
 			wait = retryFirst
 		}
 		b.lost(err)
-		b.log.Warn("bridge not connected", "bridge", b.cfg.Name, "err", err, "retry", wait)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
+		if b.ups.Load() != ups || time.Since(told) > time.Minute {
+			told = time.Now()
+			b.log.Warn("bridge not connected", "bridge", b.cfg.Name, "err", err, "retry", wait)
 		}
-		wait = min(2*wait, retryMost)
+		b.pause(ctx, wait/2+rand.N(wait/2))
+		most := retryMost
+		if errors.As(err, new(refused)) {
+			most = retryRefuse
+		}
+		wait = min(2*wait, most)
 	}
 	return nil
 }
 
+// pause waits before the next connection, and until there is room for what it
+// brings.
+func (b *Bridge) pause(ctx context.Context, d time.Duration) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(d):
+		}
+		if b.set.HasRoom() {
+			return
+		}
+		d = 100 * time.Millisecond
+	}
+}
+
+// refused is the answer of a broker that will not have the bridge.
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }
+
 // session is one connection, from its beginning to its end. A client is made
-// for each: what the library would send again by itself after a reconnect
-// (10-components §3, 1) is the hub's to say anew.
+// for each: what the library would send again by itself after a reconnect is the
+// hub's to say anew.
 func (b *Bridge) session(ctx context.Context) (err error) {
 	gone := make(chan error, 1)
-	end := func(err error) {
+	in := &arrivals{wake: make(chan struct{}, 1), over: make(chan struct{}), end: func(err error) {
 		select {
 		case gone <- err:
 		default:
 		}
-	}
-	c := mqtt.NewClient(b.options(func(err error) { end(err) }))
-	if err := await(ctx, c.Connect(), patience); err != nil {
+	}}
+	b.in.begin(in)
+	var acker sync.WaitGroup
+	acker.Go(func() { b.in.acknowledge(in) })
+	defer acker.Wait() // the client is disconnected by then, and holds nobody up
+	defer close(in.over)
+	c := mqtt.NewClient(b.options(in))
+	defer c.Disconnect(250) // which also ends one that is still connecting
+	if err := b.connect(ctx, c); err != nil {
 		return err
 	}
-	var acker sync.WaitGroup
-	over := make(chan struct{})
-	acker.Go(func() { b.acknowledge(over) })
-	defer acker.Wait() // the client is disconnected by then, and holds nobody up
-	defer close(over)
-	defer c.Disconnect(250)
 	if err := b.subscribe(ctx, c); err != nil {
 		return err
 	}
-	if err := await(ctx, c.Publish(b.set.Root+"/_hub/online", 1, true, "online"), patience); err != nil {
+	if err := b.await(ctx, c.Publish(b.set.Root+"/_hub/online", 1, true, "online")); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -196,7 +237,7 @@ func (b *Bridge) session(ctx context.Context) (err error) {
 	b.mu.Unlock()
 	b.drainOut()
 	b.up.Store(true)
-	b.overrun.Store(false)
+	b.ups.Add(1)
 	b.log.Info("bridge connected", "bridge", b.cfg.Name)
 	b.set.Up()
 	defer func() {
@@ -204,13 +245,10 @@ func (b *Bridge) session(ctx context.Context) (err error) {
 		b.lost(err)
 		b.set.Down()
 	}()
-
-	check := time.NewTicker(time.Second)
-	defer check.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			b.goodbye(c)
+			b.leave(c, in, gone)
 			return nil
 		case err := <-gone:
 			return err
@@ -218,19 +256,39 @@ func (b *Bridge) session(ctx context.Context) (err error) {
 			if err := b.send(ctx, c, m); err != nil {
 				return err
 			}
-		case <-check.C:
-			if b.overrun.Load() && b.set.Waiting() == 0 {
-				// A new connection of the same session is given again what was
-				// left with the broker.
-				return errOverrun
-			}
 		}
 	}
 }
 
-var errOverrun = errors.New("connecting anew for messages that had no room")
+var errNoRoom = errors.New("the hub does not take what the broker sends: too many bytes wait")
 
-func (b *Bridge) options(lost func(error)) *mqtt.ClientOptions {
+// connect opens the connection. Where the broker has forgotten the session, so
+// does the inbox: nothing of it comes before the subscription.
+func (b *Bridge) connect(ctx context.Context, c mqtt.Client) error {
+	t := c.Connect()
+	err := b.await(ctx, t)
+	switch {
+	case err == nil:
+		if t, ok := t.(*mqtt.ConnectToken); ok && !t.SessionPresent() {
+			b.in.forget()
+		}
+	case isRefusal(err):
+		err = refused{err}
+	}
+	return err
+}
+
+// isRefusal tells a broker that said no from one that did not answer.
+func isRefusal(err error) bool {
+	for _, no := range []error{packets.ErrorRefusedBadProtocolVersion, packets.ErrorRefusedIDRejected, packets.ErrorRefusedBadUsernameOrPassword, packets.ErrorRefusedNotAuthorised} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *Bridge) options(in *arrivals) *mqtt.ClientOptions {
 	u, _ := brokerURL(b.cfg.URL)
 	o := mqtt.NewClientOptions().AddBroker(u).SetClientID(b.cfg.ClientID).SetUsername(b.cfg.Username).SetPassword(b.cfg.Password)
 	o.SetCleanSession(false).SetAutoReconnect(false).SetConnectRetry(false).SetOrderMatters(true).SetAutoAckDisabled(true)
@@ -240,65 +298,10 @@ func (b *Bridge) options(lost func(error)) *mqtt.ClientOptions {
 		o.SetTLSConfig(b.cfg.TLS)
 	}
 	// A resumed session delivers before Subscribe returns: the handler is there
-	// from the beginning, and does not block.
-	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { b.receive(m) })
-	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost(err) })
+	// from the beginning.
+	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { b.receive(in, m) })
+	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { in.end(err) })
 	return o
-}
-
-// receive hands a message on. It is acknowledged when it is decided.
-func (b *Bridge) receive(m mqtt.Message) {
-	b.received.Add(1)
-	taken := b.set.Take(adapter.Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained(), QoS: m.Qos()}, receipt{b, m})
-	switch {
-	case taken:
-	case m.Qos() > 0:
-		b.overrun.Store(true)
-	default:
-		b.dropped.Add(1)
-	}
-}
-
-// receipt acknowledges a message when it is decided. Until then it is kept.
-type receipt struct {
-	b *Bridge
-	m mqtt.Message
-}
-
-func (r receipt) Again(error) bool { return true }
-
-// Decided is called by whoever decides, such as the goroutine that commits the
-// readings of the whole hub; the library's Ack waits for a broker that hangs.
-func (r receipt) Decided(error) {
-	if r.m.Qos() == 0 {
-		return
-	}
-	r.b.mu.Lock()
-	r.b.acks = append(r.b.acks, r.m)
-	r.b.mu.Unlock()
-	select {
-	case r.b.acked <- struct{}{}:
-	default:
-	}
-}
-
-// acknowledge sends the acknowledgements, in the order of the decisions, until
-// over. Those of an earlier connection lead nowhere.
-func (b *Bridge) acknowledge(over <-chan struct{}) {
-	for {
-		select {
-		case <-over:
-			return
-		case <-b.acked:
-		}
-		b.mu.Lock()
-		list := b.acks
-		b.acks = nil
-		b.mu.Unlock()
-		for _, m := range list {
-			m.Ack()
-		}
-	}
 }
 
 func (b *Bridge) subscribe(ctx context.Context, c mqtt.Client) error {
@@ -307,13 +310,13 @@ func (b *Bridge) subscribe(ctx context.Context, c mqtt.Client) error {
 		filters[f] = 1
 	}
 	t := c.SubscribeMultiple(filters, nil)
-	if err := await(ctx, t, patience); err != nil {
+	if err := b.await(ctx, t); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	if s, ok := t.(*mqtt.SubscribeToken); ok {
 		for f, code := range s.Result() {
 			if code == 0x80 {
-				return fmt.Errorf("the broker refuses the subscription %s", f)
+				return refused{fmt.Errorf("the broker refuses the subscription %s", f)}
 			}
 		}
 	}
@@ -325,7 +328,7 @@ func (b *Bridge) subscribe(ctx context.Context, c mqtt.Client) error {
 func (b *Bridge) send(ctx context.Context, c mqtt.Client, m message) error {
 	t := c.Publish(m.topic, m.qos, m.retain, m.payload)
 	if m.qos == 0 {
-		if err := await(ctx, t, patience); err != nil {
+		if err := b.await(ctx, t); err != nil {
 			return err
 		}
 	} else if err := t.Error(); err != nil {
@@ -346,8 +349,23 @@ func (b *Bridge) drainOut() {
 	}
 }
 
-// goodbye says that the hub goes, which a clean disconnect's will would not.
-func (b *Bridge) goodbye(c mqtt.Client) {
+// leave ends the connection in good order. What was taken is decided and
+// acknowledged, so that it does not come again; what comes now is the broker's.
+// Last the hub says that it goes, which the will does not after a clean
+// disconnect.
+func (b *Bridge) leave(c mqtt.Client, in *arrivals, gone <-chan error) {
+	b.in.shut(in)
+	tick, late := time.NewTicker(10*time.Millisecond), time.After(leaveWithin)
+	defer tick.Stop()
+	for waiting := true; waiting && (b.set.Waiting() > 0 || !b.in.idle(in)); {
+		select {
+		case <-gone:
+			return
+		case <-late:
+			waiting = false
+		case <-tick.C:
+		}
+	}
 	c.Publish(b.set.Root+"/_hub/online", 1, true, "offline").WaitTimeout(time.Second)
 }
 
@@ -363,64 +381,24 @@ func (b *Bridge) lost(err error) {
 	}
 }
 
-// redacted is a broker's URL without the password that it may carry.
-func redacted(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		return ""
-	}
-	return u.Redacted()
-}
-
-// await waits for a token, or for ctx.
-func await(ctx context.Context, t mqtt.Token, d time.Duration) error {
-	timer := time.NewTimer(d)
+// await waits for the broker's answer, or for ctx. A broker that sends its
+// backlog first is not silent.
+func (b *Bridge) await(ctx context.Context, t mqtt.Token) error {
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	select {
-	case <-t.Done():
-		return t.Error()
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return errors.New("no answer from the broker")
+	for heard := b.received.Load(); ; {
+		select {
+		case <-t.Done():
+			return t.Error()
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+		now := b.received.Load()
+		if now == heard {
+			return errors.New("no answer from the broker")
+		}
+		heard = now
+		timer.Reset(patience)
 	}
-}
-
-// Status is what an operator sees of a bridge.
-type Status struct {
-	Name      string   `json:"name"`
-	URL       string   `json:"url"`
-	Connected bool     `json:"connected"`
-	Since     int64    `json:"since"` // connected, or not, since
-	Error     string   `json:"error,omitempty"`
-	Adapters  []string `json:"adapters"`
-	Received  int64    `json:"received"`
-	Published int64    `json:"published"`
-	Unsent    int64    `json:"unsent"`  // messages of the hub that the broker was not there for
-	Waiting   int      `json:"waiting"` // messages not yet decided
-	Dropped   int64    `json:"dropped"` // messages at QoS 0 that there was no room for
-	Looped    int64    `json:"looped"`  // the hub's own that came back
-	Accepted  int64    `json:"accepted"`
-	Refused   int64    `json:"refused"`
-	Foreign   int64    `json:"foreign"`
-	Retained  int64    `json:"retained"`
-}
-
-// Status returns the bridge's.
-func (b *Bridge) Status() Status {
-	s := b.set.Stats()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	st := Status{
-		Name: b.cfg.Name, URL: redacted(b.cfg.URL), Connected: b.up.Load(), Since: b.since.UnixMilli(), Error: b.err,
-		Received: b.received.Load(), Published: b.published.Load(), Unsent: b.unsent.Load(), Waiting: b.set.Waiting(), Dropped: b.dropped.Load(), Looped: b.set.Looped(),
-		Accepted: s.Accepted, Refused: s.Refused, Foreign: s.Foreign, Retained: s.Retained, Adapters: []string{},
-	}
-	for _, a := range b.cfg.Adapters {
-		st.Adapters = append(st.Adapters, a.Kind)
-	}
-	if len(st.Adapters) == 0 {
-		st.Adapters = []string{"native"}
-	}
-	return st
 }

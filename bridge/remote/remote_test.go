@@ -17,6 +17,7 @@ import (
 	"devicehub/bridge/adapter"
 	"devicehub/bridge/adapter/adaptertest"
 	"devicehub/devices"
+	"devicehub/devices/readings"
 )
 
 // mosquitto is a real broker that can be stopped and started.
@@ -201,6 +202,45 @@ func TestHubRestart(t *testing.T) {
 		return len(a) == 1 && a[0].S == 30
 	})
 	h.WantThat(t, "the hub is online", func() bool { return last.Load() == "online" })
+}
+
+// A hub that stops under load has decided and acknowledged what it took: it does
+// not come again, though nothing in it would tell.
+func TestHubStopsUnderLoad(t *testing.T) {
+	m := startMosquitto(t)
+	h := adaptertest.NewOn(t, disk{readings.NewMemory()}, nil, device("k-1"))
+	_, stop := bridge(t, m, h)
+	const n = 3000
+	sent := make(chan error, 1)
+	c := m.client(t, "p")
+	defer c.Disconnect(10)
+	go func() {
+		var last mqtt.Token
+		for i := range n {
+			last = c.Publish("hub/v1/k-1/r", 1, false, fmt.Sprintf(`{"m":"uptime","v":%d}`, i))
+			if i%10 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		last.Wait()
+		sent <- last.Error()
+	}()
+	for range 3 {
+		time.Sleep(80 * time.Millisecond)
+		stop()
+		_, stop = bridge(t, m, h)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	h.WantThat(t, "everything arrived", func() bool { return len(h.Sequence(t, "k-1", "uptime")) >= n })
+	time.Sleep(100 * time.Millisecond)
+	got := h.Sequence(t, "k-1", "uptime")
+	for i := range got {
+		if got[i] != fmt.Sprint(i) {
+			t.Fatalf("reading %d is %s", i, got[i])
+		}
+	}
 }
 
 // What the hub cannot take is not acknowledged: it is the broker's until then.

@@ -266,6 +266,7 @@ func (o *ownAdapters) status() (remote.Status, bool) {
 		s := set.Stats()
 		st.Adapters = append(st.Adapters, o.kinds[i])
 		st.Waiting += set.Waiting()
+		st.Slowed += set.Slowed()
 		st.Looped += set.Looped()
 		st.Accepted += s.Accepted
 		st.Refused += s.Refused

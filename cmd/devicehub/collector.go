@@ -210,8 +210,11 @@ func bridgeFamilies() []family {
 				put(int64(b.Waiting), b.Name)
 			}
 		}),
-		two("devicehub_bridge_messages_total", "Messages from the bridge's broker (in), to it (out), and for it while it was away (unsent).", "direction", func(b remote.Status, put func(int64, string)) {
+		two("devicehub_bridge_messages_total", "Messages from the bridge's broker (in), of them known from before a connection broke (redelivered), held up by the bridge's rate (slowed) and at QoS 0 without room (dropped); to it (out), and for it while it was away (unsent).", "direction", func(b remote.Status, put func(int64, string)) {
 			put(b.Received, "in")
+			put(b.Redelivered, "redelivered")
+			put(b.Slowed, "slowed")
+			put(b.Dropped, "dropped")
 			put(b.Published, "out")
 			put(b.Unsent, "unsent")
 		}),
