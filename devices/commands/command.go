@@ -158,6 +158,7 @@ type command struct {
 	system bool           // sent by the hub to bring a device to its desired state
 
 	durable chan struct{} // closed when it is on disk, or could not be
+	waiters []func(error) // called then; who calls them takes them out
 	stored  bool
 	moved   bool // since it was last taken to the disk
 	leaving bool // of what may run once: the disk knows that it may have left

@@ -24,7 +24,15 @@ import (
 // platform_unavailable, or timeout when ctx ended first: then the command may
 // be on its way all the same.
 func (d *Dispatcher) Issue(ctx context.Context, a devices.Actor, o devices.Origin, id devices.ID, r Request) (Receipt, error) {
-	c, err := d.issue(ctx, a, id, r)
+	c, err := d.take(ctx, a, id, r)
+	if err == nil {
+		err = d.durable(ctx, c)
+	}
+	return d.receipt(a, o, id, r, c, err)
+}
+
+// receipt is what whoever gave a command is told of it, and the audit with them.
+func (d *Dispatcher) receipt(a devices.Actor, o devices.Origin, id devices.ID, r Request, c *command, err error) (Receipt, error) {
 	d.audit(o, a, id, "command.issue", r, c, err)
 	if err != nil {
 		return Receipt{}, err
@@ -39,7 +47,9 @@ func (d *Dispatcher) Issue(ctx context.Context, a devices.Actor, o devices.Origi
 	return rc, err
 }
 
-func (d *Dispatcher) issue(ctx context.Context, a devices.Actor, id devices.ID, r Request) (*command, error) {
+// take lines a command up, behind those that were taken before it. It is not on
+// disk yet.
+func (d *Dispatcher) take(ctx context.Context, a devices.Actor, id devices.ID, r Request) (*command, error) {
 	rec, err := d.mayCommand(a, id)
 	if err != nil {
 		return nil, err
@@ -57,7 +67,7 @@ func (d *Dispatcher) issue(ctx context.Context, a devices.Actor, id devices.ID, 
 	if err != nil {
 		return nil, err
 	}
-	return c, d.durable(ctx, c)
+	return c, nil
 }
 
 // durable waits for the command to be on disk.
@@ -66,10 +76,14 @@ func (d *Dispatcher) durable(ctx context.Context, c *command) error {
 	case <-c.durable:
 		return nil
 	case <-d.writes.done:
-		return devices.Refuse(devices.CodePlatformUnavailable, "the hub is stopping").With("cmd_id", c.rec.CmdID)
+		return stopping(c)
 	case <-ctx.Done():
 		return devices.Refuse(devices.CodeTimeout, "the command is not on disk yet").With("cmd_id", c.rec.CmdID)
 	}
+}
+
+func stopping(c *command) error {
+	return devices.Refuse(devices.CodePlatformUnavailable, "the hub is stopping").With("cmd_id", c.rec.CmdID)
 }
 
 func (d *Dispatcher) mayCommand(a devices.Actor, id devices.ID) (*devices.Device, error) {
@@ -103,7 +117,7 @@ func (d *Dispatcher) again(ctx context.Context, id devices.ID, cmdID, hash strin
 	if c.hash != hash {
 		return nil, devices.Refuse(devices.CodeConflict, "this cmd_id stands for another command").With("cmd_id", cmdID)
 	}
-	return c, d.durable(ctx, c)
+	return c, nil
 }
 
 // hashOf is the same for requests that ask for the same.

@@ -63,7 +63,7 @@ func (w *writer) kick() {
 }
 
 func (w *writer) run(ctx context.Context, d *Dispatcher) {
-	defer close(w.done)
+	defer w.leave(d)
 	behind, prune := time.NewTimer(time.Hour), time.NewTimer(5*time.Minute)
 	defer behind.Stop()
 	defer prune.Stop()
@@ -99,6 +99,19 @@ func (w *writer) run(ctx context.Context, d *Dispatcher) {
 			waiting = true
 			behind.Reset(time.Second)
 		}
+	}
+}
+
+// leave says that nothing is written any more, also to those whose commands came
+// too late.
+func (w *writer) leave(d *Dispatcher) {
+	close(w.done)
+	w.mu.Lock()
+	late := w.fresh
+	w.fresh = nil
+	w.mu.Unlock()
+	for _, c := range late {
+		d.tellWaiters(c, stopping(c))
 	}
 }
 
@@ -217,5 +230,6 @@ func (d *Dispatcher) settle(c *command, err error) {
 	}
 	if first {
 		close(c.durable)
+		d.tellWaiters(c, nil)
 	}
 }
