@@ -151,8 +151,29 @@ func (c *Device) HandleIn(ctx context.Context, s *hub.Socket, event string, p hu
 	if slices.Contains(deviceEvents, event) {
 		return hub.Error(devices.Refuse(devices.CodeForbidden, "only the device itself sends "+event)), nil
 	}
+	if event == "command" {
+		return c.command(ctx, s, p), nil
+	}
 	v, err := c.ask(ctx, event, p)
 	return c.app.answer(v, err, event, s.Topic()), nil
+}
+
+// command gives a person's command. It is answered when it is on disk; what comes
+// after it on the topic does not wait for that.
+func (c *Device) command(ctx context.Context, s *hub.Socket, p hub.Payload) hub.Reply {
+	var r commands.Request
+	actor, _, err := c.mayRead()
+	if err == nil {
+		err = strict(p, &r)
+	}
+	if err != nil {
+		return c.app.answer(nil, err, "command", s.Topic())
+	}
+	ref, topic := s.Ref(), s.Topic()
+	c.app.Commands.Submit(ctx, actor, c.who.origin, c.id, r, func(rc commands.Receipt, err error) {
+		ref.Reply(c.app.answer(rc, err, "command", topic))
+	})
+	return hub.Reply{}
 }
 
 var (
@@ -168,12 +189,6 @@ func (c *Device) ask(ctx context.Context, event string, p hub.Payload) (any, err
 	switch event {
 	case "get":
 		return c.view(dev), nil
-	case "command":
-		var r commands.Request
-		if err := strict(p, &r); err != nil {
-			return nil, err
-		}
-		return c.app.Commands.Issue(ctx, actor, c.who.origin, c.id, r)
 	case "cancel":
 		var r struct {
 			CmdID string `json:"cmd_id"`

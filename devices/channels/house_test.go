@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,7 @@ import (
 // house is a hub with everything behind its sockets, in memory.
 type house struct {
 	t    *testing.T
+	disk *slowDisk // of the commands
 	app  *App
 	stop func()
 }
@@ -34,6 +36,17 @@ var root = devices.CLI()
 const password = "a password for everybody"
 
 // newHouse starts a house. change may alter the App before it is mounted.
+// slowDisk keeps commands, and takes its time.
+type slowDisk struct {
+	commands.Memory
+	takes atomic.Int64 // a time.Duration
+}
+
+func (d *slowDisk) SaveCommands(ctx context.Context, rows []commands.Row) error {
+	time.Sleep(time.Duration(d.takes.Load()))
+	return d.Memory.SaveCommands(ctx, rows)
+}
+
 func newHouse(t *testing.T, change func(*App)) *house {
 	t.Helper()
 	ctx := context.Background()
@@ -58,7 +71,8 @@ func newHouse(t *testing.T, change func(*App)) *house {
 	must(err)
 	shadows, err := shadow.New(ctx, shadow.Config{Store: new(shadow.Memory), Registry: registry})
 	must(err)
-	control, err := commands.New(ctx, commands.Config{Store: new(commands.Memory), Registry: registry, Shadows: shadows, Liveness: live, Feed: feed})
+	disk := new(slowDisk)
+	control, err := commands.New(ctx, commands.Config{Store: disk, Registry: registry, Shadows: shadows, Liveness: live, Feed: feed})
 	must(err)
 	rows := fleet.New(fleet.Config{Registry: registry, Status: live.Status, Latest: ingest.Latest, Light: shadows.Power, Logger: log})
 
@@ -88,7 +102,7 @@ func newHouse(t *testing.T, change func(*App)) *house {
 			}
 		})
 	}
-	return &house{t: t, app: app, stop: func() {
+	return &house{t: t, app: app, disk: disk, stop: func() {
 		if err := ep.Drain(ctx); err != nil {
 			t.Error(err)
 		}
