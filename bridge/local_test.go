@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"devicehub/bridge/packet"
 	"devicehub/devices"
 	"devicehub/devices/lights"
+	"devicehub/devices/readings"
 )
 
 // runAdapters runs adapters on the hub's own broker for the length of the test.
@@ -131,6 +133,46 @@ func TestAdaptersAcknowledgeWhenDurable(t *testing.T) {
 				t.Errorf("got %s", got)
 			}
 			c.leave()
+		}
+	})
+}
+
+// slowDisk is a store whose commits take 5 ms.
+type slowDisk struct{ *readings.Memory }
+
+func (d slowDisk) Append(g *readings.Group) error {
+	time.Sleep(5 * time.Millisecond)
+	return d.Memory.Append(g)
+}
+
+// What an account says of one device is under way together, as what a device says
+// of itself is: a commit holds many of its messages.
+func TestAdaptersShareCommits(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v byte) {
+		plug := &devices.Device{ID: "plug", Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: LocalName, Labels: map[string]string{"tasmota": "p"}}
+		h := adaptertest.NewOn(t, slowDisk{readings.NewMemory()}, nil, plug)
+		srv, addr := start(t, nil, WithDoor(newDoor()), WithAccounts(fakeAccounts{"all": {Filters: []string{"tele/#"}}}))
+		runAdapters(t, srv, h, "tasmota")
+		c := dial(t, addr, v)
+		c.service("c", connect{clean: true})
+		const rounds, n = 4, 500 // of 512 that may be unacknowledged
+		began := time.Now()
+		for r := range rounds {
+			for i := range n {
+				c.publish("tele/p/SENSOR", fmt.Sprintf(`{"ENERGY":{"Power":%d}}`, r*n+i), 1, uint16(i+1))
+			}
+			for range n {
+				c.wantType(packet.Puback)
+			}
+		}
+		if took := time.Since(began); took > 5*time.Second { // one at a time: 10 s and more
+			t.Errorf("%d messages took %v with commits of 5 ms", rounds*n, took)
+		}
+		for i, got := range h.Sequence(t, "plug", "power") {
+			if want := fmt.Sprint(i); got != want {
+				t.Fatalf("reading %d is %s", i, got)
+			}
 		}
 	})
 }
