@@ -44,7 +44,7 @@ func startMosquitto(t testing.TB) *mosquitto {
 	l.Close()
 	dir := t.TempDir()
 	m.conf = filepath.Join(dir, "mosquitto.conf")
-	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s/\nautosave_interval 1\nmax_queued_messages 0\nmax_inflight_messages 200\n", m.port, dir)
+	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s/\nautosave_interval 1\nmax_queued_messages 0\nmax_inflight_messages 1000\n", m.port, dir)
 	if os.Getuid() == 0 {
 		conf += "user root\n"
 	}
