@@ -20,7 +20,7 @@ function word(key: string, v: unknown): ComponentChildren {
   return String(v)
 }
 
-const TITLES: Record<string, string> = { websockets: 'WebSockets', longpolls: 'Long-polls', url: 'URL', mqtt: 'MQTT', looped: 'Own messages that came back', unsent: 'Not sent, as the broker was away', foreign: 'Of devices that are not this bridge’s' }
+const TITLES: Record<string, string> = { websockets: 'WebSockets', longpolls: 'Long-polls', url: 'URL', mqtt: 'MQTT', looped: 'Own messages that came back', unsent: 'Not sent, as the broker was away', foreign: 'Of devices that are not this bridge’s', redelivered: 'Known, when it came again after a connection broke', slowed: 'Waited for the bridge’s rate', dropped: 'Dropped at QoS 0, for want of room' }
 
 const title = (key: string) => {
   if (TITLES[key]) return TITLES[key]
