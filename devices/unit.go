@@ -2,6 +2,7 @@ package devices
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 )
@@ -66,21 +67,35 @@ func NormalizeUnit(u string) string {
 	return u
 }
 
-// ConvertUnit converts v between two normalized units; ok is false when they do not
-// measure the same thing. SenML's "/" is a ratio, 1 being 100 %.
+// ConvertUnit converts v between two normalized units, rounded to [Digits]; ok is
+// false when they do not measure the same thing. SenML's "/" is a ratio, 1 being
+// 100 %.
 func ConvertUnit(v float64, from, to string) (converted float64, ok bool) {
 	if from == to {
 		return v, true
 	}
 	if from == "/" && to == "%" {
-		return v * 100, true
+		return Round(v * 100), true
 	}
 	f, okF := units[from]
 	t, okT := units[to]
 	if !okF || !okT || f.quantity != t.quantity {
 		return 0, false
 	}
-	return (v*f.scale + f.offset - t.offset) / t.scale, true
+	c := (v*f.scale + f.offset - t.offset) / t.scale
+	return RoundBeside(c, max(math.Abs(c), math.Abs(f.offset/t.scale), math.Abs(t.offset/t.scale)), Digits), true
+}
+
+// Angle is how many radians a normalized unit of angles is; ok is false for any
+// other unit. What is measured in one is a direction: 359° and 1° are two apart.
+func Angle(unit string) (radians float64, ok bool) {
+	switch unit {
+	case "°":
+		return math.Pi / 180, true
+	case "rad":
+		return 1, true
+	}
+	return 0, false
 }
 
 // ConvertibleTo lists the units from which ConvertUnit reaches to, itself first.

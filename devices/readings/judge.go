@@ -1,8 +1,6 @@
 package readings
 
 import (
-	"math"
-
 	"devicehub/devices"
 )
 
@@ -393,7 +391,7 @@ func (m *metric) convert(from string, p *Point) *devices.Error {
 			if f-f != 0 {
 				return devices.Invalid("v", "a finite number")
 			}
-			p.F = tidy(f)
+			p.F = f
 			p.Q |= Converted
 			return nil
 		}
@@ -403,19 +401,6 @@ func (m *metric) convert(from string, p *Point) *devices.Error {
 		expect = devices.ConvertibleTo(m.unit)
 	}
 	return devices.Refuse(devices.CodeUnitMismatch, m.name+" is not measured in this unit").With("field", "u").With("expect", expect)
-}
-
-// tidy rounds a converted value to 12 digits, so that 100 °C are 212 °F and not
-// 211.99999999999997: no sensor has more.
-func tidy(f float64) float64 {
-	if f == 0 {
-		return 0 // −0 too
-	}
-	by := math.Pow(10, 11-math.Floor(math.Log10(math.Abs(f))))
-	if r := math.Round(f*by) / by; r-r == 0 && r != 0 {
-		return r
-	}
-	return f
 }
 
 func typeConflict(m *metric) *devices.Error {
