@@ -73,6 +73,9 @@ func cborSenML(contentType string, payload []byte) bool {
 
 // sysEvent reads {"e":name,…}: the event's name, and the object without "e".
 func sysEvent(payload []byte) (name string, rest []byte, err error) {
+	if err := devices.CheckJSON(payload, "payload"); err != nil {
+		return "", nil, err
+	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(payload, &fields) != nil || fields == nil || json.Unmarshal(fields["e"], &name) != nil {
 		return "", nil, devices.Invalid("e", "time_req, token_refresh, pong, sleep or info")

@@ -10,11 +10,14 @@ import (
 	"strings"
 )
 
-// Decode reads one JSON value into v, strictly: unknown fields, other types and
-// anything behind the value are invalid. Where no field is to blame, whole names
-// the value: "body", "payload". The fields of a struct are taken in their own
-// case alone.
+// Decode reads one JSON value into v, strictly: unknown fields, other types,
+// anything behind the value, and all that [CheckJSON] refuses are invalid. Where
+// no field is to blame, whole names the value: "body", "payload". The fields of a
+// struct are taken in their own case alone.
 func Decode(b []byte, whole string, v any) error {
+	if err := CheckJSON(b, whole); err != nil {
+		return err
+	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {

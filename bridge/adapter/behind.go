@@ -181,6 +181,9 @@ func (b *Behind) token(id devices.ID, payload []byte) ([]byte, error) {
 	if b.trust {
 		return payload, nil
 	}
+	if err := devices.CheckJSON(payload, "payload"); err != nil { // what is made of it below has each field once
+		return nil, err
+	}
 	var fields map[string]json.RawMessage
 	var token string
 	if json.Unmarshal(payload, &fields) != nil || json.Unmarshal(fields["token"], &token) != nil || token == "" {

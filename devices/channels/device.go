@@ -51,6 +51,9 @@ func (c *Device) joinDevice(s *hub.Socket, p hub.Payload) hub.Reply {
 	if c.who.session.Device() != c.id {
 		return refuseJoin(devices.Refuse(devices.CodeForbidden, "a device joins its own topics only"))
 	}
+	if err := devices.CheckJSON(p.Bytes(), "payload"); err != nil {
+		return hub.Error(err)
+	}
 	var params session.JoinParams
 	if err := p.Decode(&params); err != nil {
 		return hub.Error(devices.Invalid("payload", `{"boot","fw","sdk","proto","reported","reported_at"}`))

@@ -117,6 +117,9 @@ func checkAll(m map[string]any) (Fields, error) {
 
 // decode reads one JSON object and nothing after it.
 func decode(payload []byte, v any) error {
+	if err := devices.CheckJSON(payload, "payload"); err != nil {
+		return err
+	}
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	if err := dec.Decode(v); err != nil {
 		return devices.Invalid("payload", "a JSON object")

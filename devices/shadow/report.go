@@ -22,6 +22,9 @@ func ParseReport(rec *devices.Device, payload []byte) (lights.Report, error) {
 	if rec.Is(devices.KindLight) {
 		return lights.ParseReport(payload)
 	}
+	if err := devices.CheckJSON(payload, "payload"); err != nil {
+		return lights.Report{}, err
+	}
 	var raw map[string]any
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	if err := dec.Decode(&raw); err != nil || raw == nil || dec.More() {
