@@ -87,14 +87,15 @@ func (h *homeAssistant) sensor(dev *devices.Device, m devices.Metric) map[string
 	switch m.Type {
 	case devices.TypeBool:
 		p["p"], p["val_tpl"] = "binary_sensor", "{{ 'ON' if value_json.v else 'OFF' }}"
-		if slices.Contains(haBinaryClasses, m.Class) {
+		if devices.BinaryClass(m.Class) {
 			p["dev_cla"] = m.Class
 		}
 	case devices.TypeFloat:
 		if m.Unit != "" {
 			p["unit_of_meas"] = m.Unit
 		}
-		if units, known := haClasses[m.Class]; known && slices.Contains(units, m.Unit) {
+		// A message with a unit that the class does not have is thrown away as a whole.
+		if units, known := devices.ClassUnits(m.Class); known && slices.Contains(units, m.Unit) {
 			p["dev_cla"] = m.Class
 		}
 		p["stat_cla"] = devices.Measurement
@@ -114,65 +115,6 @@ func (h *homeAssistant) sensor(dev *devices.Device, m devices.Metric) map[string
 	}
 	return p
 }
-
-// haClasses are the device classes of sensors with a number, and the units that
-// each may have. A message with another pair is thrown away as a whole
-// (4-conventions §1).
-var haClasses = map[string][]string{
-	"temperature":                      {"°C", "°F", "K"},
-	"temperature_delta":                {"°C", "°F", "K"},
-	"humidity":                         {"%"},
-	"moisture":                         {"%"},
-	"pressure":                         haPressures,
-	"atmospheric_pressure":             haPressures,
-	"illuminance":                      {"lx"},
-	"irradiance":                       {"W/m²", "BTU/(h⋅ft²)"},
-	"carbon_dioxide":                   {"ppm"},
-	"carbon_monoxide":                  {"ppm"},
-	"pm1":                              {"µg/m³"},
-	"pm25":                             {"µg/m³"},
-	"pm10":                             {"µg/m³"},
-	"volatile_organic_compounds":       {"µg/m³"},
-	"volatile_organic_compounds_parts": {"ppm", "ppb"},
-	"nitrogen_dioxide":                 {"µg/m³"},
-	"ozone":                            {"µg/m³"},
-	"sulphur_dioxide":                  {"µg/m³"},
-	"aqi":                              {""},
-	"ph":                               {""},
-	"battery":                          {"%"},
-	"voltage":                          {"V", "mV", "µV", "kV", "MV"},
-	"current":                          {"A", "mA"},
-	"power":                            {"mW", "W", "kW", "MW", "GW", "TW", "BTU/h"},
-	"energy":                           {"J", "kJ", "MJ", "GJ", "mWh", "Wh", "kWh", "MWh", "GWh", "TWh", "cal", "kcal", "Mcal", "Gcal"},
-	"power_factor":                     {"", "%"},
-	"apparent_power":                   {"VA"},
-	"reactive_power":                   {"var"},
-	"frequency":                        {"Hz", "kHz", "MHz", "GHz"},
-	"signal_strength":                  {"dB", "dBm"},
-	"sound_pressure":                   {"dB", "dBA"},
-	"distance":                         {"mm", "cm", "m", "km", "in", "ft", "yd", "mi"},
-	"speed":                            haSpeeds,
-	"wind_speed":                       haSpeeds,
-	"wind_direction":                   {"°"},
-	"precipitation":                    {"mm", "cm", "in"},
-	"precipitation_intensity":          {"mm/h", "mm/d", "in/h", "in/d"},
-	"volume":                           {"L", "mL", "m³", "ft³", "CCF", "gal", "fl. oz."},
-	"water":                            {"L", "m³", "ft³", "CCF", "gal"},
-	"gas":                              {"m³", "ft³", "CCF"},
-	"volume_flow_rate":                 {"m³/h", "L/min", "mL/s", "ft³/min", "gal/min"},
-	"weight":                           {"µg", "mg", "g", "kg", "oz", "lb"},
-	"duration":                         {"d", "h", "min", "s", "ms"},
-	"conductivity":                     {"S/cm", "mS/cm", "µS/cm"},
-}
-
-var (
-	haPressures = []string{"Pa", "hPa", "kPa", "mbar", "cbar", "bar", "inHg", "psi"}
-	haSpeeds    = []string{"m/s", "km/h", "mm/s", "mph", "ft/s", "kn", "Beaufort"}
-
-	haBinaryClasses = []string{"battery", "battery_charging", "carbon_monoxide", "cold", "connectivity", "door", "garage_door", "gas", "heat", "light", "lock",
-		"moisture", "motion", "moving", "occupancy", "opening", "plug", "power", "presence", "problem", "running", "safety", "smoke", "sound", "tamper", "update",
-		"vibration", "window"}
-)
 
 // title is a metric's name for people: "wind_speed" is "Wind speed".
 func title(name string) string {
