@@ -7,8 +7,8 @@ import (
 // ValueType is the type of a metric's values.
 type ValueType string
 
-// The value types. A float is a float64, always; an enum is a string out of a
-// set that is not enforced.
+// The value types. A float is a float64, always; an enum is a string out of the
+// metric's options.
 const (
 	TypeFloat  ValueType = "float"
 	TypeBool   ValueType = "bool"
@@ -16,7 +16,11 @@ const (
 	TypeString ValueType = "string"
 )
 
-// OnRange says what becomes of a value outside a metric's plausible range.
+// Text reports whether values of the type are texts.
+func (t ValueType) Text() bool { return t == TypeEnum || t == TypeString }
+
+// OnRange says what becomes of a value outside a metric's plausible range, or
+// that is none of its options.
 type OnRange string
 
 // The policies for implausible values.
@@ -25,10 +29,13 @@ const (
 	RejectRange OnRange = "reject"
 )
 
-// State classes, named as in Home Assistant.
+// State classes, named as in Home Assistant. Every metric in a unit of angles is
+// a direction, whatever its class.
 const (
-	Measurement     = "measurement"
-	TotalIncreasing = "total_increasing"
+	Measurement      = "measurement"
+	MeasurementAngle = "measurement_angle"
+	Total            = "total"            // may fall as well
+	TotalIncreasing  = "total_increasing" // a meter: falls only when it starts again
 )
 
 // Metric declares one thing that a device measures.
@@ -40,7 +47,8 @@ type Metric struct {
 	Min               *float64  `json:"min,omitempty"` // plausible range
 	Max               *float64  `json:"max,omitempty"`
 	OnRange           OnRange   `json:"on_range,omitempty"`
-	Precision         float64   `json:"precision,omitempty"`
+	Options           []string  `json:"options,omitempty"`   // of an enum, 1 to 64
+	Precision         float64   `json:"precision,omitempty"` // the smallest step that means something
 	StateClass        string    `json:"state_class,omitempty"`
 	ExpectedIntervalS float64   `json:"expected_interval_s,omitempty"`
 }
@@ -82,11 +90,14 @@ func checkMetrics(ms []Metric) error {
 // fill takes what the declaration leaves open from the catalogue.
 func (m *Metric) fill() {
 	c, known := catalogue[m.Name]
-	if m.Type == "" {
+	switch {
+	case m.Type != "":
+	case len(m.Options) > 0:
+		m.Type = TypeEnum
+	case known:
+		m.Type = c.Type
+	default:
 		m.Type = TypeFloat
-		if known {
-			m.Type = c.Type
-		}
 	}
 	if !known || m.Type != c.Type {
 		return

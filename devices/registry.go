@@ -35,6 +35,7 @@ type Registry struct {
 	devices  map[ID]*Device
 	tombs    map[ID]time.Time
 	watchers []func(Change)
+	guards   []func(context.Context, Change) error
 	version  atomic.Int64
 }
 
@@ -75,6 +76,23 @@ func OpenRegistry(ctx context.Context, store RegistryStore) (*Registry, error) {
 // wiring, before the first change.
 func (r *Registry) Watch(f func(Change)) { r.watchers = append(r.watchers, f) }
 
+// Guard has f asked before a device is made or changed; its error refuses that.
+// f must not change the registry. Guard is for wiring, before the first change.
+func (r *Registry) Guard(f func(context.Context, Change) error) { r.guards = append(r.guards, f) }
+
+// judge refuses what no one can mean, and what a guard will not have.
+func (r *Registry) judge(ctx context.Context, c Change) error {
+	if err := c.After.judge(c.Before); err != nil {
+		return err
+	}
+	for _, f := range r.guards {
+		if err := f(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Get returns the record of a device. It is shared: do not modify it.
 func (r *Registry) Get(id ID) (*Device, bool) {
 	r.mu.RLock()
@@ -112,14 +130,17 @@ func (r *Registry) All() iter.Seq[*Device] {
 }
 
 // Create adds devices, all or none. It returns the first record's error of
-// Normalize, or a conflict when an id is taken or was deleted within
-// TombstoneFor.
+// Normalize, that of a declaration that no one can mean or of a guard, or a
+// conflict when an id is taken or was deleted within TombstoneFor.
 func (r *Registry) Create(ctx context.Context, now time.Time, ds ...*Device) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	seen := make(map[ID]bool, len(ds))
 	for _, d := range ds {
 		if err := d.Normalize(); err != nil {
+			return withDevice(err, d.ID)
+		}
+		if err := r.judge(ctx, Change{After: d}); err != nil {
 			return withDevice(err, d.ID)
 		}
 		if d.CreatedAt == 0 {
@@ -174,9 +195,10 @@ func (r *Registry) free(id ID, now time.Time) error {
 
 // Update changes one device through change, which is given a copy, and raises
 // its version unless nothing is different then. It returns the new record,
-// not_found, change's error or that of Normalize. ID, Ver, CreatedAt and Kinds
-// cannot be changed. As one change runs at a time, what change finds in Ver
-// still holds when the record is replaced.
+// not_found, change's error, that of Normalize, of a declaration that is new and
+// that no one can mean, or of a guard. ID, Ver, CreatedAt and Kinds cannot be
+// changed. As one change runs at a time, what change finds in Ver still holds when
+// the record is replaced.
 func (r *Registry) Update(ctx context.Context, id ID, change func(*Device) error) (*Device, error) {
 	return r.change(ctx, id, 1, change)
 }
@@ -204,6 +226,9 @@ func (r *Registry) change(ctx context.Context, id ID, raise int64, change func(*
 	}
 	if reflect.DeepEqual(before, after) {
 		return before, nil
+	}
+	if err := r.judge(ctx, Change{Before: before, After: after}); err != nil {
+		return nil, err
 	}
 	after.Ver += raise
 	if err := r.store.PutDevices(ctx, []*Device{after}); err != nil {

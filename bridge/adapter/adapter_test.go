@@ -327,12 +327,12 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 // (4-conventions §1).
 func TestHomeAssistantForgets(t *testing.T) {
 	plug := sensor("plug", "direct")
-	plug.Metrics = []devices.Metric{{Name: "power", Type: devices.TypeFloat, Class: "power", Unit: "W"}, {Name: "extra", Type: devices.TypeFloat, Class: "power", Unit: "°C"}}
+	plug.Metrics = []devices.Metric{{Name: "power", Type: devices.TypeFloat, Class: "power", Unit: "W"}, {Name: "extra", Type: devices.TypeFloat, Class: "pressure", Unit: "mmHg"}}
 	h := adaptertest.New(t, nil, plug)
 	s, b := newSet(t, h, true, "ha_out")
 	const config = "homeassistant/device/hub_plug/config "
 	first := b.wantSent(t, config)
-	if !strings.Contains(first, `"dev_cla":"power"`) || strings.Count(first, "dev_cla") != 1 || !strings.Contains(first, `"unit_of_meas":"°C"`) {
+	if !strings.Contains(first, `"dev_cla":"power"`) || strings.Count(first, "dev_cla") != 1 || !strings.Contains(first, `"unit_of_meas":"mmHg"`) {
 		t.Errorf("a unit that the class does not have would throw all away: %s", first)
 	}
 	b.take()

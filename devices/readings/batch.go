@@ -382,18 +382,17 @@ func (s *scanner) boot(boot *string) error {
 	return nil
 }
 
-// CheckBoot returns an invalid error unless boot is 1 to 64 printable
-// characters of UTF-8.
+// CheckBoot returns an invalid error unless boot is 1 to 64 bytes of printable
+// UTF-8.
 func CheckBoot(boot string) error {
-	bad := boot == "" || len(boot) > MaxBoot || !utf8.ValidString(boot)
-	for i := 0; i < len(boot) && !bad; i++ {
-		bad = boot[i] < 0x20 || boot[i] == 0x7f
-	}
-	if bad {
-		return devices.Invalid("boot", "an id of 1 to 64 bytes")
+	if boot == "" || len(boot) > MaxBoot || !goodName(boot) {
+		return devices.Invalid("boot", "an id of 1 to 64 printable bytes, new at every power-up")
 	}
 	return nil
 }
+
+// goodName reports whether s is a text of one line.
+func goodName(s string) bool { return devices.GoodText(s) && !strings.ContainsAny(s, "\t\r\n") }
 
 func unknownField(name []byte) error {
 	if len(name) > 64 {

@@ -225,6 +225,9 @@ func (s *Session) info(payload []byte) (any, error) {
 	if len(p.Firmware) > maxAbout || len(p.SDK) > maxAbout {
 		return nil, devices.Invalid("fw, sdk", "at most 64 bytes each")
 	}
+	if !devices.GoodText(p.Firmware) || !devices.GoodText(p.SDK) {
+		return nil, devices.Invalid("fw, sdk", devices.WantText)
+	}
 	dev, ok := s.door.Registry.Get(s.device)
 	if !ok {
 		return nil, devices.NotFound("device")

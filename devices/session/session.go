@@ -285,6 +285,14 @@ func (s *Session) Join(k devices.Kind, p JoinParams) (r JoinReply, err error) {
 		if len(f) > maxAbout {
 			return JoinReply{}, devices.Invalid("boot, fw, sdk, proto", "at most 64 bytes each")
 		}
+		if !devices.GoodText(f) {
+			return JoinReply{}, devices.Invalid("boot, fw, sdk, proto", devices.WantText)
+		}
+	}
+	if p.Boot != "" {
+		if err := readings.CheckBoot(p.Boot); err != nil {
+			return JoinReply{}, err
+		}
 	}
 	s.SetBoot(p.Boot)
 	s.learn(dev, p.Firmware)
