@@ -144,6 +144,7 @@ func (b *bench) export(id devices.ID) string {
 	var lines []string
 	for i, l := range strings.Split(strings.TrimSpace(out.String()), "\n") {
 		if i > 0 {
+			l = l[:strings.LastIndex(l, ",")] // without the unit
 			lines = append(lines, strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(l, string(id)+","), ","), ",", " "))
 		}
 	}

@@ -168,6 +168,8 @@ func (s *Series) latest(d *devices.Device, now int64) latest {
 	if decl != nil && decl.Unit != s.Unit && s.Type == devices.TypeFloat {
 		if f, ok := devices.ConvertUnit(s.last.F, s.Unit, decl.Unit); ok {
 			l.v.F, l.u = f, decl.Unit
+		} else if s.Unit == "" { // it is taken for the unit that was declared since
+			l.u = decl.Unit
 		}
 	}
 	return l

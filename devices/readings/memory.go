@@ -99,7 +99,22 @@ func (m *Memory) Rollups(ctx context.Context, s *Series, tier Tier, from, to int
 	step := tier.Step()
 	from = (from + step - 1) / step * step
 	to = (to + step - 1) / step * step
-	return m.Scan(ctx, s, from, to, func(ps []Point) error { return f(Roll(nil, ps, step)) })
+	return m.Scan(ctx, s, from, to, func(ps []Point) error { return f(Roll(nil, ps, step, s.Nature())) })
+}
+
+// Before adds up all that was before.
+func (m *Memory) Before(ctx context.Context, s *Series, at int64) (Bucket, error) {
+	b := Bucket{Nature: Meter}
+	err := m.Scan(ctx, s, 0, at, func(ps []Point) error {
+		for i := range ps {
+			b.Add(&ps[i])
+		}
+		return nil
+	})
+	if b.Good() == 0 {
+		b = Bucket{Nature: Meter}
+	}
+	return b, err
 }
 
 // Kept is 0: nothing is ever deleted.

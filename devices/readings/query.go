@@ -43,12 +43,23 @@ type AcrossQuery struct {
 }
 
 // Chart is the answer to both: {metric,unit,from,to,step_ms,tier,buckets:[{t,
-// min,max,mean,last,count,late?,delta?}]}. Buckets begin at multiples of the step;
-// one without readings is absent. Min, max and mean of a bool count true as 1;
-// strings have only last and count. Delta, of counters alone, is the rise since
-// the bucket before, restarts from 0 allowed for. Late counts the readings that
-// came late, where there are any and the bucket is from readings and not from a
-// roll-up.
+// min?,max?,mean?,last,count,out_of_range?,late?,delta?}]}. Buckets begin at
+// multiples of the step; one without readings is absent.
+//
+// Count counts all readings, out_of_range those among them that are outside the
+// metric's plausible range, or none of its options: these take no part in the
+// rest, and where there are no others, min, max and mean are absent and last is
+// null. Min, max and mean of a bool count true as 1; strings have only last and
+// the counts. A direction has neither min nor max, whatever agg asks for, and
+// its mean is the circular one, absent where directions cancel each other out.
+// Delta, of meters alone, is how much they rose since the reading before the
+// bucket, wherever that lies: the deltas of times that join are those of the
+// whole (see meter.go). Late counts the readings that came late, where there are
+// any and the bucket is from readings and not from a roll-up. What is worked out
+// has 12 significant digits.
+//
+// A time that begins or ends within a bucket of a tier of which nothing finer is
+// kept has that bucket if it begins in the time.
 type Chart struct {
 	Metric   string
 	Type     devices.ValueType
@@ -58,7 +69,8 @@ type Chart struct {
 	Tier     Tier
 	Buckets  []Bucket
 	Counter  bool
-	Devices  int // that had readings; told of AcrossQuery alone
+	Devices  int // with a reading in the time
+	across   bool
 }
 
 // steps are the lengths that buckets may have, in ms.
@@ -128,8 +140,9 @@ func (in *Ingest) span(from, to *int64, points *int, agg string) error {
 	return devices.Invalid("agg", "minmax, mean or last")
 }
 
-// Series answers a question about one device. A metric without readings has no
-// buckets.
+// Series answers a question about one device. A metric that has readings, or
+// that the device's record or the catalogue declares, has a chart, be it without
+// a bucket; any other is not_found.
 func (in *Ingest) Series(ctx context.Context, q SeriesQuery) (Chart, error) {
 	return in.chart(ctx, []devices.ID{q.Device}, q.Metric, q.From, q.To, q.Points, q.Agg)
 }
@@ -137,9 +150,7 @@ func (in *Ingest) Series(ctx context.Context, q SeriesQuery) (Chart, error) {
 // Across answers a question about many devices.
 func (in *Ingest) Across(ctx context.Context, q AcrossQuery) (Chart, error) {
 	c, err := in.chart(ctx, q.Devices, q.Metric, q.From, q.To, q.Points, q.Agg)
-	if c.Devices == 0 {
-		c.Devices = -1 // tell of none, too
-	}
+	c.across = true
 	return c, err
 }
 
@@ -150,6 +161,9 @@ func (in *Ingest) chart(ctx context.Context, ids []devices.ID, name string, from
 	if err := in.span(&from, &to, &points, agg); err != nil {
 		return Chart{}, err
 	}
+	if err := in.knows(ids, name); err != nil {
+		return Chart{}, err
+	}
 	c := Chart{Metric: name, From: from, To: to, Buckets: []Bucket{}}
 	c.StepMS, c.Tier = in.plan(from, to, points)
 	if decl := catalogue[name]; decl != nil {
@@ -157,49 +171,83 @@ func (in *Ingest) chart(ctx context.Context, ids []devices.ID, name string, from
 	}
 	sum := sums{first: from / c.StepMS, step: c.StepMS, buckets: make([]Bucket, (to-1)/c.StepMS-from/c.StepMS+1)}
 	var other *sums
-	for i, id := range ids {
-		series, typ, unit := in.pick(id, name)
-		if len(series) == 0 {
+	met := false
+	for _, id := range ids {
+		p := in.pick(id, name)
+		if len(p.series) == 0 {
 			continue
 		}
-		if c.Devices == 0 {
-			c.Type, c.Unit = typ, unit
+		if !met {
+			c.Type, c.Unit, met = p.typ, p.unit, true
 		}
-		c.Devices++
+		if p.typ.Text() != c.Type.Text() || !p.typ.Text() && p.typ != c.Type {
+			continue // a device that declares the metric otherwise
+		}
 		one := &sum
-		if len(ids) > 1 && i > 0 {
+		if c.Devices > 0 {
 			if other == nil {
 				other = &sums{first: sum.first, step: sum.step, buckets: make([]Bucket, len(sum.buckets))}
 			}
 			clear(other.buckets)
 			one = other
 		}
-		for _, s := range series {
-			if s.Type != c.Type {
-				continue // of a device that declares the metric otherwise
-			}
-			c.Counter = c.Counter || s.Counter
-			if err := in.fill(ctx, s, c, one); err != nil {
-				return Chart{}, err
-			}
+		n, err := in.fillOne(ctx, p, &c, one)
+		if err != nil {
+			return Chart{}, err
 		}
-		if one != &sum {
+		if n == 0 {
+			continue
+		}
+		if c.Devices++; one != &sum {
 			sum.mix(one)
 		}
 	}
-	if len(ids) == 1 {
-		c.Devices = 0
-	}
-	c.Buckets = sum.list(c.Counter && len(ids) == 1)
+	c.Buckets = sum.list()
 	return c, nil
+}
+
+// knows refuses a metric that none of the devices has a reading of and that
+// nothing declares: it is misspelt, and not without data.
+func (in *Ingest) knows(ids []devices.ID, name string) error {
+	if len(ids) == 0 || catalogue[name] != nil {
+		return nil
+	}
+	for _, id := range ids {
+		if declared(in.record(id), name) != nil {
+			return nil
+		}
+		if rec, ok := in.book.Lookup(id); ok && rec.has(name) {
+			return nil
+		}
+	}
+	return unknownMetric(name)
+}
+
+func unknownMetric(name string) error {
+	return devices.Refuse(devices.CodeNotFound, "no such metric: there is no reading of "+name+", and nothing declares it").With("field", "metric")
+}
+
+// has reports whether there are readings of a metric.
+func (r *Record) has(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.series, func(s *Series) bool { return s.has && s.Metric == name })
+}
+
+// picked is what a chart or an export shows of a metric of a device.
+type picked struct {
+	series []*Series
+	typ    devices.ValueType
+	unit   string
+	nature Nature
 }
 
 // pick is the series of a metric that a chart shows: those of the type that is
 // declared now, else of the latest reading, with the unit of the answer.
-func (in *Ingest) pick(id devices.ID, name string) (series []*Series, typ devices.ValueType, unit string) {
+func (in *Ingest) pick(id devices.ID, name string) (p picked) {
 	rec, ok := in.book.Lookup(id)
 	if !ok {
-		return nil, "", ""
+		return p
 	}
 	decl := declared(in.record(id), name)
 	rec.mu.Lock()
@@ -207,118 +255,49 @@ func (in *Ingest) pick(id devices.ID, name string) (series []*Series, typ device
 	var newest *Series
 	for _, s := range rec.series {
 		if s.has && s.Metric == name {
-			series = append(series, s)
+			p.series = append(p.series, s)
 			if newest == nil || s.last.T >= newest.last.T {
 				newest = s
 			}
 		}
 	}
 	if newest == nil {
-		return nil, "", ""
+		return p
 	}
-	typ, unit = newest.Type, newest.Unit
-	if decl != nil && slices.ContainsFunc(series, func(s *Series) bool { return s.Type == decl.Type }) {
-		typ, unit = decl.Type, decl.Unit
+	p.typ, p.unit = newest.Type, newest.Unit
+	if decl != nil && slices.ContainsFunc(p.series, func(s *Series) bool { return sameValues(s.Type, decl.Type) }) {
+		p.typ, p.unit = decl.Type, decl.Unit
 	}
-	series = slices.DeleteFunc(series, func(s *Series) bool {
-		_, ok := devices.ConvertUnit(0, s.Unit, unit)
-		return s.Type != typ || !ok && s.Unit != "" // without a unit it is taken for the one that was declared since
-	})
-	return series, typ, unit
+	p.series = slices.DeleteFunc(p.series, func(s *Series) bool { return !s.shownAs(p.typ, p.unit) })
+	if p.typ == devices.TypeFloat {
+		counter := decl != nil && decl.StateClass == devices.TotalIncreasing || slices.ContainsFunc(p.series, func(s *Series) bool { return s.Counter })
+		p.nature = natureOf(p.unit, counter)
+	}
+	return p
 }
 
-// sums are the buckets of an answer while it is put together.
-type sums struct {
-	first, step int64 // the number of the first bucket, and their length
-	buckets     []Bucket
+// sameValues reports whether values of the two types are shown alike: an enum is
+// a text.
+func sameValues(a, b devices.ValueType) bool { return a == b || a.Text() && b.Text() }
+
+// shownAs reports whether the series is shown where the metric is declared with
+// a type and unit. One without a unit is taken for the unit that was declared
+// since.
+func (s *Series) shownAs(typ devices.ValueType, unit string) bool {
+	if !sameValues(s.Type, typ) {
+		return false
+	}
+	_, ok := devices.ConvertUnit(0, s.Unit, unit)
+	return ok || s.Unit == ""
 }
 
-// fill enters one series.
-func (in *Ingest) fill(ctx context.Context, s *Series, c Chart, sum *sums) (err error) {
-	enter := func(b *Bucket) {
-		if s.Unit != c.Unit && s.Unit != "" && !b.convert(s.Unit, c.Unit) {
-			return
-		}
-		sum.buckets[b.T/sum.step-sum.first].Merge(b)
+// shownNature is the nature of the series' own readings, in its own unit, where the
+// metric is shown as one of n.
+func (s *Series) shownNature(n Nature) Nature {
+	if n.Direction() && s.Unit != "" {
+		return natureOf(s.Unit, false)
 	}
-	if c.Tier == Raw {
-		return in.fillRaw(ctx, s, c.From, c.To, c.StepMS, enter)
-	}
-	// Whole buckets come from the tier, the ends from the readings while those are kept.
-	l := c.Tier.Step()
-	from, to := (c.From+l-1)/l*l, c.To/l*l
-	if from >= to || c.From < in.store.Kept(Raw) {
-		from, to = max(c.From/l*l, sum.first*sum.step), c.To
-	} else {
-		if err := in.fillRaw(ctx, s, c.From, from, c.StepMS, enter); err != nil {
-			return err
-		}
-		defer func() {
-			if err == nil {
-				err = in.fillRaw(ctx, s, to, c.To, c.StepMS, enter)
-			}
-		}()
-	}
-	return in.store.Rollups(ctx, s, c.Tier, from, to, func(bs []Bucket) error {
-		for i := range bs {
-			b := bs[i]
-			enter(&b)
-		}
-		return nil
-	})
-}
-
-func (in *Ingest) fillRaw(ctx context.Context, s *Series, from, to, step int64, enter func(*Bucket)) error {
-	if from >= to {
-		return nil
-	}
-	var b Bucket
-	end := int64(-1)
-	err := in.store.Scan(ctx, s, from, to, func(ps []Point) error {
-		for i := range ps {
-			if p := &ps[i]; p.T >= end {
-				if b.Count > 0 {
-					enter(&b)
-				}
-				b = Bucket{T: p.T - p.T%step}
-				end = b.T + step
-			}
-			b.Add(&ps[i])
-			if ps[i].Q&Late != 0 {
-				b.Late++
-			}
-		}
-		return nil
-	})
-	if err == nil && b.Count > 0 {
-		enter(&b)
-	}
-	return err
-}
-
-// mix enters the buckets of another device.
-func (s *sums) mix(o *sums) {
-	for i := range o.buckets {
-		s.buckets[i].mix(&o.buckets[i])
-	}
-}
-
-// list returns the buckets that have readings; a counter's with the rise from
-// one to the next.
-func (s *sums) list(counter bool) []Bucket {
-	out := s.buckets[:0]
-	for i := range s.buckets {
-		b := s.buckets[i]
-		if b.Count == 0 {
-			continue
-		}
-		b.T = (s.first + int64(i)) * s.step
-		if n := len(out); counter && n > 0 {
-			b.Delta += rise(out[n-1].Last, b.First)
-		}
-		out = append(out, b)
-	}
-	return out
+	return n
 }
 
 // MarshalJSON writes the answer as told at Chart.
@@ -337,9 +316,9 @@ func (c Chart) MarshalJSON() ([]byte, error) {
 	b = append(b, `,"tier":"`...)
 	b = append(b, c.Tier.String()...)
 	b = append(b, '"')
-	if c.Devices != 0 {
+	if c.across {
 		b = append(b, `,"devices":`...)
-		b = strconv.AppendInt(b, int64(max(0, c.Devices)), 10)
+		b = strconv.AppendInt(b, int64(c.Devices), 10)
 	}
 	b = append(b, `,"buckets":[`...)
 	for i := range c.Buckets {
@@ -354,18 +333,29 @@ func (c Chart) MarshalJSON() ([]byte, error) {
 func (c *Chart) appendBucket(b []byte, k *Bucket) []byte {
 	b = append(b, `{"t":`...)
 	b = strconv.AppendInt(b, k.T, 10)
-	if c.Type == devices.TypeFloat || c.Type == devices.TypeBool {
+	numbers := c.Type == devices.TypeFloat || c.Type == devices.TypeBool
+	if numbers && k.Good() > 0 && !k.Nature.Direction() {
 		b = append(b, `,"min":`...)
 		b = appendFloat(b, k.Min)
 		b = append(b, `,"max":`...)
 		b = appendFloat(b, k.Max)
+	}
+	if mean, ok := k.Mean(); numbers && ok {
 		b = append(b, `,"mean":`...)
-		b = appendFloat(b, min(k.Max, max(k.Min, k.Sum/float64(k.Count))))
+		b = appendFloat(b, mean)
 	}
 	b = append(b, `,"last":`...)
-	b = Value{c.Type, k.Last, k.LastS}.AppendJSON(b)
+	if k.Good() > 0 {
+		b = Value{c.Type, k.Last, k.LastS}.AppendJSON(b)
+	} else {
+		b = append(b, "null"...)
+	}
 	b = append(b, `,"count":`...)
 	b = strconv.AppendInt(b, k.Count, 10)
+	if k.Out > 0 {
+		b = append(b, `,"out_of_range":`...)
+		b = strconv.AppendInt(b, k.Out, 10)
+	}
 	if k.Late > 0 {
 		b = append(b, `,"late":`...)
 		b = strconv.AppendInt(b, k.Late, 10)

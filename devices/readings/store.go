@@ -59,6 +59,11 @@ type Store interface {
 	// buckets are absent. The slice is the store's.
 	Rollups(ctx context.Context, s *Series, tier Tier, from, to int64, f func([]Bucket) error) error
 
+	// Before returns what a meter's readings before at come to, as one bucket: its
+	// Last and Tail are exact, and of what lies further back than those depend on
+	// nothing need be told. Count is 0 when there is no reading in range.
+	Before(ctx context.Context, s *Series, at int64) (Bucket, error)
+
 	// Kept is the time from which on a tier is complete, 0 when nothing of it
 	// was ever deleted.
 	Kept(t Tier) int64

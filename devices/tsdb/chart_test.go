@@ -103,10 +103,12 @@ func sameChart(x, y readings.Chart) error {
 	}
 	for i := range x.Buckets {
 		p, q := x.Buckets[i], y.Buckets[i]
-		if math.Abs(p.Sum-q.Sum) > 1e-6*max(1, math.Abs(q.Sum)) || math.Abs(p.Delta-q.Delta) > 1e-6*max(1, q.Delta) {
+		if math.Abs(p.Sum-q.Sum) > 1e-6*max(1, math.Abs(q.Sum)) || math.Abs(p.Delta-q.Delta) > 1e-6*max(1, q.Delta) || math.Abs(p.Rise-q.Rise) > 1e-6*max(1, q.Rise) {
 			return fmt.Errorf("bucket %d: %+v, want %+v", i, p, q)
 		}
-		p.Sum, p.Delta, q.Sum, q.Delta = 0, 0, 0, 0
+		for _, b := range []*readings.Bucket{&p, &q} {
+			b.Sum, b.Delta, b.Rise = 0, 0, 0
+		}
 		if p != q {
 			return fmt.Errorf("bucket %d: %+v, want %+v", i, p, q)
 		}

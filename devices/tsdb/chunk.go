@@ -88,6 +88,7 @@ type coder struct {
 	ints   []int64
 	floats []float64
 	text   []byte
+	meter  []meterDay
 }
 
 // forget lets go of what the coder was used for.

@@ -156,7 +156,24 @@ func (s *Store) load() error {
 			return err
 		}
 	}
+	if v := binary.BigEndian.Uint16(format); v < formatVersion {
+		return s.upgrade(v)
+	}
 	return nil
+}
+
+// upgrade makes a folder of an older version one of this version. Roll-ups of
+// the older one are known by their marks and made again in the background.
+func (s *Store) upgrade(from uint16) error {
+	s.metered = s.kept[readings.Raw]
+	b := s.db.NewBatch()
+	err := errors.Join(b.Set(metaKey(metaFormat), binary.BigEndian.AppendUint16(nil, formatVersion), nil),
+		b.Set(metaKey(metaMetered), binary.BigEndian.AppendUint32(nil, s.metered), nil))
+	if err == nil {
+		err = b.Commit(pebble.Sync)
+	}
+	s.opts.Logger.Info("the readings store has a new format: roll-ups are made again where the readings are kept", "from", from, "to", formatVersion)
+	return errors.Join(err, b.Close())
 }
 
 func (s *Store) loadMeta() error {
@@ -172,8 +189,12 @@ func (s *Store) loadMeta() error {
 			for i := range s.kept {
 				s.kept[i] = binary.BigEndian.Uint32(v[4*i:])
 			}
+		case name == metaMetered && len(v) == 4:
+			s.metered = binary.BigEndian.Uint32(v)
 		case len(name) == len(metaRolled)+4 && name[:len(metaRolled)] == metaRolled:
-			s.rolled[binary.BigEndian.Uint32(k[1+len(metaRolled):])] = true
+			if len(v) == 1 && v[0] == rollupFormat { // else it is to be rolled up again
+				s.rolled[binary.BigEndian.Uint32(k[1+len(metaRolled):])] = true
+			}
 		}
 		return nil
 	})
@@ -227,6 +248,7 @@ func (s *Store) loadDays() error {
 				return errors.Join(errCorrupt, it.Close())
 			}
 			days[day] = struct{}{}
+			s.oldest = min(s.oldest, day)
 			ok = it.SeekGE(dayKey(class, day+1))
 		}
 		if err := errors.Join(it.Error(), it.Close()); err != nil {

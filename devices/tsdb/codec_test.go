@@ -141,43 +141,42 @@ func TestRollupsRoundTripAndMerge(t *testing.T) {
 			}
 		}
 		tier := []readings.Tier{readings.Quarter, readings.Hour}[r.IntN(2)]
-		want := readings.Roll(nil, ps, tier.Step())
-		_, _, got, err := decodeRollups(nil, appendRollups(nil, kind, want, tier.Step()), 0)
-		if err != nil || !slices.Equal(got, want) {
-			t.Fatalf("seed %d: got %+v, want %+v, %v", seed, got, want, err)
+		nature := readings.Plain
+		if kind == kindFloat {
+			nature = readings.Nature(r.IntN(4))
+		}
+		roll := func(ps []readings.Point) []byte {
+			return appendRollups(nil, kind, nature, readings.Roll(nil, ps, tier.Step(), nature), tier.Step())
+		}
+		want := readings.Roll(nil, ps, tier.Step(), nature)
+		back, err := decodeRollups(nil, roll(ps), 0)
+		if err != nil || !slices.Equal(back.buckets, want) || back.nature != nature {
+			t.Fatalf("seed %d: got %+v, want %+v, %v", seed, back, want, err)
 		}
 		// In two parts of time they merge into the same.
 		cut := r.IntN(len(ps))
-		merged, err := mergeRollups(nil, [][]byte{appendRollups(nil, kind, readings.Roll(nil, ps[cut:], tier.Step()), tier.Step()),
-			appendRollups(nil, kind, readings.Roll(nil, ps[:cut], tier.Step()), tier.Step())})
+		merged, err := mergeRollups(nil, [][]byte{roll(ps[cut:]), roll(ps[:cut])})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, got, err = decodeRollups(nil, merged, 0)
+		back, err = decodeRollups(nil, merged, 0)
+		got := back.buckets
 		if err != nil || len(got) != len(want) {
 			t.Fatalf("seed %d: got %d buckets, want %d, %v", seed, len(got), len(want), err)
 		}
 		for i := range got {
 			g, w := got[i], want[i]
 			size := max(1, math.Abs(w.Max), math.Abs(w.Min)) * float64(w.Count) * 1e-9
-			if math.Abs(g.Sum-w.Sum) > size || math.Abs(g.Delta-w.Delta) > size {
+			if math.Abs(g.Sum-w.Sum) > size || math.Abs(g.Rise-w.Rise) > size || math.Abs(g.Sin-w.Sin) > size || math.Abs(g.Cos-w.Cos) > size {
 				t.Errorf("seed %d: got %+v, want %+v", seed, g, w)
 			}
-			g.Sum, g.Delta, w.Sum, w.Delta = 0, 0, 0, 0
+			for _, b := range []*readings.Bucket{&g, &w} {
+				b.Sum, b.Rise, b.Sin, b.Cos = 0, 0, 0, 0
+			}
 			if g != w {
 				t.Errorf("seed %d: got %+v, want %+v", seed, g, w)
 			}
 		}
-	}
-}
-
-func TestACounterThatStartsAgain(t *testing.T) {
-	var ps []readings.Point
-	for i, v := range []float64{100, 110, 125, 3, 10, 10, 2} { // 10 + 15 + 3 + 7 + 0 + 2
-		ps = append(ps, readings.Point{T: int64(i) * 60_000, F: v})
-	}
-	if got := readings.Roll(nil, ps, 3600_000)[0].Delta; got != 37 {
-		t.Errorf("got %v, want 37", got)
 	}
 }
 
@@ -186,8 +185,13 @@ func FuzzChunk(f *testing.F) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for kind := range byte(4) {
 		f.Add(c.appendChunk(nil, kind, randomPoints(r, kind, 40)))
-		f.Add(appendRollups(nil, kind, readings.Roll(nil, randomPoints(r, kind, 40), 900_000), 900_000))
+		for _, n := range []readings.Nature{readings.Plain, readings.Meter, readings.Degrees} {
+			if kind == kindFloat || n == readings.Plain {
+				f.Add(appendRollups(nil, kind, n, readings.Roll(nil, randomPoints(r, kind, 40), 900_000, n), 900_000))
+			}
+		}
 	}
+	f.Add(appendMeterDay(nil, 300, readings.Roll(nil, randomPoints(r, kindFloat, 40), 900_000, readings.Meter)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := &coder{zip: new(zipper)}
 		if ps, err := c.readChunk(nil, b, 0, 0, 1<<62); err == nil && len(ps) > 0 {
@@ -198,9 +202,18 @@ func FuzzChunk(f *testing.F) {
 				t.Errorf("merged with itself: %v", err)
 			}
 		}
-		if kind, step, bs, err := decodeRollups(nil, b, 0); err == nil && len(bs) > 0 {
-			if _, err := mergeRollups(nil, [][]byte{b, appendRollups(nil, kind, bs, step)}); err != nil {
+		if r, err := decodeRollups(nil, b, 0); err == nil && len(r.buckets) > 0 {
+			if _, err := mergeRollups(nil, [][]byte{b, appendRollups(nil, r.kind, r.nature, r.buckets, r.step)}); err != nil {
 				t.Errorf("roll-ups are read, and not merged: %v", err)
+			}
+		}
+		if n := 0; eachMeterDay(b, func(*meterDay, []byte) { n++ }) == nil {
+			m, err := mergeMeterDays(nil, [][]byte{b, b})
+			if err == nil {
+				err = eachMeterDay(m, func(*meterDay, []byte) { n-- })
+			}
+			if err != nil || n != 0 {
+				t.Errorf("days of a meter are read, and not merged: %v, %d lost", err, n)
 			}
 		}
 	})

@@ -102,6 +102,9 @@ func eraseSeries(b *pebble.Batch, x *readings.Series, days []classDay) (err erro
 		if d.class == classRaw {
 			err = errors.Join(err, b.Delete(chunkKey(nil, classDirty, d.day, x.ID), nil))
 		}
+		if x.Nature() == readings.Meter {
+			err = errors.Join(err, b.Delete(meterKey(d.day, x.ID), nil))
+		}
 	}
 	return err
 }

@@ -103,13 +103,13 @@ func (s *Store) flushFrozen(context.Context) error {
 	s.stat.lastTook.Store(int64(took))
 	s.mu.Lock()
 	for d := range f.days {
-		s.days[classRaw][d] = struct{}{}
+		s.addDay(classRaw, d)
 	}
 	for _, id := range f.dirty {
 		s.dirty[id] = struct{}{}
 	}
 	for _, d := range f.late {
-		s.days[d.class][d.day] = struct{}{}
+		s.addDay(d.class, d.day)
 	}
 	s.pos = g.pos
 	s.frozen = nil
@@ -221,11 +221,17 @@ func (f *flush) day(s *readings.Series, kind byte, day uint32, ps []readings.Poi
 		f.dirty = append(f.dirty, dirtyID(day, s.ID))
 		return f.last.Set(chunkKey(f.key, classDirty, day, s.ID), nil, nil)
 	}
+	nature := s.Nature()
 	for _, tier := range []readings.Tier{readings.Quarter, readings.Hour} {
 		if day < st.kept[tier] {
 			continue
 		}
-		f.buf = appendRollups(f.buf[:0], kind, readings.Roll(nil, ps, tier.Step()), tier.Step())
+		if tier == readings.Hour && nature == readings.Meter {
+			if err := f.meterDay(s, day, ps); err != nil {
+				return err
+			}
+		}
+		f.buf = appendRollups(f.buf[:0], kind, nature, readings.Roll(nil, ps, tier.Step(), nature), tier.Step())
 		f.late = append(f.late, classDay{classOf(tier), day})
 		f.key = chunkKey(f.key, classOf(tier), day, s.ID)
 		if err := f.last.Merge(f.key, f.buf, nil); err != nil {

@@ -1,11 +1,14 @@
 package tsdb
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"devicehub/devices"
 	"devicehub/devices/readings"
@@ -63,7 +66,7 @@ func TestFormats(t *testing.T) {
 			}
 			if part == formatParts/2 {
 				s.freezeNow()
-				if err := s.flushFrozen(t.Context()); err != nil {
+				if err := errors.Join(s.flushFrozen(t.Context()), s.RollUp(t.Context())); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -106,6 +109,7 @@ func TestFormats(t *testing.T) {
 					if len(a) != formatParts || fmt.Sprint(a) != fmt.Sprint(b) {
 						t.Errorf("%s %s: got %d readings that differ, want %d", id, x.Metric, len(a), len(b))
 					}
+					storetest.SameRollups(t, s, x, b, readings.Quarter, readings.Hour)
 				}
 			}
 			// And it goes on.
@@ -116,5 +120,111 @@ func TestFormats(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestRollupsOfTheFirstFormat opens a folder with roll-ups of six days, of which
+// three have lost their readings and the last is in the log: a meter that dips by 0.3 now and then and is
+// replaced once, a wind from 350° and 10°, and temperatures of 20 to 22 with 900
+// among them, out of range. What the hub that wrote it took every fall of the
+// meter for is put right where the readings are kept, and as far as roll-ups
+// tell elsewhere.
+func TestRollupsOfTheFirstFormat(t *testing.T) {
+	const start, readingsGone = int64(20_400) * dayMS, int64(20_403) * dayMS
+	end := start + 6*dayMS + 2*3600_000 + 1200_000*4
+	opts := testOptions()
+	opts.Now = func() time.Time { return time.UnixMilli(end) }
+	opts.RetainRaw, opts.RetainQuarter, opts.RetainHour = 3*24*time.Hour, 180*24*time.Hour, 730*24*time.Hour
+	mine := filepath.Join(t.TempDir(), "readings")
+	if err := os.CopyFS(mine, os.DirFS(filepath.Join("testdata", "rolled-1"))); err != nil {
+		t.Fatal(err)
+	}
+	var meter []readings.Point
+	for i := range int64(6*72 + 10) {
+		v := 215.6 + float64(i)/10
+		if i%50 == 49 {
+			v -= 0.3
+		}
+		if i > 2*72 {
+			v -= 229
+		}
+		meter = append(meter, readings.Point{T: start + i*1200_000, F: float64(int64(v*10+0.5)) / 10})
+	}
+	want := 0.0
+	counts, _ := storetest.Counted(meter)
+	for _, c := range counts {
+		want += c
+	}
+	s := mustOpen(t, mine, opts)
+	check := func(when string) {
+		t.Helper()
+		in := readings.New(s, readings.Config{Now: opts.Now})
+		ask := func(metric string, from, to int64, points int) readings.Chart {
+			t.Helper()
+			c, err := in.Series(t.Context(), readings.SeriesQuery{Device: "old", Metric: metric, From: from, To: to, Points: points})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		sum := func(from, to int64, points int) (d float64) {
+			for _, b := range ask("energy", from, to, points).Buckets {
+				d += b.Delta
+			}
+			return d
+		}
+		for _, points := range []int{1, 10, 200} {
+			if got := sum(0, end, points); math.Abs(got-want) > 1e-9 {
+				t.Errorf("%s: in %d buckets got %v, want %v", when, points, got, want)
+			}
+		}
+		days := 0.0
+		for d := start; d < end; d += dayMS {
+			days += sum(d, d+dayMS, 7)
+		}
+		if math.Abs(days-want) > 1e-9 {
+			t.Errorf("%s: the days come to %v, want %v", when, days, want)
+		}
+		for _, b := range ask("wind_direction", readingsGone, end, 2).Buckets {
+			if m, ok := b.Mean(); !ok || m > 2 && m < 358 {
+				t.Errorf("%s: the wind is %v %v, want about 0", when, m, ok)
+			}
+		}
+		for _, b := range ask("wind_direction", start, readingsGone, 100).Buckets {
+			if m, ok := b.Mean(); !ok || m > 11 && m < 349 {
+				t.Errorf("%s: of roll-ups alone the wind is %v %v, want it northerly", when, m, ok)
+			}
+		}
+		out := int64(0)
+		for _, b := range ask("temperature", readingsGone, end, 5).Buckets {
+			if out += b.Out; b.Max != 22 {
+				t.Errorf("%s: the greatest temperature is %v, want 22", when, b.Max)
+			}
+		}
+		if out != 2 {
+			t.Errorf("%s: %d readings out of range, want 2", when, out)
+		}
+	}
+	check("as opened")
+	if s.metered == 0 {
+		t.Error("the days of the meter are there already")
+	}
+	if err := s.RollUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check("rolled up again")
+	if s.metered != 0 || len(s.rolled) != 2 {
+		t.Errorf("the days of meters are there from %d on, and the days %v are rolled up", s.metered, s.rolled)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, mine, opts)
+	check("opened again")
+	if s.metered != 0 || len(s.rolled) != 2 {
+		t.Errorf("opened again: from %d on, %d days", s.metered, len(s.rolled))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -54,8 +54,11 @@ func (s *Store) RollUp(ctx context.Context) error {
 	}
 	for {
 		n, err := s.rollDirty(ctx)
-		if n == 0 || err != nil {
+		if err != nil {
 			return err
+		}
+		if n == 0 {
+			return s.meterOld(ctx)
 		}
 	}
 }
@@ -99,7 +102,7 @@ func (s *Store) rollWhole(ctx context.Context, day uint32) (err error) {
 	if err := it.Error(); err != nil {
 		return err
 	}
-	if err := b.Set(rolledKey(day), nil, nil); err != nil {
+	if err := b.Set(rolledKey(day), []byte{rollupFormat}, nil); err != nil {
 		return err
 	}
 	if err := b.Commit(pebble.Sync); err != nil {
@@ -117,18 +120,24 @@ func (s *Store) rollOne(b *pebble.Batch, c *coder, day, series uint32, chunk []b
 	if len(chunk) < 2 {
 		return errCorrupt
 	}
-	if x := s.book.Series(series); x != nil && x.Dropped() {
-		return nil
+	x := s.book.Series(series)
+	if x == nil || x.Dropped() {
+		return nil // forgotten: what there is of it is deleted
 	}
-	kind := chunk[1]
+	kind, nature := chunk[1], x.Nature()
 	ps, err := c.readChunk(nil, chunk, day, 0, 1<<62)
 	if err != nil {
 		return err
 	}
 	for _, tier := range []readings.Tier{readings.Quarter, readings.Hour} {
-		v := appendRollups(nil, kind, readings.Roll(nil, ps, tier.Step()), tier.Step())
-		if err := b.Set(chunkKey(nil, classOf(tier), day, series), v, nil); err != nil {
+		bs := readings.Roll(nil, ps, tier.Step(), nature)
+		if err := b.Set(chunkKey(nil, classOf(tier), day, series), appendRollups(nil, kind, nature, bs, tier.Step()), nil); err != nil {
 			return err
+		}
+		if tier == readings.Hour && nature == readings.Meter {
+			if err := b.Merge(meterKey(day, series), appendMeterDay(nil, day, bs), nil); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -242,6 +251,7 @@ func (s *Store) dropDays(tier readings.Tier, days []uint32) (err error) {
 		for _, d := range days {
 			err = errors.Join(err, b.Delete(rolledKey(d), nil))
 		}
+		err = errors.Join(err, b.DeleteRange(meterKey(0, 0), meterKey(next, 0), nil)) // of whole blocks alone
 	}
 	if err != nil {
 		return err

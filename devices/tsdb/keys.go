@@ -13,6 +13,7 @@ const (
 	classRaw     = 0x01 // day u32 | series u32: chunk
 	classQuarter = 0x02 // likewise: roll-ups of 15 minutes
 	classHour    = 0x03 // likewise: roll-ups of an hour
+	classMeter   = 0x04 // day/256 u32 | series u32: what a meter came to, day by day
 	classDevice  = 0x10 // number u32: id
 	classSeries  = 0x11 // number u32: what it is
 	classState   = 0x12 // number u32 of the device: readings.Record.AppendState
@@ -26,11 +27,18 @@ const (
 	metaClock   = "clock"   // wall u64 | suspect u8
 	metaNumbers = "numbers" // greatest number of a device u32 | of a series u32
 	metaKept    = "kept"    // by tier, the first day that is complete, u32 each
-	metaRolled  = "rolled"  // day u32 follows the name: its roll-ups were made
+	metaRolled  = "rolled"  // day u32 follows the name: its roll-ups were made, of the format of the value, u8; an empty one is the first
+	metaMetered = "metered" // u32, the first day of which the days of meters are there
 )
 
-// formatVersion of the folder as a whole.
-const formatVersion = 1
+// formatVersion of the folder as a whole: 2 has roll-ups that know of resets,
+// directions and readings out of range. A folder of an older version is read,
+// and becomes one of this version when it is opened: roll-ups are made again
+// where the readings are kept.
+const (
+	formatVersion = 2
+	rollupFormat  = 2
+)
 
 func metaKey(name string) []byte { return append([]byte{classMeta}, name...) }
 

@@ -71,9 +71,16 @@ func (m *merge) Finish(bool) (_ []byte, _ io.Closer, err error) {
 			m.operands = append(m.operands, m.buf[o.from:o.to])
 		}
 	}
-	if first := m.operands[0]; len(first) > 1 && first[0] == rollupVersion {
+	version := byte(0)
+	if first := m.operands[0]; len(first) > 0 {
+		version = first[0]
+	}
+	switch version {
+	case rollupVersion, rollupFirst:
 		m.out, err = mergeRollups(m.out[:0], m.operands)
-	} else {
+	case meterVersion:
+		m.out, err = mergeMeterDays(m.out[:0], m.operands)
+	default:
 		m.out, err = m.c.mergeChunks(m.out[:0], m.operands)
 	}
 	if err != nil {

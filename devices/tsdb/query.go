@@ -214,11 +214,13 @@ func (s *Store) rollDay(dst []readings.Bucket, c *coder, x *readings.Series, tie
 		if len(head) > 0 {
 			ps = mergePoints(nil, ps, head)
 		}
-		return readings.Roll(dst, ps, step), nil
+		return readings.Roll(dst, ps, step, x.Nature()), nil
 	}
 	v, closer, err := s.db.Get(chunkKey(nil, classOf(tier), day, x.ID))
 	if err == nil {
-		_, _, dst, err = decodeRollups(dst, v, dayStart(day))
+		var r rollups
+		r, err = decodeRollups(dst, v, dayStart(day))
+		dst = r.buckets
 		err = errors.Join(err, closer.Close())
 	} else if errors.Is(err, pebble.ErrNotFound) {
 		err = nil
@@ -227,7 +229,11 @@ func (s *Store) rollDay(dst []readings.Bucket, c *coder, x *readings.Series, tie
 		return dst, err
 	}
 	dst = slices.DeleteFunc(dst, func(b readings.Bucket) bool { return b.T < from || b.T >= to })
-	for _, b := range readings.Roll(nil, head, step) {
+	nature := x.Nature()
+	for i := range dst {
+		dst[i].Become(nature)
+	}
+	for _, b := range readings.Roll(nil, head, step, nature) {
 		at, found := slices.BinarySearchFunc(dst, b.T, func(k readings.Bucket, t int64) int { return cmp.Compare(k.T, t) })
 		if found {
 			dst[at].Merge(&b)

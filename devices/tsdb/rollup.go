@@ -10,17 +10,38 @@ import (
 
 // A roll-up value is the buckets of one tier, series and day:
 //
-//	version 0x81 | kind | bucket…
-//	bucket: start / step within the day, from the one before | count | ms from the start to first and last |
-//	        floats and bools: exponent + 1 or 0 | min (zigzag), max, first and last less min, scaled, or all four raw | sum raw | 1, delta raw or 0
+//	version 0x82 | kind | nature | step | bucket…
+//	bucket: start / step within the day, from the one before | flags | count | out of range, if flagged |
+//	        unless all were: ms from the start to first and last, and
+//	        floats and bools: exponent + 1 or 0 | min (zigzag), max, first and last less min, scaled, or all four raw |
+//	          sum raw, of directions the sums of sines and of cosines instead |
+//	          of a meter with a reset: head, tail and rise raw
 //	        texts: first, last
 //
 // The tier is the key's. The version byte differs from a chunk's, so that the
-// merge operator can tell them apart.
-const rollupVersion = 0x81
+// merge operator can tell them apart. Version 0x81, read and no longer written,
+// has no nature, flags nor counts of what was out of range (such readings are in
+// its sums), and after the sum: 1, delta raw or 0, where every fall of a meter
+// was taken for a reset.
+const (
+	rollupVersion = 0x82
+	rollupFirst   = 0x81
 
-func appendRollups(b []byte, kind byte, bs []readings.Bucket, step int64) []byte {
-	b = append(b, rollupVersion, kind)
+	rollupOut   = 1 // some were out of range
+	rollupReset = 2
+)
+
+// rollups are the buckets of a value.
+type rollups struct {
+	kind    byte
+	nature  readings.Nature
+	step    int64
+	buckets []readings.Bucket
+	first   bool // of the first version
+}
+
+func appendRollups(b []byte, kind byte, nature readings.Nature, bs []readings.Bucket, step int64) []byte {
+	b = append(b, rollupVersion, kind, byte(nature))
 	b = binary.AppendUvarint(b, uint64(step))
 	prev := int64(-1)
 	for i := range bs {
@@ -28,19 +49,33 @@ func appendRollups(b []byte, kind byte, bs []readings.Bucket, step int64) []byte
 		at := k.T % dayMS / step
 		b = binary.AppendUvarint(b, uint64(at-prev-1))
 		prev = at
+		flags := byte(0)
+		if k.Out > 0 {
+			flags |= rollupOut
+		}
+		if nature == readings.Meter && k.Reset {
+			flags |= rollupReset
+		}
+		b = append(b, flags)
 		b = binary.AppendUvarint(b, uint64(k.Count))
+		if k.Out > 0 {
+			b = binary.AppendUvarint(b, uint64(k.Out))
+		}
+		if k.Good() == 0 {
+			continue
+		}
 		b = binary.AppendUvarint(b, uint64(k.FirstT-k.T))
 		b = binary.AppendUvarint(b, uint64(k.LastT-k.T))
 		if kind >= kindString {
 			b = appendStr(appendStr(b, k.FirstS), k.LastS)
 			continue
 		}
-		b = appendNumbers(b, k)
+		b = appendNumbers(b, nature, k)
 	}
 	return b
 }
 
-func appendNumbers(b []byte, k *readings.Bucket) []byte {
+func appendNumbers(b []byte, nature readings.Nature, k *readings.Bucket) []byte {
 	vs := [...]float64{k.Min, k.Max, k.First, k.Last}
 	if e, ok := exponent(vs[:]); ok {
 		low, _ := scale(k.Min, e)
@@ -56,51 +91,101 @@ func appendNumbers(b []byte, k *readings.Bucket) []byte {
 			b = appendFloat(b, v)
 		}
 	}
-	b = appendFloat(b, k.Sum)
-	if k.Delta == 0 {
-		return append(b, 0)
+	switch {
+	case nature.Direction():
+		return appendFloat(appendFloat(b, k.Sin), k.Cos)
+	case nature == readings.Meter && k.Reset:
+		return appendFloat(appendFloat(appendFloat(appendFloat(b, k.Sum), k.Head), k.Tail), k.Rise)
 	}
-	return appendFloat(append(b, 1), k.Delta)
+	return appendFloat(b, k.Sum)
 }
 
-// decodeRollups reads the buckets of a day.
-func decodeRollups(dst []readings.Bucket, b []byte, day int64) (kind byte, step int64, _ []readings.Bucket, err error) {
+// decodeRollups reads the buckets of a day, behind those in dst.
+func decodeRollups(dst []readings.Bucket, b []byte, day int64) (r rollups, err error) {
+	r.buckets = dst
 	c := cursor{b: b}
-	if c.byte() != rollupVersion {
-		return 0, 0, dst, errCorrupt
+	switch c.byte() {
+	case rollupVersion:
+		r.kind, r.nature = c.byte(), readings.Nature(c.byte())
+	case rollupFirst:
+		r.kind, r.first = c.byte(), true
+		if r.kind == kindFloat {
+			r.nature = readings.Meter // what it kept of every float
+		}
+	default:
+		return r, errCorrupt
 	}
-	kind = c.byte()
-	step = int64(c.uint())
-	if c.err != nil || kind > kindEnum || step < 1000 || step > dayMS {
-		return 0, 0, dst, errCorrupt
+	r.step = int64(c.uint())
+	if c.err != nil || r.kind > kindEnum || r.nature > readings.Radians || r.kind != kindFloat && r.nature != readings.Plain || r.step < 1000 || r.step > dayMS {
+		return r, errCorrupt
 	}
 	at := int64(-1)
 	for len(c.b) > 0 {
 		skip := c.uint()
 		if skip > dayMS {
-			return 0, 0, dst, errCorrupt
+			return r, errCorrupt
 		}
 		at += 1 + int64(skip)
-		k := readings.Bucket{T: day + at*step, Count: int64(c.uint())}
-		first, last := c.uint(), c.uint()
-		if at*step >= dayMS || k.Count <= 0 || first > last || last >= uint64(step) {
-			return 0, 0, dst, errCorrupt
+		k := readings.Bucket{T: day + at*r.step, Nature: r.nature}
+		if at*r.step >= dayMS || !r.read(&c, &k) {
+			return r, errCorrupt
 		}
-		k.FirstT, k.LastT = k.T+int64(first), k.T+int64(last)
-		if kind >= kindString {
-			k.FirstS, k.LastS = c.str(), c.str()
-		} else {
-			readNumbers(&c, &k)
-		}
-		if c.err != nil {
-			return 0, 0, dst, c.err
-		}
-		dst = append(dst, k)
+		r.buckets = append(r.buckets, k)
 	}
-	return kind, step, dst, nil
+	return r, nil
 }
 
-func readNumbers(c *cursor, k *readings.Bucket) {
+// read reads one bucket behind its start.
+func (r *rollups) read(c *cursor, k *readings.Bucket) bool {
+	flags := byte(0)
+	if !r.first {
+		flags = c.byte()
+	}
+	k.Count = int64(c.uint())
+	if flags&rollupOut != 0 {
+		k.Out = int64(c.uint())
+	}
+	if c.err != nil || k.Count <= 0 || k.Out < 0 || k.Out > k.Count {
+		return false
+	}
+	if k.Good() == 0 {
+		return true
+	}
+	first, last := c.uint(), c.uint()
+	if first > last || last >= uint64(r.step) {
+		return false
+	}
+	k.FirstT, k.LastT = k.T+int64(first), k.T+int64(last)
+	if r.kind >= kindString {
+		k.FirstS, k.LastS = c.str(), c.str()
+		return c.err == nil
+	}
+	readValues4(c, k)
+	switch {
+	case r.first:
+		k.Sum = c.float()
+		delta := 0.0
+		if c.byte() != 0 {
+			delta = c.float()
+		}
+		if r.nature == readings.Meter {
+			k.AssumeMeter(delta, true)
+		}
+	case r.nature.Direction():
+		k.Sin, k.Cos = c.float(), c.float()
+	default:
+		k.Sum = c.float()
+		if k.Reset = flags&rollupReset != 0; k.Reset {
+			k.Head, k.Tail, k.Rise = c.float(), c.float(), c.float()
+		} else if r.nature == readings.Meter {
+			k.Head, k.Tail, k.Rise = k.Max, k.Max, k.Max-k.First
+		}
+	}
+	return c.err == nil
+}
+
+// readValues4 reads min, max, first and last.
+func readValues4(c *cursor, k *readings.Bucket) {
 	if e := c.byte(); e > 0 && e <= maxExp+1 {
 		by := pow10[e-1]
 		low := c.int()
@@ -113,32 +198,34 @@ func readNumbers(c *cursor, k *readings.Bucket) {
 	} else {
 		c.fail()
 	}
-	k.Sum = c.float()
-	if c.byte() != 0 {
-		k.Delta = c.float()
-	}
 }
 
 // mergeRollups appends what values, the oldest first, are together: the buckets
 // of the same start become one.
 func mergeRollups(out []byte, values [][]byte) ([]byte, error) {
 	var all []readings.Bucket
-	var kind byte
-	var step int64
+	var sum rollups
 	for i, v := range values {
-		k, s, bs, err := decodeRollups(nil, v, 0)
-		if err != nil || i > 0 && (k != kind || s != step) {
+		r, err := decodeRollups(nil, v, 0)
+		if err != nil || i > 0 && (r.kind != sum.kind || r.step != sum.step) {
 			return out, errCorrupt
 		}
-		kind, step = k, s
-		for j := range bs {
-			n, found := slices.BinarySearchFunc(all, bs[j].T, func(b readings.Bucket, t int64) int { return cmp.Compare(b.T, t) })
+		if i == 0 || sum.first && !r.first { // one of the first version does not know its nature
+			sum = r
+			for j := range all {
+				all[j].Become(r.nature)
+			}
+		}
+		for j := range r.buckets {
+			k := &r.buckets[j]
+			k.Become(sum.nature)
+			n, found := slices.BinarySearchFunc(all, k.T, func(b readings.Bucket, t int64) int { return cmp.Compare(b.T, t) })
 			if found {
-				all[n].Merge(&bs[j])
+				all[n].Merge(k)
 			} else {
-				all = slices.Insert(all, n, bs[j])
+				all = slices.Insert(all, n, *k)
 			}
 		}
 	}
-	return appendRollups(out, kind, all, step), nil
+	return appendRollups(out, sum.kind, sum.nature, all, sum.step), nil
 }

@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,6 +134,8 @@ type Store struct {
 	rolling uint32              // day + 1 that is being rolled up
 	dirty   map[uint64]struct{} // day<<32|series
 	kept    [3]uint32           // by tier, the first day that is complete
+	oldest  uint32              // no day with values is before it
+	metered uint32              // the first day of which the days of meters are there
 	pos     uint64              // the log up to here is in the chunks
 
 	flushMu sync.Mutex // whoever writes chunks or roll-ups
@@ -156,7 +159,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("readings store: %w", err)
 	}
 	s := &Store{dir: dir, opts: opts, book: readings.NewBook(), zip: new(zipper), pool: newBlockPool(2 * opts.FlushReadings), started: time.Now(),
-		days: map[byte]map[uint32]struct{}{classRaw: {}, classQuarter: {}, classHour: {}}, rolled: map[uint32]bool{}, dirty: map[uint64]struct{}{}, wake: make(chan struct{}, 1)}
+		days: map[byte]map[uint32]struct{}{classRaw: {}, classQuarter: {}, classHour: {}}, rolled: map[uint32]bool{}, dirty: map[uint64]struct{}{}, oldest: math.MaxUint32, wake: make(chan struct{}, 1)}
 	s.coders.New = func() any { return &coder{zip: s.zip} }
 	s.flushed = sync.NewCond(&s.mu)
 	s.writer.known = &s.known

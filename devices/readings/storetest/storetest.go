@@ -48,6 +48,7 @@ type seriesModel struct {
 	metric  string
 	typ     devices.ValueType
 	counter bool
+	angle   bool
 }
 
 func (m *model) rising(s *seriesModel) []readings.Point {
@@ -60,10 +61,10 @@ func (m *model) rising(s *seriesModel) []readings.Point {
 
 func newModel() *model {
 	m := &model{points: map[*seriesModel]map[int64]readings.Point{}}
-	types := []devices.ValueType{devices.TypeFloat, devices.TypeFloat, devices.TypeBool, devices.TypeString, devices.TypeEnum}
+	types := []devices.ValueType{devices.TypeFloat, devices.TypeFloat, devices.TypeBool, devices.TypeString, devices.TypeEnum, devices.TypeFloat}
 	for d := range 4 {
 		for i, typ := range types {
-			s := &seriesModel{devices.ID(fmt.Sprintf("d-%d", d)), fmt.Sprintf("m%d", i), typ, i == 1}
+			s := &seriesModel{devices.ID(fmt.Sprintf("d-%d", d)), fmt.Sprintf("m%d", i), typ, i == 1, i == 5}
 			m.series = append(m.series, s)
 			m.points[s] = map[int64]readings.Point{}
 		}
@@ -71,12 +72,16 @@ func newModel() *model {
 	return m
 }
 
-func value(r *rand.Rand, s *seriesModel) (p readings.Point) {
+func value(r *rand.Rand, s *seriesModel, t int64) (p readings.Point) {
+	p.T = t
 	switch s.typ {
 	case devices.TypeFloat:
 		p.F = []float64{float64(r.IntN(400)) / 10, r.NormFloat64() * 1e3, float64(r.IntN(5)), r.Float64()*1e300 - 5e299, 0}[r.IntN(5)]
-		if s.counter {
-			p.F = float64(r.IntN(1000)) / 8
+		if s.counter { // it rises, dips, and starts again every 13 hours
+			p.F = float64(t%(13*3600_000)/10_000)/8*(1-0.2*float64(r.IntN(2))*r.Float64()) - 40
+		}
+		if s.angle {
+			p.F = float64(r.IntN(3600))/10 - 90*float64(r.IntN(2))
 		}
 	case devices.TypeBool:
 		p.F = float64(r.IntN(2))
@@ -135,8 +140,7 @@ func (m *model) group(r *rand.Rand, s readings.Store) *readings.Group {
 			if sm.device != d {
 				continue
 			}
-			p := value(r, sm)
-			p.T = start + r.Int64N(span)
+			p := value(r, sm, start+r.Int64N(span))
 			e.Items = append(e.Items, readings.Stored{S: define(s, e.Rec, sm), Point: p})
 			m.points[sm][p.T] = p
 			g.Readings++
@@ -148,7 +152,10 @@ func (m *model) group(r *rand.Rand, s readings.Store) *readings.Group {
 
 func define(s readings.Store, rec *readings.Record, sm *seriesModel) *readings.Series {
 	unit := ""
-	if sm.typ == devices.TypeFloat {
+	switch {
+	case sm.angle:
+		unit = "°"
+	case sm.typ == devices.TypeFloat:
 		unit = "°C"
 	}
 	return s.Book().Define(rec, sm.metric, sm.typ, unit, sm.counter)
@@ -261,14 +268,78 @@ func (m *model) check(t *testing.T, r *rand.Rand, s readings.Store) {
 				}
 			}
 		}
-		for _, tier := range []readings.Tier{readings.Quarter, readings.Hour} {
-			checkRollups(t, s, x, tier, all)
+		SameRollups(t, s, x, all, readings.Quarter, readings.Hour)
+		if sm.counter {
+			for range 4 {
+				checkBefore(t, s, x, base-r.Int64N(5*24*3600_000), all)
+			}
+			checkBefore(t, s, x, 1<<46, all)
+			checkBefore(t, s, x, base/86400_000*86400_000, all)
 		}
 	}
 }
 
+// Counted is what each of the readings of a meter, in rising time, counts by the
+// rules that package readings tells, and the mark before each of them, worked out
+// one by one.
+func Counted(ps []readings.Point) (counts, marks []float64) {
+	have, last, mark := false, 0.0, 0.0
+	for _, p := range ps {
+		marks = append(marks, mark)
+		switch {
+		case p.Q&readings.RangeFlag != 0:
+			counts = append(counts, 0)
+			continue
+		case !have:
+			counts, mark = append(counts, 0), p.F
+		case last >= 0 && p.F < 0.9*last || last < 0 && p.F < 1.1*last:
+			counts, mark = append(counts, max(p.F, 0)), p.F
+		case p.F > mark:
+			counts, mark = append(counts, p.F-mark), p.F
+		default:
+			counts = append(counts, 0)
+		}
+		have, last = true, p.F
+	}
+	return counts, append(marks, mark)
+}
+
+func checkBefore(t *testing.T, s readings.Store, x *readings.Series, at int64, all []readings.Point) {
+	t.Helper()
+	var before []readings.Point
+	last, have := 0.0, false
+	for _, p := range all {
+		if p.T < at {
+			before = append(before, p)
+			if p.Q&readings.RangeFlag == 0 {
+				last, have = p.F, true
+			}
+		}
+	}
+	_, marks := Counted(before)
+	got, err := s.Before(context.Background(), x, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mark := marks[len(before)]; (got.Good() > 0) != have || have && (got.Last != last || got.Tail != mark) {
+		t.Errorf("%s %s before %d: got %+v, want %v last, the mark at %v", x.Rec.ID, x.Metric, at, got, last, mark)
+	}
+}
+
+// SameRollups checks what a store has of a series, all of which that the store
+// keeps in the tiers is given, in roll-ups.
+func SameRollups(t *testing.T, s readings.Store, x *readings.Series, all []readings.Point, tiers ...readings.Tier) {
+	t.Helper()
+	for _, tier := range tiers {
+		checkRollups(t, s, x, tier, all)
+	}
+	if x.Counter && len(all) > 0 {
+		checkBefore(t, s, x, all[len(all)-1].T+1, all)
+	}
+}
+
 func checkRollups(t *testing.T, s readings.Store, x *readings.Series, tier readings.Tier, all []readings.Point) {
-	want := readings.Roll(nil, all, tier.Step())
+	want := readings.Roll(nil, all, tier.Step(), x.Nature())
 	var got []readings.Bucket
 	err := s.Rollups(context.Background(), x, tier, 0, 1<<46, func(bs []readings.Bucket) error {
 		got = append(got, bs...)
@@ -282,10 +353,12 @@ func checkRollups(t *testing.T, s readings.Store, x *readings.Series, tier readi
 	}
 	for i := range want {
 		g, w := got[i], want[i]
-		if !near(g.Sum, w.Sum, w) || !near(g.Delta, w.Delta, w) && x.Counter {
+		if !near(g.Sum, w.Sum, w) || !near(g.Rise, w.Rise, w) || !near(g.Sin, w.Sin, w) || !near(g.Cos, w.Cos, w) {
 			t.Errorf("%s %s %v: got %+v, want %+v", x.Rec.ID, x.Metric, tier, g, w)
 		}
-		g.Sum, g.Delta, w.Sum, w.Delta = 0, 0, 0, 0
+		for _, b := range []*readings.Bucket{&g, &w} {
+			b.Sum, b.Rise, b.Sin, b.Cos = 0, 0, 0, 0
+		}
 		if g != w {
 			t.Errorf("%s %s %v: got %+v, want %+v", x.Rec.ID, x.Metric, tier, g, w)
 		}
