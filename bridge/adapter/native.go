@@ -141,14 +141,7 @@ func (n *native) event(dev *devices.Device, last string, m Message, done func(er
 	var err error
 	switch last {
 	case "r":
-		var many struct {
-			R json.RawMessage `json:"r"`
-		}
-		if json.Unmarshal(payload, &many) == nil && many.R != nil {
-			batch, err = readings.ParseReadings(payload)
-		} else {
-			batch, err = readings.ParseReading(payload)
-		}
+		batch, err = readings.Parse(payload)
 	case "senml":
 		cbor := len(payload) > 0 && !strings.ContainsRune("[{ \t\r\n", rune(payload[0]))
 		batch, err = readings.ParseSenML(payload, cbor, dev.ID, time.Now())

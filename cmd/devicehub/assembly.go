@@ -207,6 +207,7 @@ func (a *assembly) openDoors(context.Context) error {
 		hub.WithTooManyChannels(devices.Refuse(devices.CodeRateLimited, "too many channels joined")))
 
 	a.feeds = append(a.feeds, &channels.Feed{Endpoint: a.endpoint, Log: a.Log}, a.fleet, devices.FeedFunc(a.countCommand))
+	a.registry.Guard(a.readings.Guard)
 	a.registry.Watch(a.registryChanged)
 	a.identity.Watch(a.channels.IdentityChanged)
 

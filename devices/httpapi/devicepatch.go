@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"devicehub/devices"
+	"devicehub/devices/readings"
 )
 
 // field is a field of a patch: left out, null or a value.
@@ -251,8 +252,16 @@ func (c *call) updateDevice() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	hide, err := c.flag("hide_readings")
+	if err != nil {
+		return answer{}, err
+	}
+	ctx := c.Context()
+	if hide {
+		ctx = readings.Hiding(ctx)
+	}
 	id := devices.ID(c.PathValue("id"))
-	d, err := c.api.s.Identity.UpdateDevice(c.Context(), c.actor, c.origin, id, func(d *devices.Device) error {
+	d, err := c.api.s.Identity.UpdateDevice(ctx, c.actor, c.origin, id, func(d *devices.Device) error {
 		if err := expect.Check(d.Ver); err != nil {
 			return err
 		}

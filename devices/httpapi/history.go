@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,16 +84,22 @@ func (c *call) acrossIDs() (ids []devices.ID, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if list := c.query("ids"); list != "" {
+	if c.params.Has("ids") {
 		if len(labels) > 0 {
 			return nil, devices.Invalid("ids", "ids or label, not both")
 		}
-		for s := range strings.SplitSeq(list, ",") {
-			d, err := c.mayOver(strings.TrimSpace(s), devices.RightRead)
-			if err != nil {
+		for s := range strings.SplitSeq(c.query("ids"), ",") {
+			id := devices.ID(strings.TrimSpace(s))
+			if id == "" {
+				return nil, devices.Invalid("ids", "one id or more, joined by commas; without ids, and label, it is about all devices")
+			}
+			if slices.Contains(ids, id) {
+				return nil, devices.Invalid("ids", "each device once")
+			}
+			if _, err := c.mayOver(string(id), devices.RightRead); err != nil {
 				return nil, err
 			}
-			ids = append(ids, d.ID)
+			ids = append(ids, id)
 		}
 	} else {
 		q := listQuery{labels: labels}

@@ -143,6 +143,9 @@ func (c *call) instant(name string, unset int64) (int64, error) {
 		return unset, nil
 	}
 	if ms, err := strconv.ParseInt(s, 10, 64); err == nil && ms >= 0 && ms <= maxInstant {
+		if ms >= leastSeconds && ms < mostSeconds {
+			return 0, devices.Invalid(name, "ms since epoch, not seconds: three more digits")
+		}
 		return ms, nil
 	}
 	if t, err := time.Parse(time.RFC3339, s); err == nil && t.UnixMilli() >= 0 {
@@ -151,8 +154,15 @@ func (c *call) instant(name string, unset int64) (int64, error) {
 	if strings.Contains(s, " ") { // what a + stands for in a query
 		return 0, devices.Invalid(name, "RFC 3339, the + of its zone written as %2B, or ms since epoch")
 	}
-	return 0, devices.Invalid(name, "RFC 3339 or ms since epoch")
+	return 0, devices.Invalid(name, "RFC 3339 with its zone, such as 2026-03-29T02:30:00Z, or ms since epoch")
 }
+
+// Numbers from the one to below the other are seconds of 2001 to 2033, or ms of
+// January 1970, when there were no readings.
+const (
+	leastSeconds = 1_000_000_000
+	mostSeconds  = 2_000_000_000
+)
 
 // maxInstant is the year 9999 in ms since epoch.
 const maxInstant = 253402300799999

@@ -47,7 +47,7 @@ func TestReadingsOverHTTP(t *testing.T) {
 	r.wantCode(r.get("/api/v1/series?metric=temperature&ids=a,ghost", r.admin), devices.CodeNotFound)
 
 	csv := r.get("/api/v1/devices/a/export", r.admin)
-	if csv.header.Get("Content-Type") != "text/csv; charset=utf-8" || !strings.HasPrefix(string(csv.body), "device,metric,t,v,quality\n") || !strings.Contains(string(csv.body), `"'=eco"`) || strings.Count(string(csv.body), "\n") != 4 {
+	if csv.header.Get("Content-Type") != "text/csv; charset=utf-8" || !strings.HasPrefix(string(csv.body), "device,metric,t,v,quality,unit\n") || !strings.Contains(string(csv.body), `"'=eco"`) || strings.Count(string(csv.body), "\n") != 4 {
 		t.Errorf("csv: got %v %s", csv.header, csv.body)
 	}
 	nd := r.get("/api/v1/devices/a/export?format=ndjson&metric=temperature", r.admin)

@@ -104,6 +104,7 @@ func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 	_, err = r.ident.Prepare(ctx, "admin-password")
 	must(err)
 	ingest := readings.New(readings.NewMemory(), readings.Config{Device: r.reg.Get, Logger: log})
+	r.reg.Guard(ingest.Guard)
 	r.track, err = liveness.New(ctx, liveness.Config{Store: &liveness.Memory{}, Registry: r.reg, Freshness: ingest.Freshness, Node: "n1", Logger: log})
 	must(err)
 	shadows, err := shadow.New(ctx, shadow.Config{Store: &shadow.Memory{}, Registry: r.reg, Audit: audit, Logger: log})

@@ -32,7 +32,7 @@ type param struct {
 
 var (
 	pageParams = []param{{name: "limit", kind: "integer", what: "entries a page, 1 to 500"}, {name: "cursor", kind: "string", what: "next_cursor of the page before; empty for the first", blank: true}}
-	spanParams = []param{{name: "from", kind: "string", what: "RFC 3339 or ms since epoch"}, {name: "to", kind: "string", what: "RFC 3339 or ms since epoch, not included; now when absent"}}
+	spanParams = []param{{name: "from", kind: "string", what: "RFC 3339 with its zone, or ms since epoch"}, {name: "to", kind: "string", what: "RFC 3339 with its zone, or ms since epoch, not included; now when absent"}}
 	aggParam   = param{name: "agg", kind: "string", what: "what will be drawn", enum: []string{"minmax", "mean", "last"}}
 	pointParam = param{name: "points", kind: "integer", what: "at most so many buckets"}
 	ifVerParam = param{name: "if_ver", kind: "integer", what: "the version that is meant; another is version_conflict"}
@@ -90,7 +90,8 @@ func deviceRoutes() []route {
 		{method: "GET", path: device, versioned: true, records: true, tag: "devices", summary: "One device", who: "viewer",
 			answers: map[int]string{200: "Device"}, handle: (*call).getDevice},
 		{method: "PATCH", path: device, versioned: true, tag: "devices", summary: "Change a record as RFC 7396 merges: labels, light and config field by field, metrics as a whole; null takes a field away", who: "admin",
-			body: "DevicePatch", answers: map[int]string{200: "Device"}, handle: (*call).updateDevice},
+			query: []param{{name: "hide_readings", kind: "boolean", what: "go on though a metric gets a type or unit in which what it measured so far shows no more; exports have it all the same"}},
+			body:  "DevicePatch", answers: map[int]string{200: "Device"}, handle: (*call).updateDevice},
 		{method: "DELETE", path: device, versioned: true, tag: "devices", summary: "Delete a device; its id stays taken for 30 days", who: "admin",
 			query:   []param{{name: "keep_readings", kind: "boolean", what: "keep what it measured"}, ifVerParam},
 			answers: map[int]string{204: ""}, handle: (*call).deleteDevice},
@@ -100,8 +101,8 @@ func deviceRoutes() []route {
 			body: "NewToken", bodyOptional: true, answers: map[int]string{201: "Token"}, handle: (*call).makeToken},
 		{method: "DELETE", path: device + "/tokens", versioned: true, tag: "tokens", summary: "Revoke every token; live sessions end at once", who: "admin",
 			answers: map[int]string{204: ""}, handle: (*call).revokeTokens},
-		{method: "POST", path: device + "/readings", tag: "readings", summary: "Send readings; the answer comes when they are durable", who: "the device",
-			body: "Readings", answers: map[int]string{200: "ReadingsReply"}, handle: (*call).postReadings},
+		{method: "POST", path: device + "/readings", tag: "readings", summary: "Send readings, or one; the answer comes when they are durable", who: "the device",
+			body: "ReadingOrReadings", answers: map[int]string{200: "ReadingsReply"}, handle: (*call).postReadings},
 	}
 }
 
@@ -112,7 +113,7 @@ func historyRoutes() []route {
 		{method: "GET", path: device + "/series", tag: "readings", summary: "One metric of one device in buckets", who: "viewer",
 			query: with([]param{{name: "metric", kind: "string", what: "the metric", must: true}}, spanParams, []param{pointParam, aggParam}), answers: map[int]string{200: "Series"}, handle: (*call).series},
 		{method: "GET", path: base + "/series", tag: "readings", summary: "One metric of many devices, taken together", who: "viewer",
-			query:   with([]param{{name: "metric", kind: "string", what: "the metric", must: true}, {name: "ids", kind: "string", what: "device ids, joined by commas"}, labelParam}, spanParams, []param{pointParam, aggParam}),
+			query:   with([]param{{name: "metric", kind: "string", what: "the metric", must: true}, {name: "ids", kind: "string", what: "device ids, each once, joined by commas; all devices when absent"}, labelParam}, spanParams, []param{pointParam, aggParam}),
 			answers: map[int]string{200: "Series"}, handle: (*call).across},
 		{method: "GET", path: device + "/export", tag: "readings", summary: "Every reading that is kept, streamed", who: "viewer",
 			query:   with([]param{{name: "metric", kind: "string", what: "the metric; all when absent"}}, spanParams, []param{{name: "format", kind: "string", what: "how", enum: []string{"csv", "ndjson", "line"}}}),

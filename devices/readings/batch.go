@@ -90,10 +90,34 @@ func unitName(b []byte) string {
 	return string(b)
 }
 
+// Parse reads what may be the payload of either event: an object with a list
+// under "r" is readings, any other a reading.
+func Parse(b []byte) (Batch, error) {
+	if hasList(b) {
+		return ParseReadings(b)
+	}
+	return ParseReading(b)
+}
+
+// hasList reports whether a JSON object has a member "r". It judges nothing.
+func hasList(b []byte) (found bool) {
+	s := scanner{b: b}
+	_ = s.object(func(name []byte) error {
+		if found = string(name) == "r"; found {
+			return errJSON // it is known
+		}
+		return s.skip(0)
+	})
+	return found
+}
+
 // ParseReading reads the payload of the event "reading",
 // {"m","v","t"?,"s"?,"u"?,"boot"?}. It returns an invalid error naming the
 // field and what it should be.
 func ParseReading(b []byte) (Batch, error) {
+	if err := withoutMark(b, "payload"); err != nil {
+		return Batch{}, err
+	}
 	s := scanner{b: b}
 	var batch Batch
 	var it item
@@ -117,17 +141,17 @@ func ParseReading(b []byte) (Batch, error) {
 		case "boot":
 			return s.boot(&batch.Boot)
 		}
-		return unknownField(name)
+		return unknownField(name, "a reading has m, v, t, s, u and boot; many at once are {boot, s0, t0, u, r: [[metric, value, ms after t0], …]}")
 	})
 	switch {
 	case err != nil:
 		return Batch{}, err
 	case !s.end():
-		return Batch{}, errJSON
+		return Batch{}, errBehind
 	case it.metric == "":
 		return Batch{}, devices.Invalid("m", "a metric name")
 	case it.typ == kindNone:
-		return Batch{}, devices.Invalid("v", "a number, true, false or a string")
+		return Batch{}, devices.Invalid("v", wantValue)
 	}
 	batch.items = []item{it}
 	return batch, nil
@@ -138,6 +162,9 @@ func ParseReading(b []byte) (Batch, error) {
 // An entry whose parts are wrong is refused alone when it is judged; anything
 // else that is wrong is returned as an invalid error.
 func ParseReadings(b []byte) (Batch, error) {
+	if err := withoutMark(b, "payload"); err != nil {
+		return Batch{}, err
+	}
 	s := scanner{b: b}
 	var batch Batch
 	var t0, s0 int64
@@ -157,37 +184,41 @@ func ParseReadings(b []byte) (Batch, error) {
 			listed = true
 			return s.entries(&batch)
 		}
-		return unknownField(name)
+		return unknownField(name, "readings have boot, s0, t0, u and r; one alone is {m, v, t, s, u, boot}")
 	})
 	switch {
 	case err != nil:
 		return Batch{}, err
 	case !s.end():
-		return Batch{}, errJSON
+		return Batch{}, errBehind
 	case !listed || len(batch.items) == 0:
 		return Batch{}, devices.Invalid("r", "a list of one or more [metric, value, ms after t0]")
 	}
 	for i := range batch.items {
-		it := &batch.items[i]
-		if s0 > 0 {
-			it.seq = s0 + int64(i)
-		}
-		if it.timed && it.err == nil {
-			it.t += t0
-			if !timed {
-				it.err = devices.Invalid(entryField(i, 2), "a t0 beside r")
-			} else if it.t < 0 || it.t > maxTime {
-				it.err = devices.Invalid(entryField(i, 2), "ms after t0, a time before the year 10000")
-			}
-		}
-		for k := range units {
-			if units[k].metric == it.metric {
-				it.unit = units[k].unit
-				break
-			}
-		}
+		batch.items[i].place(i, s0, t0, timed, units)
 	}
 	return batch, nil
+}
+
+// place gives entry i of readings what stands for all of them.
+func (it *item) place(i int, s0, t0 int64, timed bool, units []pair) {
+	if s0 > 0 {
+		it.seq = s0 + int64(i)
+	}
+	if it.timed && it.err == nil {
+		it.t += t0
+		if !timed {
+			it.err = devices.Invalid(entryField(i, 2), "a t0 beside r")
+		} else if it.t < 0 || it.t > maxTime {
+			it.err = devices.Invalid(entryField(i, 2), "ms after t0, a time before the year 10000")
+		}
+	}
+	for k := range units {
+		if units[k].metric == it.metric {
+			it.unit = units[k].unit
+			break
+		}
+	}
 }
 
 // pair is one member of the object u.
@@ -230,7 +261,7 @@ func (s *scanner) entries(batch *Batch) error {
 		}
 		if !s.take(',') {
 			if !s.take(']') {
-				return errJSON
+				return s.malformed()
 			}
 			return nil
 		}
@@ -261,7 +292,7 @@ func (s *scanner) entry(it *item, i int) error {
 			n++
 			if !s.take(',') {
 				if !s.take(']') {
-					return errJSON
+					return s.malformed()
 				}
 				break
 			}
@@ -286,13 +317,15 @@ func (s *scanner) element(it *item, i, n int) error {
 		}
 	case 1:
 		if !s.scalar(it) {
-			wrong = devices.Invalid(entryField(i, 1), wantValue)
+			s.i = from
+			s.space()
+			wrong = s.badValue(entryField(i, 1))
 		}
 	case 2:
 		dt, ok := s.integer()
 		it.t, it.timed = dt, ok
 		if !ok {
-			wrong = devices.Invalid(entryField(i, 2), "an integer, ms after t0")
+			wrong = devices.Invalid(entryField(i, 2), "a whole number, ms after t0")
 		}
 	default:
 		wrong = devices.Invalid("r["+strconv.Itoa(i)+"]", "[metric, value] or [metric, value, ms after t0]")
@@ -304,13 +337,8 @@ func (s *scanner) element(it *item, i, n int) error {
 		it.err = wrong
 	}
 	s.i = from
-	if !s.skip(0) {
-		return errJSON
-	}
-	return nil
+	return s.skip(0)
 }
-
-const wantValue = "a finite number, true, false or a string"
 
 func entryField(i, n int) string { return "r[" + strconv.Itoa(i) + "][" + strconv.Itoa(n) + "]" }
 
@@ -340,8 +368,11 @@ func (s *scanner) scalar(it *item) bool {
 }
 
 func (s *scanner) value(it *item, field string) error {
+	s.space()
+	from := s.i
 	if !s.scalar(it) {
-		return devices.Invalid(field, wantValue)
+		s.i = from
+		return s.badValue(field)
 	}
 	return nil
 }
@@ -349,7 +380,7 @@ func (s *scanner) value(it *item, field string) error {
 func (s *scanner) time(t *int64, set *bool, field string) error {
 	n, ok := s.integer()
 	if !ok || n < 0 || n > maxTime {
-		return devices.Invalid(field, "an integer, ms since 1970, before the year 10000")
+		return devices.Invalid(field, "a whole number of ms since 1970, before the year 10000: neither a text nor a fraction")
 	}
 	*t, *set = n, true
 	return nil
@@ -358,7 +389,7 @@ func (s *scanner) time(t *int64, set *bool, field string) error {
 func (s *scanner) sequence(seq *int64, field string) error {
 	n, ok := s.integer()
 	if !ok || n < 1 {
-		return devices.Invalid(field, "an integer from 1")
+		return devices.Invalid(field, "a whole number from 1")
 	}
 	*seq = n
 	return nil
@@ -366,8 +397,8 @@ func (s *scanner) sequence(seq *int64, field string) error {
 
 func (s *scanner) unit(u *string, field string) error {
 	text, ok := s.str()
-	if !ok || len(text) > maxUnit {
-		return devices.Invalid(field, "a unit of at most 32 bytes")
+	if !ok || len(text) > maxUnit || !goodName(string(text)) {
+		return devices.Invalid(field, wantUnit)
 	}
 	*u = unitName(text)
 	return nil
@@ -394,11 +425,13 @@ func CheckBoot(boot string) error {
 // goodName reports whether s is a text of one line.
 func goodName(s string) bool { return devices.GoodText(s) && !strings.ContainsAny(s, "\t\r\n") }
 
-func unknownField(name []byte) error {
-	if len(name) > 64 {
-		name = name[:64]
-	}
-	return devices.Invalid(string(name), "no such field")
+// wantUnit is what a unit is to be.
+const wantUnit = "a unit of at most 32 printable bytes"
+
+func unknownField(name []byte, known string) error {
+	e := devices.UnknownField(printable(name)).With("want", known)
+	e.Reason += ": " + known
+	return e
 }
 
 // ParseBare reads the payload of an MQTT topic r/<metric>: a number, true,
@@ -412,6 +445,9 @@ func ParseBare(metric string, b []byte) (Batch, error) {
 	if len(b) == 0 {
 		return Batch{}, devices.Invalid("v", "a number, true, false or text")
 	}
+	if err := withoutMark(b, "v"); err != nil {
+		return Batch{}, err
+	}
 	if !utf8.Valid(b) {
 		return Batch{}, devices.Invalid("v", "UTF-8")
 	}
@@ -422,30 +458,20 @@ func ParseBare(metric string, b []byte) (Batch, error) {
 		var n item
 		if s.scalar(&n) && s.end() {
 			it.typ, it.f = n.typ, n.f
-			break
+			return Batch{items: []item{it}}, nil
 		}
-		if s.i = 0; s.huge() || isNotFinite(string(b)) {
-			return Batch{}, devices.Invalid("v", wantValue)
-		}
-	default:
-		if isNotFinite(string(b)) {
-			return Batch{}, devices.Invalid("v", wantValue)
-		}
+	}
+	if word := strings.TrimSpace(it.text); isNotFinite(word) || isHuge(word) {
+		s.i = 0
+		s.space()
+		return Batch{}, s.badValue("v")
 	}
 	return Batch{items: []item{it}}, nil
 }
 
-// isNotFinite knows the ways in which C libraries print what is no number.
-func isNotFinite(s string) bool {
-	switch strings.TrimLeft(strings.ToLower(s), "+-") {
-	case "nan", "inf", "infinity":
-		return true
-	}
-	return false
-}
-
-// huge reports whether the whole text is a number, though none that fits.
-func (s *scanner) huge() bool {
-	_, ok := s.number()
-	return ok && s.end()
+// isHuge reports whether the text is a number, though none that fits.
+func isHuge(s string) bool {
+	n := numberLen([]byte(s))
+	_, fits := parseFloat([]byte(s))
+	return n > 0 && n == len(s) && !fits
 }

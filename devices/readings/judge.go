@@ -1,6 +1,9 @@
 package readings
 
 import (
+	"slices"
+	"strings"
+
 	"devicehub/devices"
 )
 
@@ -9,6 +12,15 @@ const (
 	aheadMS  = 60_000
 	unsetEnd = 1_420_070_400_000 // 2015-01-01
 )
+
+// inSeconds reports whether a time before 2015 is one of about now, if taken for
+// seconds. It is no more than likely: a device may count ms from its start.
+func inSeconds(t, now int64) bool {
+	const about = 400 * 24 * 3600_000
+	return t*1000 > now-about && t*1000 < now+about
+}
+
+const hintSeconds = "t looks like seconds since 1970: send milliseconds; until then the hub's own time stands"
 
 // device is what the judge remembers of one device: the book's record, and
 // what was decided since in the group that is not yet durable. It is thrown
@@ -197,6 +209,9 @@ func (js *device) decide(v *verdict, i int, it *item, now, lateMax int64, suspec
 			p.Q |= ServerTime | ClockAhead
 		case it.t < unsetEnd:
 			p.Q |= ServerTime | ClockUnset
+			if inSeconds(it.t, now) {
+				v.result.Hint = hintSeconds
+			}
 		case it.t < now-lateMax:
 			js.refuse(v, w, i, it, tooOld(it, lateMax), Late)
 			return
@@ -292,20 +307,23 @@ func (js *device) check(it *item) (m *metric, p Point, err *devices.Error) {
 	switch m.typ {
 	case devices.TypeFloat:
 		if it.typ != kindFloat {
-			return nil, p, typeConflict(m)
+			return nil, p, typeConflict(m, it)
 		}
 		p.F = it.f
 	case devices.TypeBool:
 		if it.typ != kindBool {
-			return nil, p, typeConflict(m)
+			return nil, p, typeConflict(m, it)
 		}
 		p.F = it.f
 	default:
 		if it.typ != kindString && !it.bare {
-			return nil, p, typeConflict(m)
+			return nil, p, typeConflict(m, it)
 		}
 		if len(it.text) > devices.MaxStringValue {
-			return nil, p, devices.Refuse(devices.CodeTooLarge, "a string value has at most 255 bytes").With("field", "v").With("limit", devices.MaxStringValue)
+			return nil, p, devices.Refuse(devices.CodeTooLarge, "a text has at most 255 bytes").With("field", "v").With("limit", devices.MaxStringValue)
+		}
+		if !devices.GoodText(it.text) {
+			return nil, p, devices.Invalid("v", devices.WantText)
 		}
 		p.S = it.text
 	}
@@ -314,16 +332,25 @@ func (js *device) check(it *item) (m *metric, p Point, err *devices.Error) {
 			return nil, p, err
 		}
 	}
-	if m.decl == nil || m.typ != devices.TypeFloat {
-		return m, p, nil
-	}
-	if d := m.decl; d.Min != nil && p.F < *d.Min || d.Max != nil && p.F > *d.Max {
+	if d := m.decl; d != nil && outside(d, &p) {
 		if d.OnRange == devices.RejectRange {
 			return nil, p, outOfRange(d)
 		}
 		p.Q |= RangeFlag
 	}
 	return m, p, nil
+}
+
+// outside reports whether a value is outside a metric's plausible range, or none
+// of its options.
+func outside(d *devices.Metric, p *Point) bool {
+	switch d.Type {
+	case devices.TypeFloat:
+		return d.Min != nil && p.F < *d.Min || d.Max != nil && p.F > *d.Max
+	case devices.TypeEnum:
+		return len(d.Options) > 0 && !slices.Contains(d.Options, p.S)
+	}
+	return false
 }
 
 // admit takes up a metric that the device has not sent before, if there is
@@ -396,15 +423,12 @@ func (m *metric) convert(from string, p *Point) *devices.Error {
 			return nil
 		}
 	}
-	expect := []string{}
+	expect, reason := []string{}, m.name+" has no unit: leave out u"
 	if m.unit != "" {
 		expect = devices.ConvertibleTo(m.unit)
+		reason = m.name + " is not measured in " + from + ": send " + strings.Join(expect, ", ")
 	}
-	return devices.Refuse(devices.CodeUnitMismatch, m.name+" is not measured in this unit").With("field", "u").With("expect", expect)
-}
-
-func typeConflict(m *metric) *devices.Error {
-	return devices.Refuse(devices.CodeTypeConflict, m.name+" holds values of another type").With("field", "v").With("expect", string(m.typ))
+	return devices.Refuse(devices.CodeUnitMismatch, reason).With("field", "u").With("expect", expect)
 }
 
 func invalidName() *devices.Error {
@@ -416,6 +440,9 @@ func undeclared(name string) *devices.Error {
 }
 
 func outOfRange(d *devices.Metric) *devices.Error {
+	if d.Type == devices.TypeEnum {
+		return devices.Refuse(devices.CodeRange, d.Name+" is none of its options").With("field", d.Name).With("expect", d.Options)
+	}
 	e := devices.Refuse(devices.CodeRange, d.Name+" is outside its plausible range").With("field", d.Name).With("unit", d.Unit)
 	if d.Min != nil {
 		e = e.With("min", *d.Min)

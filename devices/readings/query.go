@@ -234,63 +234,6 @@ func (r *Record) has(name string) bool {
 	return slices.ContainsFunc(r.series, func(s *Series) bool { return s.has && s.Metric == name })
 }
 
-// picked is what a chart or an export shows of a metric of a device.
-type picked struct {
-	series []*Series
-	typ    devices.ValueType
-	unit   string
-	nature Nature
-}
-
-// pick is the series of a metric that a chart shows: those of the type that is
-// declared now, else of the latest reading, with the unit of the answer.
-func (in *Ingest) pick(id devices.ID, name string) (p picked) {
-	rec, ok := in.book.Lookup(id)
-	if !ok {
-		return p
-	}
-	decl := declared(in.record(id), name)
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	var newest *Series
-	for _, s := range rec.series {
-		if s.has && s.Metric == name {
-			p.series = append(p.series, s)
-			if newest == nil || s.last.T >= newest.last.T {
-				newest = s
-			}
-		}
-	}
-	if newest == nil {
-		return p
-	}
-	p.typ, p.unit = newest.Type, newest.Unit
-	if decl != nil && slices.ContainsFunc(p.series, func(s *Series) bool { return sameValues(s.Type, decl.Type) }) {
-		p.typ, p.unit = decl.Type, decl.Unit
-	}
-	p.series = slices.DeleteFunc(p.series, func(s *Series) bool { return !s.shownAs(p.typ, p.unit) })
-	if p.typ == devices.TypeFloat {
-		counter := decl != nil && decl.StateClass == devices.TotalIncreasing || slices.ContainsFunc(p.series, func(s *Series) bool { return s.Counter })
-		p.nature = natureOf(p.unit, counter)
-	}
-	return p
-}
-
-// sameValues reports whether values of the two types are shown alike: an enum is
-// a text.
-func sameValues(a, b devices.ValueType) bool { return a == b || a.Text() && b.Text() }
-
-// shownAs reports whether the series is shown where the metric is declared with
-// a type and unit. One without a unit is taken for the unit that was declared
-// since.
-func (s *Series) shownAs(typ devices.ValueType, unit string) bool {
-	if !sameValues(s.Type, typ) {
-		return false
-	}
-	_, ok := devices.ConvertUnit(0, s.Unit, unit)
-	return ok || s.Unit == ""
-}
-
 // shownNature is the nature of the series' own readings, in its own unit, where the
 // metric is shown as one of n.
 func (s *Series) shownNature(n Nature) Nature {

@@ -17,6 +17,7 @@ type Result struct {
 	Late     int
 	Dup      int
 	Rejected []Rejection
+	Hint     string // what looks wrong with what was taken; "" for nothing
 	Boot     string // the boot that Ack is of; not in the reply
 }
 
@@ -27,7 +28,7 @@ type Rejection struct {
 }
 
 // MarshalJSON writes {"ack"?,"accepted","late","dup","rejected":[{"i","code",
-// "reason",…details}]}.
+// "reason",…details}],"hint"?}.
 func (r Result) MarshalJSON() ([]byte, error) { return r.AppendJSON(nil), nil }
 
 // AppendJSON appends what MarshalJSON writes.
@@ -55,7 +56,12 @@ func (r *Result) appendCounts(b []byte) []byte {
 		}
 		b = r.Rejected[i].appendJSON(b)
 	}
-	return append(b, ']')
+	b = append(b, ']')
+	if r.Hint != "" {
+		b = append(b, `,"hint":`...)
+		b = appendString(b, r.Hint)
+	}
+	return b
 }
 
 func (r *Rejection) appendJSON(b []byte) []byte {

@@ -439,9 +439,9 @@ func TestReplyIsJSON(t *testing.T) {
 			got = append(got, string(text))
 		}
 		for i, want := range []string{
-			`{"ack":3,"accepted":2,"late":0,"dup":0,"rejected":[{"i":2,"code":"type_conflict","reason":"temperature holds values of another type","expect":"float","field":"v"}]}`,
+			`{"ack":3,"accepted":2,"late":0,"dup":0,"rejected":[{"i":2,"code":"type_conflict","reason":"temperature holds numbers: send one, not true or false","expect":"float","field":"v"}]}`,
 			`{"ack":5,"accepted":1,"late":0,"dup":0,"rejected":[{"i":0,"code":"invalid","reason":"r[0][2]: want a t0 beside r","field":"r[0][2]","want":"a t0 beside r"}]}`,
-			`{"code":"unit_mismatch","reason":"temperature is not measured in this unit","details":{"expect":["°C","K","°F"],"field":"u"},"accepted":0,"late":0,"dup":0,"rejected":[{"i":0,"code":"unit_mismatch","reason":"temperature is not measured in this unit","expect":["°C","K","°F"],"field":"u"}]}`,
+			`{"code":"unit_mismatch","reason":"temperature is not measured in V: send °C, K, °F","details":{"expect":["°C","K","°F"],"field":"u"},"accepted":0,"late":0,"dup":0,"rejected":[{"i":0,"code":"unit_mismatch","reason":"temperature is not measured in V: send °C, K, °F","expect":["°C","K","°F"],"field":"u"}]}`,
 			`{"code":"range","reason":"boiler is outside its plausible range","details":{"field":"boiler","max":500,"min":0,"unit":"°F"},"accepted":0,"late":0,"dup":0,"rejected":[{"i":0,"code":"range","reason":"boiler is outside its plausible range","field":"boiler","max":500,"min":0,"unit":"°F"}]}`,
 		} {
 			if got[i] != want && !sameJSON(got[i], want) {

@@ -3,6 +3,7 @@ package readings
 import (
 	"math"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -148,6 +149,13 @@ func (s *scanner) number() ([]byte, bool) {
 		return nil, false
 	}
 	text := s.b[s.i : s.i+n]
+	if end := s.i + n; end < len(s.b) {
+		switch s.b[end] {
+		case ',', '}', ']', ' ', '\t', '\n', '\r':
+		default: // 0x10, 007, 5C
+			return nil, false
+		}
+	}
 	s.i += n
 	return text, true
 }
@@ -273,52 +281,52 @@ func (s *scanner) literal(word string) bool {
 const maxDepth = 16
 
 // skip passes over one value of any type.
-func (s *scanner) skip(depth int) bool {
-	if depth > maxDepth {
-		return false
+func (s *scanner) skip(depth int) error {
+	ok := true
+	switch {
+	case depth > maxDepth:
+		return devices.Invalid("payload", "JSON of at most 16 levels")
+	case s.peek() == '"':
+		_, ok = s.str()
+	case s.peek() == 't':
+		ok = s.literal("true")
+	case s.peek() == 'f':
+		ok = s.literal("false")
+	case s.peek() == 'n':
+		ok = s.literal("null")
+	case s.peek() == '[':
+		return s.skipList(depth)
+	case s.peek() == '{':
+		return s.object(func([]byte) error { return s.skip(depth + 1) })
+	default:
+		_, ok = s.number()
 	}
-	switch s.peek() {
-	case '"':
-		_, ok := s.str()
-		return ok
-	case 't':
-		return s.literal("true")
-	case 'f':
-		return s.literal("false")
-	case 'n':
-		return s.literal("null")
-	case '[':
-		s.i++
-		if s.take(']') {
-			return true
-		}
-		for {
-			if !s.skip(depth + 1) {
-				return false
-			}
-			if !s.take(',') {
-				return s.take(']')
-			}
-		}
-	case '{':
-		s.i++
-		if s.take('}') {
-			return true
-		}
-		for {
-			if _, ok := s.str(); !ok || !s.take(':') || !s.skip(depth+1) {
-				return false
-			}
-			if !s.take(',') {
-				return s.take('}')
-			}
-		}
+	if !ok {
+		return s.malformed()
 	}
-	_, ok := s.number()
-	return ok
+	return nil
 }
 
-// object calls field for each member of an object; field reads the value.
+func (s *scanner) skipList(depth int) error {
+	s.i++
+	if s.take(']') {
+		return nil
+	}
+	for {
+		if err := s.skip(depth + 1); err != nil {
+			return err
+		}
+		if !s.take(',') {
+			if !s.take(']') {
+				return s.malformed()
+			}
+			return nil
+		}
+	}
+}
+
+// object calls field for each member of an object; field reads the value. A
+// member that is there twice is refused.
 func (s *scanner) object(field func(name []byte) error) error {
 	if !s.take('{') {
 		return errShape
@@ -326,24 +334,55 @@ func (s *scanner) object(field func(name []byte) error) error {
 	if s.take('}') {
 		return nil
 	}
+	var few [8][]byte // names so far: an array of this call costs no memory
+	n := 0
+	var many map[string]struct{}
 	for {
 		name, ok := s.str()
+		if !ok && s.peek()-'0' <= 9 {
+			return devices.Invalid("payload", "valid JSON: numbers have a decimal point, 21.4 and not 21,4")
+		}
 		if !ok || !s.take(':') {
-			return errJSON
+			return s.malformed()
+		}
+		_, twice := many[string(name)]
+		for i := 0; i < n && !twice; i++ {
+			twice = string(few[i]) == string(name)
+		}
+		switch {
+		case twice:
+			return devices.RepeatedField(printable(name))
+		case n < len(few):
+			few[n] = name
+			n++
+		default:
+			if many == nil {
+				many = map[string]struct{}{}
+			}
+			many[string(name)] = struct{}{}
 		}
 		if err := field(name); err != nil {
 			return err
 		}
 		if !s.take(',') {
 			if !s.take('}') {
-				return errJSON
+				return s.malformed()
 			}
 			return nil
 		}
 	}
 }
 
+// printable is a client's name of something, as it may stand in an error.
+func printable(name []byte) string {
+	if len(name) > 64 {
+		name = name[:64]
+	}
+	return strings.ToValidUTF8(string(name), "?")
+}
+
 var (
-	errJSON  = devices.Invalid("payload", "valid JSON")
-	errShape = devices.Invalid("payload", "a JSON object")
+	errJSON   = devices.Invalid("payload", "valid JSON, in UTF-8")
+	errShape  = devices.Invalid("payload", "a JSON object")
+	errBehind = devices.Invalid("payload", "one JSON object and nothing behind it")
 )

@@ -1,7 +1,11 @@
 package readings
 
 import (
+	"errors"
+	"fmt"
 	"math"
+	"math/big"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +39,9 @@ const senmlAbsolute = 1 << 28
 // than 10, or that has an unknown field ending in "_" is returned as an invalid
 // error. "ut" is taken as the metric's expected interval.
 func ParseSenML(b []byte, isCBOR bool, dev devices.ID, now time.Time) (Batch, error) {
+	if err := withoutMark(b, "payload"); err != nil {
+		return Batch{}, err
+	}
 	p := senmlPack{dev: dev, now: now.UnixMilli()}
 	var err error
 	if isCBOR {
@@ -104,8 +111,8 @@ func (p *senmlPack) resolve(r *senmlRecord, it *item) *devices.Error {
 	if r.u != nil {
 		it.unit = *r.u
 	}
-	if len(it.unit) > maxUnit {
-		return devices.Invalid("u", "a unit of at most 32 bytes")
+	if len(it.unit) > maxUnit || !goodName(it.unit) {
+		return devices.Invalid("u", wantUnit)
 	}
 	if err := p.time(r, it); err != nil {
 		return err
@@ -132,7 +139,7 @@ func (p *senmlPack) time(r *senmlRecord, it *item) *devices.Error {
 		ms += float64(p.now)
 	}
 	if !(ms >= 0 && ms <= maxTime) {
-		return devices.Invalid("t", "a time between 1970 and 10000")
+		return devices.Invalid("t", "seconds since 1970, or from now on below 2^28: a time between 1970 and 10000")
 	}
 	it.t, it.timed = int64(ms), true
 	return nil
@@ -185,8 +192,11 @@ func (p *senmlPack) readJSON(b []byte) error {
 			break
 		}
 	}
-	if !s.take(']') || !s.end() {
-		return errJSON
+	if !s.take(']') {
+		return s.malformed()
+	}
+	if !s.end() {
+		return errBehind
 	}
 	return nil
 }
@@ -234,23 +244,20 @@ func (s *scanner) senmlField(r *senmlRecord, name string) error {
 		return nil
 	default:
 		if strings.HasSuffix(name, "_") {
-			return unknownField([]byte(name))
+			return unknownField([]byte(name), wantSenML)
 		}
-		ok = true
-		if !s.skip(0) {
-			return errJSON
-		}
+		return s.skip(0)
 	}
 	if ok {
 		return nil
 	}
 	r.bad = true
 	s.i = from
-	if !s.skip(0) {
-		return errJSON
-	}
-	return nil
+	return s.skip(0)
 }
+
+// wantSenML is said of a field that must be understood (RFC 8428 §4.4).
+const wantSenML = "a SenML field whose name ends in _ must be understood, and this one is not"
 
 func (s *scanner) textInto(p **string) bool {
 	text, ok := s.str()
@@ -287,17 +294,25 @@ var cborMode = func() cbor.DecMode {
 var cborLabels = map[int64]string{-1: "bver", -2: "bn", -3: "bt", -4: "bu", -5: "bv", -6: "bs", 0: "n", 1: "u", 2: "v", 3: "vs", 4: "vb", 5: "s", 6: "t", 7: "ut", 8: "vd"}
 
 func (p *senmlPack) readCBOR(b []byte) error {
-	var pack []map[any]any
+	var pack []map[any]cbor.RawMessage
 	if err := cborMode.Unmarshal(b, &pack); err != nil {
-		return devices.Invalid("payload", "a list of SenML records in CBOR")
+		var twice *cbor.DupMapKeyError
+		if errors.As(err, &twice) {
+			return devices.RepeatedField(fmt.Sprint(twice.Key))
+		}
+		return devices.Invalid("payload", "a list of SenML records in CBOR, texts in UTF-8")
 	}
 	for _, rec := range pack {
 		var r senmlRecord
-		for k, v := range rec {
+		for k, raw := range rec {
+			v, err := cborValue(raw)
+			if err != nil {
+				return err
+			}
 			name, known := cborName(k)
 			if !known {
 				if strings.HasSuffix(name, "_") {
-					return unknownField([]byte(name))
+					return unknownField([]byte(name), wantSenML)
 				}
 				continue
 			}
@@ -315,6 +330,30 @@ func (p *senmlPack) readCBOR(b []byte) error {
 	}
 	return nil
 }
+
+// cborValue decodes one value. A float of 16 or 32 bits is the shortest decimal
+// that it stands for: 21.4, and not 21.399999618530273.
+func cborValue(raw cbor.RawMessage) (v any, err error) {
+	if err := cborMode.Unmarshal(raw, &v); err != nil {
+		var twice *cbor.DupMapKeyError
+		if errors.As(err, &twice) {
+			return nil, devices.RepeatedField(fmt.Sprint(twice.Key))
+		}
+		return nil, devices.Invalid("payload", "CBOR of at most 16 levels, texts in UTF-8")
+	}
+	if f, ok := v.(float64); ok && (raw[0] == cborFloat16 || raw[0] == cborFloat32) {
+		if short, err := strconv.ParseFloat(strconv.FormatFloat(f, 'g', -1, 32), 64); err == nil {
+			return short, nil
+		}
+	}
+	return v, nil
+}
+
+// The heads of short floats (RFC 8949 §3.3).
+const (
+	cborFloat16 = 0xf9
+	cborFloat32 = 0xfa
+)
 
 // cborName is the name of a label; a text label stands for itself.
 func cborName(k any) (name string, known bool) {
@@ -381,8 +420,9 @@ func cborFloat(v any) (float64, bool) {
 		return float64(v), true
 	case float64:
 		return v, true
-	case float32:
-		return float64(v), true
+	case big.Int: // a bignum (RFC 8949 §3.4.3)
+		f, _ := new(big.Float).SetInt(&v).Float64()
+		return f, !math.IsInf(f, 0)
 	case cbor.Tag:
 		parts, ok := v.Content.([]any)
 		if v.Number != 4 || !ok || len(parts) != 2 {

@@ -337,7 +337,7 @@ func (d *Door) Post(p identity.Principal, id devices.ID, body []byte, reply func
 		return
 	}
 	d.Identity.Used(p, "") // a body may be of an earlier boot than the token's use
-	b, err := readings.ParseReadings(body)
+	b, err := readings.Parse(body)
 	if err != nil {
 		answer(nil, err)
 		return

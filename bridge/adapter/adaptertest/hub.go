@@ -64,6 +64,7 @@ func NewOn(t testing.TB, store readings.Store, feed devices.Feed, ds ...*devices
 		feed = devices.Feeds{}
 	}
 	h.Ingest = readings.New(store, readings.Config{Now: time.Now, Device: reg.Get, Logger: log, Feed: feed})
+	reg.Guard(h.Ingest.Guard)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = h.Ingest.Run(ctx) }()
