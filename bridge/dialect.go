@@ -5,51 +5,15 @@ import (
 	"strings"
 
 	"devicehub/devices"
+	"devicehub/devices/readings"
 )
 
-// readingsEvent tells the two payloads of <root>/<id>/r apart: one with a list
-// under "r" is readings, any other a reading.
+// readingsEvent tells the two payloads of <root>/<id>/r apart.
 func readingsEvent(payload []byte) string {
-	if hasKey(payload, "r") {
+	if readings.HasList(payload) {
 		return "readings"
 	}
 	return "reading"
-}
-
-// hasKey reports whether a JSON object has the key at its top level. It judges
-// nothing: what is no JSON has no keys.
-func hasKey(b []byte, key string) bool {
-	depth, start := 0, -1
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; c {
-		case '"':
-			begin := i + 1
-			for i++; i < len(b) && b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			if i >= len(b) {
-				return false
-			}
-			if depth == 1 && start >= 0 && string(b[begin:i]) == key {
-				return true
-			}
-			start = -1
-		case '{', '[':
-			depth++
-			if c == '{' && depth == 1 {
-				start = i
-			}
-		case '}', ']':
-			depth--
-		case ',':
-			if depth == 1 {
-				start = i // a key follows
-			}
-		}
-	}
-	return false
 }
 
 // cborSenML reports whether a SenML pack is CBOR: the content type of MQTT 5

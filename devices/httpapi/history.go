@@ -93,6 +93,9 @@ func (c *call) acrossIDs() (ids []devices.ID, err error) {
 			if id == "" {
 				return nil, devices.Invalid("ids", "one id or more, joined by commas; without ids, and label, it is about all devices")
 			}
+			if len(ids) == maxAcross {
+				return nil, tooManyDevices()
+			}
 			if slices.Contains(ids, id) {
 				return nil, devices.Invalid("ids", "each device once")
 			}
@@ -110,9 +113,13 @@ func (c *call) acrossIDs() (ids []devices.ID, err error) {
 		}
 	}
 	if len(ids) > maxAcross {
-		return nil, devices.Refuse(devices.CodeTooLarge, "too many devices for one chart").With("limit", maxAcross)
+		return nil, tooManyDevices()
 	}
 	return ids, nil
+}
+
+func tooManyDevices() error {
+	return devices.Refuse(devices.CodeTooLarge, "too many devices for one chart").With("limit", maxAcross)
 }
 
 func (c *call) export() (answer, error) {

@@ -90,25 +90,49 @@ func unitName(b []byte) string {
 	return string(b)
 }
 
-// Parse reads what may be the payload of either event: an object with a list
-// under "r" is readings, any other a reading.
+// Parse reads what may be the payload of either event, as HasList tells them
+// apart.
 func Parse(b []byte) (Batch, error) {
-	if hasList(b) {
+	if HasList(b) {
 		return ParseReadings(b)
 	}
 	return ParseReading(b)
 }
 
-// hasList reports whether a JSON object has a member "r". It judges nothing.
-func hasList(b []byte) (found bool) {
-	s := scanner{b: b}
-	_ = s.object(func(name []byte) error {
-		if found = string(name) == "r"; found {
-			return errJSON // it is known
+// HasList reports whether a JSON object has a member "r": it is readings then,
+// else a reading. It judges nothing: what is no JSON has no members.
+func HasList(b []byte) bool {
+	depth, start := 0, -1
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; c {
+		case '"':
+			begin := i + 1
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			if i >= len(b) {
+				return false
+			}
+			if depth == 1 && start >= 0 && string(b[begin:i]) == "r" {
+				return true
+			}
+			start = -1
+		case '{', '[':
+			depth++
+			if c == '{' && depth == 1 {
+				start = i
+			}
+		case '}', ']':
+			depth--
+		case ',':
+			if depth == 1 {
+				start = i // a name follows
+			}
 		}
-		return s.skip(0)
-	})
-	return found
+	}
+	return false
 }
 
 // ParseReading reads the payload of the event "reading",

@@ -17,12 +17,13 @@ import (
 // senmlRecord is one record of a pack (RFC 8428 §4): its fields as they stand,
 // base fields included.
 type senmlRecord struct {
-	bn, bu, n, u   *string
-	bt, bv, t, ut  *float64
-	v              *float64
-	vs             *string
-	vb             *bool
-	sum, data, bad bool // bad: a field of the wrong type
+	bn, bu, n, u  *string
+	bt, bv, t, ut *float64
+	v             *float64
+	vs            *string
+	vb            *bool
+	sum, data     bool
+	bad           string // a field of the wrong type
 }
 
 // senmlVersion is the version that this reader knows (RFC 8428 §4.4).
@@ -86,8 +87,8 @@ func (p *senmlPack) add(r *senmlRecord) {
 }
 
 func (p *senmlPack) resolve(r *senmlRecord, it *item) *devices.Error {
-	if r.bad {
-		return devices.Invalid("senml", "fields of the types of RFC 8428, table 1")
+	if r.bad != "" {
+		return devices.Invalid(r.bad, senmlType(r.bad))
 	}
 	name := p.bn
 	if r.n != nil {
@@ -251,9 +252,22 @@ func (s *scanner) senmlField(r *senmlRecord, name string) error {
 	if ok {
 		return nil
 	}
-	r.bad = true
+	r.bad = name
 	s.i = from
 	return s.skip(0)
+}
+
+// senmlType is what a field is to be (RFC 8428 §12.2, table 1).
+func senmlType(field string) string {
+	switch field {
+	case "bn", "bu", "n", "u", "vs":
+		return "a text of UTF-8"
+	case "vb":
+		return "true or false"
+	case "vd":
+		return "data in base64"
+	}
+	return "a finite number"
 }
 
 // wantSenML is said of a field that must be understood (RFC 8428 §4.4).
@@ -323,7 +337,7 @@ func (p *senmlPack) readCBOR(b []byte) error {
 				continue
 			}
 			if !r.setCBOR(name, v) {
-				r.bad = true
+				r.bad = name
 			}
 		}
 		p.add(&r)
