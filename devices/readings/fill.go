@@ -16,10 +16,19 @@ type sums struct {
 
 // fillOne enters one device. It returns how many readings it had.
 func (in *Ingest) fillOne(ctx context.Context, p picked, c *Chart, sum *sums) (n int64, err error) {
-	for _, s := range p.series {
-		f := fill{in: in, ctx: ctx, s: s, nature: p.nature, chart: c, sum: sum}
+	for i, s := range p.series {
+		own := sum
+		if i > 0 { // apart first: a bucket takes in what lies before or behind it, not within
+			own = &sums{first: sum.first, step: sum.step, buckets: make([]Bucket, len(sum.buckets))}
+		}
+		f := fill{in: in, ctx: ctx, s: s, nature: p.nature, chart: c, sum: own}
 		if err := f.tier(c.Tier, c.From, c.To); err != nil {
 			return 0, err
+		}
+		for k := range own.buckets {
+			if i > 0 && own.buckets[k].Count > 0 {
+				sum.buckets[k].Merge(&own.buckets[k])
+			}
 		}
 	}
 	for i := range sum.buckets {

@@ -49,7 +49,6 @@ func (s *Store) Before(ctx context.Context, x *readings.Series, at int64) (readi
 		}
 		for i := range slices.Backward(c.meter) {
 			d := c.meter[i].bucket()
-			d.LastT = min(d.LastT, at-1)
 			d.Merge(&sum)
 			if sum = d; sum.Reset {
 				return sum, nil

@@ -46,8 +46,9 @@ func meterStream(r *rand.Rand, start int64) (ps []readings.Point) {
 }
 
 // meterStore keeps a stream, in pieces that come late or not, and does its work
-// in between. What is left of the first month is roll-ups.
-func meterStore(t *testing.T, r *rand.Rand, ps []readings.Point, now int64) (*Store, *readings.Series) {
+// in between. What is left of the first month is roll-ups. From change on the
+// meter is one in Wh.
+func meterStore(t *testing.T, r *rand.Rand, ps []readings.Point, now, change int64) (*Store, *readings.Series) {
 	t.Helper()
 	opts := testOptions()
 	opts.RetainRaw, opts.RetainQuarter, opts.RetainHour = 30*24*time.Hour, 50*24*time.Hour, 1000*24*time.Hour
@@ -56,10 +57,15 @@ func meterStore(t *testing.T, r *rand.Rand, ps []readings.Point, now int64) (*St
 	s := mustOpen(t, t.TempDir(), opts)
 	rec := s.Book().Record("m")
 	x := s.Book().Define(rec, "energy", devices.TypeFloat, "kWh", true)
+	wh := s.Book().Define(rec, "energy", devices.TypeFloat, "Wh", true)
 	put := func(ps ...readings.Point) {
 		e := &readings.Entry{Rec: rec, At: at}
 		for _, p := range ps {
-			e.Items = append(e.Items, readings.Stored{S: x, Point: p})
+			it := readings.Stored{S: x, Point: p}
+			if p.T >= change {
+				it.S, it.Point.F = wh, p.F*1000
+			}
+			e.Items = append(e.Items, it)
 		}
 		if err := s.Append(&readings.Group{Entries: []*readings.Entry{e}, Readings: len(ps)}); err != nil {
 			t.Fatal(err)
@@ -114,7 +120,11 @@ func TestMeterWindowsAddUp(t *testing.T) {
 		start := int64(20_000)*dayMS + r.Int64N(dayMS)
 		ps := meterStream(r, start)
 		now := ps[len(ps)-1].T
-		s, _ := meterStore(t, r, ps, now)
+		change := int64(math.MaxInt64)
+		if seed%2 == 1 {
+			change = ps[r.IntN(len(ps))].T
+		}
+		s, _ := meterStore(t, r, ps, now, change)
 		counts, _ := storetest.Counted(ps)
 		want, n := 0.0, int64(len(ps))
 		for _, c := range counts {
@@ -144,7 +154,7 @@ func TestMeterWindowsAddUp(t *testing.T) {
 				}
 			}
 			if math.Abs(sum-want) > 1e-6 || count != n {
-				t.Fatalf("seed %d, cut at %v: got %v of %d readings, want %v of %d", seed, cuts, sum, count, want, n)
+				t.Fatalf("seed %d: got %v of %d readings, want %v of %d; changed at %d, cut at %v", seed, sum, count, want, n, change, cuts)
 			}
 		}
 		if len(tiers) != 3 {
@@ -164,7 +174,7 @@ func TestMeterRollupsMadeAgain(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 78))
 		ps := meterStream(r, 20_000*dayMS+r.Int64N(dayMS))
 		now := ps[len(ps)-1].T
-		s, x := meterStore(t, r, ps, now)
+		s, x := meterStore(t, r, ps, now, math.MaxInt64)
 		storetest.SameRollups(t, s, x, ps, readings.Hour)
 		kept := slices.DeleteFunc(slices.Clone(ps), func(p readings.Point) bool { return p.T < s.Kept(readings.Quarter) })
 		for _, tier := range []readings.Tier{readings.Quarter, readings.Hour} {

@@ -13,7 +13,8 @@ import (
 //
 //	version 0x91 | day…
 //	day: number within the 256, from the one before | flags: 1 a reset, 2 no reading in range |
-//	     unless there is none: exponent + 1 or 0 | first (zigzag), last, head and tail less first (zigzag), scaled, or all four raw |
+//	     unless there is none: ms into the day of the first, and from it to the last |
+//	     exponent + 1 or 0 | first (zigzag), last, head and tail less first (zigzag), scaled, or all four raw |
 //	     rise raw, if there was a reset
 //
 // A day is written whenever its roll-ups are; of two in one value, which the
@@ -32,11 +33,13 @@ func meterKey(day, series uint32) []byte { return chunkKey(nil, classMeter, day/
 type meterDay struct {
 	day                           uint32 // of a value that is read, within the block
 	flags                         byte
+	firstT, lastT                 int64 // ms into the day
 	first, last, head, tail, rise float64
 }
 
 func meterDayOf(day uint32, b *readings.Bucket) meterDay {
-	d := meterDay{day: day, first: b.First, last: b.Last, head: b.Head, tail: b.Tail, rise: b.Rise}
+	start := dayStart(day)
+	d := meterDay{day: day, firstT: b.FirstT - start, lastT: b.LastT - start, first: b.First, last: b.Last, head: b.Head, tail: b.Tail, rise: b.Rise}
 	switch {
 	case b.Good() == 0:
 		d.flags = meterNone
@@ -49,9 +52,9 @@ func meterDayOf(day uint32, b *readings.Bucket) meterDay {
 // bucket is the day as a bucket, of which nothing else is known.
 func (d *meterDay) bucket() readings.Bucket {
 	t := dayStart(d.day)
-	b := readings.Bucket{T: t, FirstT: t, LastT: t + dayMS - 1, Nature: readings.Meter}
+	b := readings.Bucket{T: t, Nature: readings.Meter}
 	if d.flags != meterNone {
-		b.Count, b.Reset = 1, d.flags == meterReset
+		b.Count, b.Reset, b.FirstT, b.LastT = 1, d.flags == meterReset, t+d.firstT, t+d.lastT
 		b.First, b.Last, b.Head, b.Tail, b.Rise = d.first, d.last, d.head, d.tail, d.rise
 	}
 	return b
@@ -76,6 +79,8 @@ func appendMeterDay(b []byte, day uint32, bs []readings.Bucket) []byte {
 	if d.flags == meterNone { // it takes the place of what the day had before
 		return b
 	}
+	b = binary.AppendUvarint(b, uint64(d.firstT))
+	b = binary.AppendUvarint(b, uint64(d.lastT-d.firstT))
 	vs := [...]float64{d.first, d.last, d.head, d.tail}
 	if e, ok := exponent(vs[:]); ok {
 		first, _ := scale(d.first, e)
@@ -132,6 +137,11 @@ func (d *meterDay) read(c *cursor) error {
 	if d.flags == meterNone {
 		return nil
 	}
+	first, more := c.uint(), c.uint()
+	if first >= dayMS || more >= dayMS || first+more >= dayMS {
+		return errCorrupt
+	}
+	d.firstT, d.lastT = int64(first), int64(first+more)
 	if e := c.byte(); e > 0 && e <= maxExp+1 {
 		by := pow10[e-1]
 		first := c.int()
