@@ -56,8 +56,8 @@ type Bucket struct {
 	Nature        Nature
 
 	// Of a meter, see meter.go.
-	Rise, Head, Tail float64
 	Reset            bool
+	Rise, Head, Tail float64
 	// Delta is how much a meter rose since the reading before the bucket. Answers
 	// have it, roll-ups do not keep it.
 	Delta float64

@@ -1,6 +1,7 @@
 // One line over time, drawn by uPlot: a band from least to greatest where points
 // stand for many readings, gaps as gaps, late readings as diamonds (many of them
-// as a bar along the foot), marks as vertical lines. Drag or pinch to zoom, drag
+// as a bar along the foot), readings out of range as ticks at the top, marks as
+// vertical lines. Drag or pinch to zoom, drag
 // with one finger to move.
 
 import uPlot from 'uplot'
@@ -20,6 +21,8 @@ interface Props {
   from: number
   to: number
   late: readonly LatePoint[]
+  /** out are the times at which readings were out of range. */
+  out: readonly number[]
   marks: readonly Mark[]
   /** range is what the y axis covers; undefined: nothing to show. */
   range: [number, number] | undefined
@@ -61,7 +64,7 @@ export function Chart(props: Props) {
     }
   }, [props.stepped, props.zone])
 
-  const { data, from, to, late, marks } = props
+  const { data, from, to, late, out, marks } = props
   useEffect(() => {
     const u = plot.current
     if (!u) return
@@ -71,7 +74,7 @@ export function Chart(props: Props) {
       const [min, max] = yRange(props.range, !!props.stepped)
       u.setScale('y', { min, max })
     })
-  }, [data, from, to, late, marks, props.stepped, props.zone])
+  }, [data, from, to, late, out, marks, props.stepped, props.zone])
 
   const isDark = dark.value
   useEffect(() => plot.current?.redraw(false), [isDark])
@@ -125,7 +128,7 @@ function options(width: number, height: number, props: () => Props): uPlot.Optio
         props().onHover({ t: u.data[0]![idx]!, mean, min: u.data[2]![idx] ?? mean, max: u.data[3]![idx] ?? mean, mark })
       }],
       drawClear: [(u) => drawMarks(u, props().marks, css)],
-      draw: [(u) => drawLate(u, props().late, css)],
+      draw: [(u) => drawLate(u, props().late, css), (u) => drawOut(u, props().out, css)],
     },
   }
 }
@@ -181,6 +184,19 @@ function drawMarks(u: uPlot, marks: readonly Mark[], css: (name: string) => stri
       ctx.rect(x - 3 * px, bbox.top - 8 * px, 6 * px, 6 * px)
     }
     ctx.fill()
+  }
+  ctx.restore()
+}
+
+// drawOut marks readings out of range at the top of the chart: where they lie is
+// outside it, and says nothing.
+function drawOut(u: uPlot, out: readonly number[], css: (name: string) => string): void {
+  const { ctx, bbox } = u
+  const px = devicePixelRatio
+  ctx.save()
+  ctx.fillStyle = css('--mark-problem')
+  for (const t of out) {
+    if (t >= u.scales.x!.min! && t <= u.scales.x!.max!) ctx.fillRect(u.valToPos(t, 'x', true) - 1.5 * px, bbox.top, 3 * px, 5 * px)
   }
   ctx.restore()
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { add, columns, fromSeries, gapAfter, inside, join, lateOf, summary, usualRange, within, type Point } from './points'
+import { add, columns, fromSeries, gapAfter, inside, join, lateOf, outOf, summary, turnOf, usualRange, within, type Point } from './points'
 import type { Series } from './types'
 
 const at = (t: number, v: number, count = 1): Point => ({ t, mean: v, min: v, max: v, count })
@@ -21,6 +21,27 @@ test('buckets with late readings are marked, once fetched', () => {
     { t: 20, min: null, max: null, mean: null, last: 'eco', count: 1, late: 1 },
   ]))
   expect(late).toEqual([{ t: 10, v: 4 }])
+})
+
+test('readings out of range are marked and in no point', () => {
+  const s = series([
+    { t: 0, min: 20, max: 22, mean: 21, last: 22, count: 3, out_of_range: 1 },
+    { t: 10, last: null, count: 2, out_of_range: 2 },
+    { t: 20, min: 21, max: 21, mean: 21, last: 21, count: 1 },
+  ])
+  const points = fromSeries(s)
+  expect(points).toEqual([{ t: 0, min: 20, max: 22, mean: 21, count: 2 }, { t: 20, min: 21, max: 21, mean: 21, count: 1 }])
+  expect(outOf(s)).toEqual([0, 10])
+  expect(usualRange(points)).toEqual([20, 22])
+})
+
+test('a direction goes round', () => {
+  expect(turnOf('°')).toBe(360)
+  expect(turnOf('°C')).toBeUndefined()
+  const points = fromSeries(series([{ t: 0, mean: 359, last: 2, count: 1 }]))
+  add(points, 5, 1, 10, 360)
+  expect(points[0]).toMatchObject({ min: points[0]!.mean, max: points[0]!.mean, count: 2 })
+  expect(Math.min(points[0]!.mean, 360 - points[0]!.mean)).toBeCloseTo(0)
 })
 
 describe('a live reading', () => {

@@ -18,7 +18,7 @@ export function fromSeries(s: Series): Point[] {
   for (const b of s.buckets) {
     const mean = b.mean ?? numeric(b.last)
     if (mean === undefined || mean === null) continue
-    out.push({ t: b.t, mean, min: b.min ?? mean, max: b.max ?? mean, count: b.count || 1 })
+    out.push({ t: b.t, mean, min: b.min ?? mean, max: b.max ?? mean, count: b.count - (b.out_of_range ?? 0) || 1 })
   }
   return out.sort((a, b) => a.t - b.t)
 }
@@ -33,13 +33,26 @@ export function lateOf(s: Series): LatePoint[] {
   return out
 }
 
+/** outOf are the times at which readings were out of range: marked, and in no line nor scale. */
+export const outOf = (s: Series): number[] => s.buckets.filter((b) => b.out_of_range).map((b) => b.t)
+
+/** turnOf is a full turn in a unit of angles; undefined for any other unit. */
+export const turnOf = (unit: string | undefined): number | undefined => (unit === '°' ? 360 : unit === 'rad' ? 2 * Math.PI : undefined)
+
+/** turned is the direction between a, which stands for n readings, and b. */
+function turned(a: number, n: number, b: number, turn: number): number {
+  const k = (2 * Math.PI) / turn
+  const mean = Math.atan2(n * Math.sin(a * k) + Math.sin(b * k), n * Math.cos(a * k) + Math.cos(b * k)) / k
+  return mean < 0 && a >= 0 && b >= 0 ? mean + turn : mean
+}
+
 /**
  * add puts a live reading at the end of points, in place. A reading inside the
- * last bucket widens it; the same (t, v) again changes nothing but its count.
- * It returns false for what lies before the last point: that is history and is
- * fetched, not guessed.
+ * last bucket widens it, that of a direction turns it; the same (t, v) again
+ * changes nothing but its count. It returns false for what lies before the last
+ * point: that is history and is fetched, not guessed.
  */
-export function add(points: Point[], t: number, v: number, stepMs: number): boolean {
+export function add(points: Point[], t: number, v: number, stepMs: number, turn?: number): boolean {
   const last = points[points.length - 1]
   if (!last || t >= last.t + Math.max(stepMs, 1)) {
     const start = last && stepMs > 0 ? last.t + Math.floor((t - last.t) / stepMs) * stepMs : t
@@ -48,6 +61,11 @@ export function add(points: Point[], t: number, v: number, stepMs: number): bool
     return true
   }
   if (t < last.t) return false
+  if (turn) {
+    last.mean = last.min = last.max = turned(last.mean, last.count, v, turn)
+    last.count++
+    return true
+  }
   if (v < last.min || v > last.max || last.count === 1) {
     last.min = Math.min(last.min, v)
     last.max = Math.max(last.max, v)

@@ -32,7 +32,7 @@ export type LatestMap = Record<string, Latest>
 
 export interface MetricDecl {
   name: string; class?: string; unit?: string; type: 'float' | 'bool' | 'enum' | 'string'
-  min?: number; max?: number; on_range?: string; precision?: number; state_class?: string; expected_interval_s?: number
+  min?: number; max?: number; on_range?: string; options?: string[]; precision?: number; state_class?: string; expected_interval_s?: number
 }
 
 export type LightMode = 'onoff' | 'brightness' | 'color_temp' | 'hs' | 'rgb' | 'rgbw' | 'rgbww' | 'xy' | 'white'
@@ -74,7 +74,8 @@ export interface Command {
 
 export interface Transition { at: number; from: State | ''; to: State; reason?: string; epoch?: number; transport?: string; node?: string }
 
-export interface Bucket { t: number; min: number | null; max: number | null; mean: number | null; last: Scalar | null; count: number; late?: number }
+/** Readings out of range are in count and in nothing else; a direction has neither min nor max. */
+export interface Bucket { t: number; min?: number | null; max?: number | null; mean?: number | null; last: Scalar | null; count: number; out_of_range?: number; late?: number; delta?: number }
 export interface Series { metric: string; unit?: string; from: number; to: number; step_ms: number; tier?: string; buckets: Bucket[] }
 
 export interface ReadingPush { device: string; r: { m: string; v: Scalar; u?: string; t: number; q?: string[] }[]; server_time: number; skipped?: number }

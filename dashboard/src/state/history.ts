@@ -2,7 +2,7 @@
 // by what streams in, and filled again after the connection was lost.
 
 import { effect, signal } from '@preact/signals'
-import { add, fromSeries, join, lateOf, numeric, type LatePoint, type Point } from '../lib/points'
+import { add, fromSeries, join, lateOf, numeric, outOf, turnOf, type LatePoint, type Point } from '../lib/points'
 import type { ReadingPush, Series } from '../lib/types'
 import { asError, get, type ApiError } from './api'
 import { serverNow } from './clock'
@@ -19,6 +19,8 @@ const AGAIN_MS = 1500
 export class History {
   points: Point[] = []
   late: LatePoint[] = []
+  /** out are the times at which readings were out of range. */
+  out: number[] = []
   stepMs = 0
   /** changed rises whenever points did. */
   readonly changed = signal(0)
@@ -55,6 +57,7 @@ export class History {
   show(span: Span): void {
     this.span = span
     this.late = []
+    this.out = []
     void this.load()
   }
 
@@ -82,11 +85,16 @@ export class History {
     const s = await this.fetch(span.live ? to - span.ms : span.from, to, BUCKETS)
     if (!s || this.span !== span) return
     this.points = fromSeries(s)
+    this.out = outOf(s)
     if (s.tier === 'raw') this.late = lateOf(s) // else what was heard is all that is known
     this.stepMs = s.step_ms
-    for (const r of this.waiting) add(this.points, r.t, r.v, this.stepMs)
-    this.waiting = []
+    this.addWaiting(s.unit)
     this.changed.value++
+  }
+
+  private addWaiting(unit: string | undefined): void {
+    for (const r of this.waiting) add(this.points, r.t, r.v, this.stepMs, turnOf(unit))
+    this.waiting = []
   }
 
   /** refill closes the gap that a lost connection left: from the last point on. */
@@ -103,8 +111,8 @@ export class History {
     if (!s || this.span !== span) return
     this.points = join(this.points, fromSeries(s))
     this.late = [...this.late.filter((l) => l.t < s.from), ...lateOf(s)]
-    for (const r of this.waiting) add(this.points, r.t, r.v, this.stepMs)
-    this.waiting = []
+    this.out = [...this.out.filter((t) => t < s.from), ...outOf(s)]
+    this.addWaiting(s.unit)
     this.changed.value++
   }
 
@@ -116,6 +124,12 @@ export class History {
       if (r.m !== this.metric) continue
       const v = numeric(r.v)
       if (v === undefined) continue
+      if (r.q?.includes('out_of_range')) { // stored and marked, and no part of the line
+        if (span.live && !late) this.out = [...this.out, r.t].slice(-BUCKETS)
+        else this.loadAgain()
+        changed = true
+        continue
+      }
       if (late || !span.live) {
         const from = span.live ? serverNow() - span.ms : span.from
         const to = span.live ? Infinity : span.to
@@ -126,7 +140,7 @@ export class History {
         continue
       }
       if (this.loading.peek()) this.waiting.push({ t: r.t, v })
-      add(this.points, r.t, v, this.stepMs)
+      add(this.points, r.t, v, this.stepMs, turnOf(r.u))
       changed = true
     }
     if (p.skipped) this.loadAgain() // some were left out on the way here, but not in the store

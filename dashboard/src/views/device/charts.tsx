@@ -13,7 +13,7 @@ import { digitsOf, metricOrder, metricTitle, valueWords } from '../../lib/format
 import { useKeys, useLoad, useQuery } from '../../lib/hooks'
 import { opText } from '../../lib/light'
 import { lookOf, statusWord } from '../../lib/outcome'
-import { columns, gapAfter, inside, numeric, summary, usualRange, within, type Point } from '../../lib/points'
+import { columns, gapAfter, inside, numeric, summary, turnOf, usualRange, within, type Point } from '../../lib/points'
 import { STATE_WORD, reasonText } from '../../lib/status'
 import { clock, dateTime, shortTime, toLocalInput } from '../../lib/time'
 import type { Command, Latest, MetricDecl, Transition } from '../../lib/types'
@@ -166,6 +166,7 @@ function MetricChart({ device, metric, spanKey, from, to, marks, table, small, o
   const sum = useMemo(() => summary(inside(history.points, from, to)), [version, from, to])
   const range = useMemo(() => usualRange(inside(history.points, from, to)), [version, from, to])
   const lateCount = history.late.filter((l) => l.t >= from && l.t <= to).length
+  const outCount = history.out.filter((t) => t >= from && t <= to).length
   const unit = latest?.u ?? decl?.unit
   const text = (v: number) => valueWords(metric, typeof latest?.v === 'boolean' ? v >= 0.5 : v, unit, digits)
   const id = useId()
@@ -181,14 +182,14 @@ function MetricChart({ device, metric, spanKey, from, to, marks, table, small, o
         <div class="metric-side num">
           {hover
             ? <p class="hover"><span>{dateTime(hover.t, zone)}</span><strong>{text(hover.mean)}</strong>{hover.max > hover.min && <span>{text(hover.min)} – {text(hover.max)}</span>}{hover.mark && <span class="mark-label">{hover.mark}</span>}</p>
-            : <p class="muted"><Age t={latest?.t} labels={record?.labels} />{stale ? ', stale' : ''}{sum ? <><br />{text(sum.min)} – {text(sum.max)}</> : null}{lateCount > 0 && <span class="late-count" title="Points whose readings came after newer ones"> · {lateCount} late</span>}</p>}
+            : <p class="muted"><Age t={latest?.t} labels={record?.labels} />{stale ? ', stale' : ''}{sum && !turnOf(unit) ? <><br />{text(sum.min)} – {text(sum.max)}</> : null}{outCount > 0 && <span class="late-count" title="Times at which readings were out of range: in no line, and marked at the top"> · {outCount} out of range</span>}{lateCount > 0 && <span class="late-count" title="Points whose readings came after newer ones"> · {lateCount} late</span>}</p>}
           <Quality names={latest?.quality} />
         </div>
       </figcaption>
-      <p class="visually-hidden">{sum ? `${metricTitle(metric)}: ${latest ? valueWords(metric, latest.v, latest.u, digits) : ''}, ${sum.trend}, min ${text(sum.min)}, max ${text(sum.max)}${lateCount ? `, ${lateCount} late` : ''}` : 'No readings in this time.'}</p>
+      <p class="visually-hidden">{sum ? `${metricTitle(metric)}: ${latest ? valueWords(metric, latest.v, latest.u, digits) : ''}, ${sum.trend}${turnOf(unit) ? '' : `, min ${text(sum.min)}, max ${text(sum.max)}`}${outCount ? `, ${outCount} out of range` : ''}${lateCount ? `, ${lateCount} late` : ''}` : 'No readings in this time.'}</p>
       <ErrorNote error={history.error.value} retry={show} />
       <div class={history.loading.value && history.points.length === 0 ? 'chart-place loading' : 'chart-place'}>
-        {!table && <Chart data={data} from={from} to={to} late={history.late} marks={marks} range={range} stepped={stepped} words={text} zone={zone} height={small ? 190 : 280} onZoom={onZoom} onReset={onReset} onHover={setHover} />}
+        {!table && <Chart data={data} from={from} to={to} late={history.late} out={history.out} marks={marks} range={range} stepped={stepped} words={text} zone={zone} height={small ? 190 : 280} onZoom={onZoom} onReset={onReset} onHover={setHover} />}
         {!table && !history.loading.value && !sum && <p class="chart-empty muted">No readings in this time</p>}
         {table && <PointTable points={inside(history.points, from, to)} text={text} zone={zone} name={metricTitle(metric)} />}
       </div>
