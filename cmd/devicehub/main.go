@@ -5,6 +5,8 @@
 package main
 
 import (
+	_ "time/tzdata" // for tz=, on machines that have none
+
 	"context"
 	"os"
 )

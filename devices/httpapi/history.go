@@ -42,11 +42,27 @@ func (c *call) series() (answer, error) {
 	if q.Points, err = c.number("points", 0, 1, readings.MaxPoints); err != nil {
 		return answer{}, err
 	}
+	if q.Zone, err = c.zone(); err != nil {
+		return answer{}, err
+	}
 	chart, err := c.api.s.Readings.Series(c.Context(), q)
 	if err != nil {
 		return answer{}, err
 	}
 	return ok(chart)
+}
+
+// zone reads tz: the name of a time zone, nil where none is given.
+func (c *call) zone() (*time.Location, error) {
+	name := c.query("tz")
+	if name == "" {
+		return nil, nil
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "Local" { // the hub's own is nobody else's
+		return nil, devices.Invalid("tz", "a name of the tz database, such as Europe/Berlin")
+	}
+	return zone, nil
 }
 
 // maxAcross is how many devices one chart can be about.
@@ -68,6 +84,9 @@ func (c *call) across() (answer, error) {
 		return answer{}, err
 	}
 	if q.Points, err = c.number("points", 0, 1, readings.MaxPoints); err != nil {
+		return answer{}, err
+	}
+	if q.Zone, err = c.zone(); err != nil {
 		return answer{}, err
 	}
 	chart, err := c.api.s.Readings.Across(c.Context(), q)

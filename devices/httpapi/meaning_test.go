@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata"
 
 	"devicehub/devices"
 	"devicehub/devices/httpapi"
@@ -328,6 +329,38 @@ func adoptable(r *rig) {
 			return &devices.Device{Kinds: []devices.Kind{devices.KindSensor}, Metrics: []devices.Metric{{Name: "x", Precision: precision}}}
 		}
 		return []httpapi.Discovery{{Adopt: "house/z2m/0x01", Bridge: "house", Device: dev(0.1)}, {Adopt: "house/z2m/0x02", Bridge: "house", Device: dev(-3)}}
+	}
+}
+
+func TestDaysOfAZone(t *testing.T) {
+	r := newRig(t, false)
+	token := r.device(`{"id":"a","kinds":["sensor"]}`)
+	zone, err := time.LoadLocation("Asia/Kathmandu") // 5:45 h before UTC, all the year
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, m, d := time.Now().In(zone).Date()
+	today := time.Date(y, m, d, 0, 0, 0, 0, zone)
+	r.send("a", token, fmt.Sprintf(`{"t0":%d,"r":[["energy",1,-1],["energy",2,0],["energy",5,-86400000]]}`, today.UnixMilli()-86400_000))
+	path := fmt.Sprintf("/api/v1/devices/a/series?metric=energy&points=2&from=%d&to=%d&tz=Asia/Kathmandu", today.AddDate(0, 0, -2).UnixMilli(), today.UnixMilli())
+	var c struct {
+		TZ      string
+		StepMS  int64 `json:"step_ms"`
+		Buckets []struct{ T, End, Count int64 }
+	}
+	r.into(r.get(path, r.admin), 200, &c)
+	if c.TZ != "Asia/Kathmandu" || c.StepMS != 86400_000 || len(c.Buckets) != 2 || c.Buckets[0].T != today.AddDate(0, 0, -2).UnixMilli() || c.Buckets[0].End != c.Buckets[1].T || c.Buckets[1].End != today.UnixMilli() || c.Buckets[0].Count != 2 {
+		t.Errorf("got %+v", c)
+	}
+	if res := r.get("/api/v1/series?metric=energy&ids=a&tz=Europe/Berlin", r.admin); res.status != 200 || res.field("tz") != "Europe/Berlin" {
+		t.Errorf("got %d %s", res.status, res.body)
+	}
+	for _, tz := range []string{"Local", "CET+1", "Europe/Atlantis", "../../etc/passwd"} {
+		res := r.get("/api/v1/devices/a/series?metric=energy&tz="+url.QueryEscape(tz), r.admin)
+		r.wantCode(res, devices.CodeInvalid)
+		if res.field("details.field") != "tz" {
+			t.Errorf("%s: got %s", tz, res.body)
+		}
 	}
 }
 

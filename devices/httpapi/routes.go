@@ -34,6 +34,7 @@ var (
 	pageParams = []param{{name: "limit", kind: "integer", what: "entries a page, 1 to 500"}, {name: "cursor", kind: "string", what: "next_cursor of the page before; empty for the first", blank: true}}
 	spanParams = []param{{name: "from", kind: "string", what: "RFC 3339 with its zone, or ms since epoch"}, {name: "to", kind: "string", what: "RFC 3339 with its zone, or ms since epoch, not included; now when absent"}}
 	aggParam   = param{name: "agg", kind: "string", what: "what will be drawn", enum: []string{"minmax", "mean", "last"}}
+	zoneParam  = param{name: "tz", kind: "string", what: "time zone, such as Europe/Berlin, on whose clocks buckets of an hour and more begin; UTC when absent"}
 	pointParam = param{name: "points", kind: "integer", what: "at most so many buckets"}
 	ifVerParam = param{name: "if_ver", kind: "integer", what: "the version that is meant; another is version_conflict"}
 	labelParam = param{name: "label", kind: "string", what: "key:value; all that are given must hold", many: true}
@@ -111,9 +112,9 @@ func historyRoutes() []route {
 		{method: "GET", path: device + "/latest", tag: "readings", summary: "The latest reading of each metric", who: "viewer",
 			answers: map[int]string{200: "Latest"}, handle: (*call).latest},
 		{method: "GET", path: device + "/series", tag: "readings", summary: "One metric of one device in buckets", who: "viewer",
-			query: with([]param{{name: "metric", kind: "string", what: "the metric", must: true}}, spanParams, []param{pointParam, aggParam}), answers: map[int]string{200: "Series"}, handle: (*call).series},
+			query: with([]param{{name: "metric", kind: "string", what: "the metric", must: true}}, spanParams, []param{pointParam, aggParam, zoneParam}), answers: map[int]string{200: "Series"}, handle: (*call).series},
 		{method: "GET", path: base + "/series", tag: "readings", summary: "One metric of many devices, taken together", who: "viewer",
-			query:   with([]param{{name: "metric", kind: "string", what: "the metric", must: true}, {name: "ids", kind: "string", what: "device ids, each once, joined by commas; all devices when absent"}, labelParam}, spanParams, []param{pointParam, aggParam}),
+			query:   with([]param{{name: "metric", kind: "string", what: "the metric", must: true}, {name: "ids", kind: "string", what: "device ids, each once, joined by commas; all devices when absent"}, labelParam}, spanParams, []param{pointParam, aggParam, zoneParam}),
 			answers: map[int]string{200: "Series"}, handle: (*call).across},
 		{method: "GET", path: device + "/export", tag: "readings", summary: "Every reading that is kept, streamed", who: "viewer",
 			query:   with([]param{{name: "metric", kind: "string", what: "the metric; all when absent"}}, spanParams, []param{{name: "format", kind: "string", what: "how", enum: []string{"csv", "ndjson", "line"}}}),

@@ -10,16 +10,19 @@ import (
 
 // sums are the buckets of an answer while it is put together.
 type sums struct {
-	first, step int64 // the number of the first bucket, and their length
-	buckets     []Bucket
+	*grid
+	buckets []Bucket
 }
+
+func (c *Chart) sums() sums { return sums{&c.grid, make([]Bucket, c.grid.n)} }
 
 // fillOne enters one device. It returns how many readings it had.
 func (in *Ingest) fillOne(ctx context.Context, p picked, c *Chart, sum *sums) (n int64, err error) {
 	for i, s := range p.series {
 		own := sum
 		if i > 0 { // apart first: a bucket takes in what lies before or behind it, not within
-			own = &sums{first: sum.first, step: sum.step, buckets: make([]Bucket, len(sum.buckets))}
+			apart := c.sums()
+			own = &apart
 		}
 		f := fill{in: in, ctx: ctx, s: s, nature: p.nature, chart: c, sum: own}
 		if err := f.tier(c.Tier, c.From, c.To); err != nil {
@@ -142,11 +145,11 @@ func (f *fill) enter(b *Bucket) {
 	if c := f.chart; f.s.Unit != c.Unit && f.s.Unit != "" && !b.convert(f.s.Unit, c.Unit) {
 		return
 	}
-	f.sum.buckets[b.T/f.sum.step-f.sum.first].Merge(b)
+	f.sum.buckets[f.sum.index(b.T)].Merge(b)
 }
 
 func (f *fill) raw(from, to int64) error {
-	step, nature := f.chart.StepMS, f.s.shownNature(f.nature)
+	nature := f.s.shownNature(f.nature)
 	var b Bucket
 	end := int64(-1)
 	err := f.in.store.Scan(f.ctx, f.s, from, to, func(ps []Point) error {
@@ -155,8 +158,8 @@ func (f *fill) raw(from, to int64) error {
 				if b.Count > 0 {
 					f.enter(&b)
 				}
-				b = Bucket{T: p.T - p.T%step, Nature: nature}
-				end = b.T + step
+				b = Bucket{Nature: nature}
+				b.T, end = f.sum.bucket(f.sum.index(p.T))
 			}
 			b.Add(&ps[i])
 			if ps[i].Q&Late != 0 {
@@ -184,7 +187,7 @@ func (s *sums) mix(o *sums) {
 // list returns the buckets that have readings.
 func (s *sums) list() []Bucket {
 	for i := range s.buckets {
-		s.buckets[i].T = (s.first + int64(i)) * s.step
+		s.buckets[i].T, _ = s.bucket(i)
 	}
 	return slices.DeleteFunc(s.buckets, func(b Bucket) bool { return b.Count == 0 })
 }

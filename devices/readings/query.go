@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"time"
 
 	"devicehub/devices"
 )
@@ -31,6 +32,7 @@ type SeriesQuery struct {
 	From, To int64
 	Points   int
 	Agg      string
+	Zone     *time.Location // see Chart; nil is UTC
 }
 
 // AcrossQuery asks for one metric of many devices, taken together.
@@ -40,11 +42,15 @@ type AcrossQuery struct {
 	From, To int64
 	Points   int
 	Agg      string
+	Zone     *time.Location
 }
 
-// Chart is the answer to both: {metric,unit,from,to,step_ms,tier,buckets:[{t,
-// min?,max?,mean?,last,count,out_of_range?,late?,delta?}]}. Buckets begin at
-// multiples of the step; one without readings is absent.
+// Chart is the answer to both: {metric,unit,from,to,step_ms,tier,tz?,buckets:[{t,
+// end?,min?,max?,mean?,last,count,out_of_range?,late?,delta?}]}. Buckets begin at
+// multiples of the step since 1970, so that a day is one of UTC. Asked for in a
+// time zone, those of an hour and more begin where they do on its clocks, and tell
+// when they end: a day has 23, 24 or 25 hours there. A bucket without readings is
+// absent.
 //
 // Count counts all readings, out_of_range those among them that are outside the
 // metric's plausible range, or none of its options: these take no part in the
@@ -71,38 +77,24 @@ type Chart struct {
 	Counter  bool
 	Devices  int // with a reading in the time
 	across   bool
+	zone     *time.Location
+	grid     grid
 }
 
-// steps are the lengths that buckets may have, in ms.
-var steps = []int64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000, 2 * 60_000, 5 * 60_000, 10 * 60_000,
-	15 * 60_000, 30 * 60_000, hour, 2 * hour, 3 * hour, 4 * hour, 6 * hour, 8 * hour, 12 * hour, day, 2 * day, 5 * day, 10 * day, 15 * day, 30 * day, 90 * day, 180 * day, 365 * day}
-
-const (
-	hour = int64(3600_000)
-	day  = 24 * hour
-)
-
-// plan picks the step, the shortest of which points cover the time, and the
-// tier: the coarsest whose buckets fit into the step, or another one, for which
-// the step is made longer, when that does not reach back to from.
-func (in *Ingest) plan(from, to int64, points int) (step int64, tier Tier) {
-	for _, step = range steps {
-		if (to-1)/step-from/step < int64(points) {
-			break
-		}
-	}
-	for (to-1)/step-from/step >= int64(points) {
-		step += 365 * day
-	}
+// plan picks the buckets, and the tier: the coarsest whose buckets fit into them,
+// or another one, for which they are made longer, when that does not reach back to
+// from.
+func (in *Ingest) plan(from, to int64, points int, zone *time.Location) (g grid, tier Tier) {
+	g = gridOf(from, to, points, zone)
 	order := make([]Tier, 0, 3)
 	for t := Hour; t > Raw; t-- {
-		if step%t.Step() == 0 {
+		if g.fits(t.Step()) {
 			order = append(order, t)
 		}
 	}
 	order = append(order, Raw)
 	for t := Quarter; t <= Hour; t++ {
-		if step%t.Step() != 0 {
+		if !g.fits(t.Step()) {
 			order = append(order, t)
 		}
 	}
@@ -113,9 +105,9 @@ func (in *Ingest) plan(from, to int64, points int) (step int64, tier Tier) {
 		}
 	}
 	if l := tier.Step(); l > 0 {
-		step = (step + l - 1) / l * l
+		g.widen(l, from, to)
 	}
-	return step, tier
+	return g, tier
 }
 
 func (in *Ingest) span(from, to *int64, points *int, agg string) error {
@@ -144,32 +136,34 @@ func (in *Ingest) span(from, to *int64, points *int, agg string) error {
 // that the device's record or the catalogue declares, has a chart, be it without
 // a bucket; any other is not_found.
 func (in *Ingest) Series(ctx context.Context, q SeriesQuery) (Chart, error) {
-	return in.chart(ctx, []devices.ID{q.Device}, q.Metric, q.From, q.To, q.Points, q.Agg)
+	return in.chart(ctx, AcrossQuery{[]devices.ID{q.Device}, q.Metric, q.From, q.To, q.Points, q.Agg, q.Zone})
 }
 
 // Across answers a question about many devices.
 func (in *Ingest) Across(ctx context.Context, q AcrossQuery) (Chart, error) {
-	c, err := in.chart(ctx, q.Devices, q.Metric, q.From, q.To, q.Points, q.Agg)
+	c, err := in.chart(ctx, q)
 	c.across = true
 	return c, err
 }
 
-func (in *Ingest) chart(ctx context.Context, ids []devices.ID, name string, from, to int64, points int, agg string) (Chart, error) {
+func (in *Ingest) chart(ctx context.Context, q AcrossQuery) (Chart, error) {
+	ids, name := q.Devices, q.Metric
 	if !devices.ValidMetricName(name) {
 		return Chart{}, devices.Invalid("metric", "a metric name")
 	}
-	if err := in.span(&from, &to, &points, agg); err != nil {
+	if err := in.span(&q.From, &q.To, &q.Points, q.Agg); err != nil {
 		return Chart{}, err
 	}
 	if err := in.knows(ids, name); err != nil {
 		return Chart{}, err
 	}
-	c := Chart{Metric: name, From: from, To: to, Buckets: []Bucket{}}
-	c.StepMS, c.Tier = in.plan(from, to, points)
+	c := Chart{Metric: name, From: q.From, To: q.To, Buckets: []Bucket{}, zone: q.Zone}
+	c.grid, c.Tier = in.plan(q.From, q.To, q.Points, q.Zone)
+	c.StepMS = c.grid.step
 	if decl := catalogue[name]; decl != nil {
 		c.Type, c.Unit = decl.Type, decl.Unit
 	}
-	sum := sums{first: from / c.StepMS, step: c.StepMS, buckets: make([]Bucket, (to-1)/c.StepMS-from/c.StepMS+1)}
+	sum := c.sums()
 	var other *sums
 	met := false
 	for _, id := range ids {
@@ -186,7 +180,8 @@ func (in *Ingest) chart(ctx context.Context, ids []devices.ID, name string, from
 		one := &sum
 		if c.Devices > 0 {
 			if other == nil {
-				other = &sums{first: sum.first, step: sum.step, buckets: make([]Bucket, len(sum.buckets))}
+				o := c.sums()
+				other = &o
 			}
 			clear(other.buckets)
 			one = other
@@ -259,6 +254,10 @@ func (c Chart) MarshalJSON() ([]byte, error) {
 	b = append(b, `,"tier":"`...)
 	b = append(b, c.Tier.String()...)
 	b = append(b, '"')
+	if c.zone != nil {
+		b = append(b, `,"tz":`...)
+		b = appendString(b, c.zone.String())
+	}
 	if c.across {
 		b = append(b, `,"devices":`...)
 		b = strconv.AppendInt(b, int64(c.Devices), 10)
@@ -276,6 +275,11 @@ func (c Chart) MarshalJSON() ([]byte, error) {
 func (c *Chart) appendBucket(b []byte, k *Bucket) []byte {
 	b = append(b, `{"t":`...)
 	b = strconv.AppendInt(b, k.T, 10)
+	if c.grid.bounds != nil {
+		_, end := c.grid.bucket(c.grid.index(k.T))
+		b = append(b, `,"end":`...)
+		b = strconv.AppendInt(b, end, 10)
+	}
 	numbers := c.Type == devices.TypeFloat || c.Type == devices.TypeBool
 	if numbers && k.Good() > 0 && !k.Nature.Direction() {
 		b = append(b, `,"min":`...)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	_ "time/tzdata"
 
 	"devicehub/devices"
 	"devicehub/devices/readings"
@@ -115,6 +116,14 @@ func meterStore(t *testing.T, r *rand.Rand, ps []readings.Point, now, change int
 // TestMeterWindowsAddUp cuts a meter's life into windows and these into buckets,
 // over every tier: what they count together is what each reading counts.
 func TestMeterWindowsAddUp(t *testing.T) {
+	zones := []*time.Location{nil, nil}
+	for _, name := range []string{"Europe/Berlin", "Asia/Kathmandu", "America/New_York"} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		zones = append(zones, zone)
+	}
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 77))
 		start := int64(20_000)*dayMS + r.Int64N(dayMS)
@@ -143,7 +152,8 @@ func TestMeterWindowsAddUp(t *testing.T) {
 			cuts = slices.Compact(cuts)
 			sum, count := 0.0, int64(0)
 			for i := range cuts[1:] {
-				c, err := in.Series(t.Context(), readings.SeriesQuery{Device: "m", Metric: "energy", From: cuts[i], To: cuts[i+1], Points: 1 + r.IntN(500)})
+				zone := zones[r.IntN(len(zones))]
+				c, err := in.Series(t.Context(), readings.SeriesQuery{Device: "m", Metric: "energy", From: cuts[i], To: cuts[i+1], Points: 1 + r.IntN(500), Zone: zone})
 				if err != nil {
 					t.Fatal(err)
 				}

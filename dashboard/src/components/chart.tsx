@@ -1,8 +1,7 @@
 // One line over time, drawn by uPlot: a band from least to greatest where points
 // stand for many readings, gaps as gaps, late readings as diamonds (many of them
 // as a bar along the foot), readings out of range as ticks at the top, marks as
-// vertical lines. Drag or pinch to zoom, drag
-// with one finger to move.
+// vertical lines. Drag or pinch to zoom, drag with one finger to move.
 
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
