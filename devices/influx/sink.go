@@ -7,7 +7,9 @@
 // that got lost thus lose nothing, and double nothing: a point is one by
 // measurement, tags and time, and sending it again changes nothing. Points are
 // written as readings.AppendLine does: measurement = metric, tags device and
-// metric, one field v, b or s.
+// metric, one field v, b or s, in the unit that was declared when the reading
+// came. Where a declaration changes the unit, points from then on are in the new
+// one; charts and exports of the hub convert what came before.
 //
 // The log that waits for the sink is bounded by SpoolMax. Beyond it the oldest
 // part is given up as a gap, of which only the time is kept; it is filled from

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The hub's own clock (2-domain §2).
+// The hub's own clock.
 const (
 	clockStep    = 10 * time.Minute // against the monotonic clock
 	clockProbe   = time.Hour        // without a step before it is trusted again

@@ -7,7 +7,7 @@ import (
 	"devicehub/devices"
 )
 
-// Bounds of the device clock (2-domain §2).
+// Bounds of the device clock.
 const (
 	aheadMS  = 60_000
 	unsetEnd = 1_420_070_400_000 // 2015-01-01

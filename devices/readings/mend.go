@@ -7,27 +7,6 @@ import (
 	"devicehub/devices"
 )
 
-// What a value may be is one rule, by whichever way it comes:
-//
-//   - A number is a finite one in JSON's grammar, in base ten with a point; any
-//     float64 that it is nearest to, whatever its size, −0 being 0. NaN, an
-//     infinity and what is too large for a float64 are refused: such a reading is
-//     to be left out. CBOR's numbers are those of the same value; its short floats
-//     the shortest decimals that they stand for.
-//   - A bool is true or false, not 0 or 1 nor a text.
-//   - A text is UTF-8 of at most 255 bytes, without control characters (tab and
-//     line ends are taken) and without a byte order mark at its beginning.
-//   - A metric holds values of one type, and any other is a type_conflict. A bare
-//     payload that is no number and not true or false is a text.
-//   - An object has each field once; a text is JSON, in UTF-8, without a byte
-//     order mark and lone surrogates, or the whole push is refused.
-//   - A time is a whole number of ms since 1970 (in SenML of seconds, of which a
-//     fraction is taken, and which are counted from now below 2^28). More than 60
-//     s ahead, and before 2015, the hub's own stamp takes its place.
-//
-// What is refused is told with its field, what is wanted there, and, where it can
-// be told what was meant, how to write it.
-
 // mend tells how to write what looks like a number and is none: "write 21.4, not
 // 21,4". It is empty for anything else.
 func mend(text string) string {
