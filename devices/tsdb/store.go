@@ -11,8 +11,9 @@
 // is in the chunks already changes nothing.
 //
 // Besides its readings the store keeps what the Book knows of each device, as
-// of a position in the log, and roll-ups of 15 minutes and an hour, made once
-// for each day that is over, and again for days that late readings reach.
+// of a position in the log, and roll-ups of 15 minutes and an hour, and what
+// each meter came to on the day, made once for each day that is over, and again
+// for days that late readings reach.
 //
 // Nothing that was acknowledged is given up silently. When the log cannot be
 // written the group is refused with platform_unavailable: for good after a

@@ -49,7 +49,7 @@ func holdsTheFolder(t *testing.T, h *hub, device, service string) {
 	for push := range int64(20) {
 		for i := int64(1); i < 50; i += 2 {
 			at, v := folderStart+push*300_000+i*5000, 20+float64((push*50+i)%100)/10
-			if want := fmt.Sprintf("attic,temperature,%d,%v,", at, v); rows[n] != want {
+			if want := fmt.Sprintf("attic,temperature,%d,%v,,°C", at, v); rows[n] != want {
 				t.Fatalf("row %d: got %q, want %q", n, rows[n], want)
 			}
 			n++
