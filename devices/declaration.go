@@ -21,7 +21,8 @@ func (d *Device) judge(before *Device) error {
 		before = &Device{}
 	}
 	for _, f := range []struct{ name, text, was string }{
-		{"name", d.Name, before.Name}, {"model", d.Model, before.Model}, {"manufacturer", d.Manufacturer, before.Manufacturer}, {"fw", d.Firmware, before.Firmware},
+		{"name", d.Name, before.Name}, {"model", d.Model, before.Model},
+		{"manufacturer", d.Manufacturer, before.Manufacturer}, {"fw", d.Firmware, before.Firmware},
 		{"hw", d.Hardware, before.Hardware}, {"area", d.Area, before.Area}, {"notes", d.Notes, before.Notes},
 	} {
 		if f.text != f.was && !GoodText(f.text) {
@@ -56,7 +57,8 @@ func (d *Device) judgeMetrics(before *Device) error {
 // a usual unit it takes that one where none is given.
 func (m *Metric) judge() *Error {
 	if !validClass(m.Class) {
-		return Invalid("metrics.class", "a-z, then a-z, 0-9 and _, at most 63: one of Home Assistant's device classes, or none")
+		return Invalid("metrics.class",
+			"a-z, then a-z, 0-9 and _, at most 63: one of Home Assistant's device classes, or none")
 	}
 	switch m.Type {
 	case TypeFloat:
@@ -86,7 +88,8 @@ func (m *Metric) judgePlain() *Error {
 	case m.Precision != 0:
 		return Invalid("metrics.precision", "none on a metric that is not a float")
 	case m.StateClass != "":
-		return Invalid("metrics.state_class", "none on a metric that is not a float: a "+string(m.Type)+" has no sum and no mean")
+		return Invalid("metrics.state_class",
+			"none on a metric that is not a float: a "+string(m.Type)+" has no sum and no mean")
 	}
 	return nil
 }

@@ -3,7 +3,8 @@ package devices
 import "unicode/utf8"
 
 // WantText is what every text is to be that a device or a person gives.
-const WantText = "UTF-8 without control characters (tab and line ends are taken) and without a byte order mark at its beginning"
+const WantText = "UTF-8 without control characters (tab and line ends are taken) " +
+	"and without a byte order mark at its beginning"
 
 // GoodText reports whether s is UTF-8 without control characters, but for tab
 // and line ends, and does not begin with a byte order mark: what databases,

@@ -110,7 +110,8 @@ func (c *call) acrossIDs() (ids []devices.ID, err error) {
 		for s := range strings.SplitSeq(c.query("ids"), ",") {
 			id := devices.ID(strings.TrimSpace(s))
 			if id == "" {
-				return nil, devices.Invalid("ids", "one id or more, joined by commas; without ids, and label, it is about all devices")
+				return nil, devices.Invalid("ids",
+					"one id or more, joined by commas; without ids and label it is about all devices")
 			}
 			if len(ids) == maxAcross {
 				return nil, tooManyDevices()

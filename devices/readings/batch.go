@@ -3,7 +3,6 @@ package readings
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"devicehub/devices"
 )
@@ -165,7 +164,8 @@ func ParseReading(b []byte) (Batch, error) {
 		case "boot":
 			return s.boot(&batch.Boot)
 		}
-		return unknownField(name, "a reading has m, v, t, s, u and boot; many at once are {boot, s0, t0, u, r: [[metric, value, ms after t0], …]}")
+		return unknownField(name, "a reading has m, v, t, s, u and boot; "+
+			"many at once are {boot, s0, t0, u, r: [[metric, value, ms after t0], …]}")
 	})
 	switch {
 	case err != nil:
@@ -404,7 +404,8 @@ func (s *scanner) value(it *item, field string) error {
 func (s *scanner) time(t *int64, set *bool, field string) error {
 	n, ok := s.integer()
 	if !ok || n < 0 || n > maxTime {
-		return devices.Invalid(field, "a whole number of ms since 1970, before the year 10000: neither a text nor a fraction")
+		return devices.Invalid(field,
+			"a whole number of ms since 1970, before the year 10000: neither a text nor a fraction")
 	}
 	*t, *set = n, true
 	return nil
@@ -456,46 +457,4 @@ func unknownField(name []byte, known string) error {
 	e := devices.UnknownField(printable(name)).With("want", known)
 	e.Reason += ": " + known
 	return e
-}
-
-// ParseBare reads the payload of an MQTT topic r/<metric>: a number, true,
-// false, or text, which is taken as a string. The metric decides in the end:
-// where it holds strings, "5" is one too. Nothing of the arguments is kept.
-func ParseBare(metric string, b []byte) (Batch, error) {
-	metric = ownName(metric)
-	if !devices.ValidMetricName(metric) {
-		return Batch{}, devices.Invalid("m", "a metric name")
-	}
-	if len(b) == 0 {
-		return Batch{}, devices.Invalid("v", "a number, true, false or text")
-	}
-	if err := withoutMark(b, "v"); err != nil {
-		return Batch{}, err
-	}
-	if !utf8.Valid(b) {
-		return Batch{}, devices.Invalid("v", "UTF-8")
-	}
-	it := item{metric: metric, text: string(b), bare: true, typ: kindString}
-	s := scanner{b: b}
-	switch s.peek() {
-	case 't', 'f', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		var n item
-		if s.scalar(&n) && s.end() {
-			it.typ, it.f = n.typ, n.f
-			return Batch{items: []item{it}}, nil
-		}
-	}
-	if word := strings.TrimSpace(it.text); isNotFinite(word) || isHuge(word) {
-		s.i = 0
-		s.space()
-		return Batch{}, s.badValue("v")
-	}
-	return Batch{items: []item{it}}, nil
-}
-
-// isHuge reports whether the text is a number, though none that fits.
-func isHuge(s string) bool {
-	n := numberLen([]byte(s))
-	_, fits := parseFloat([]byte(s))
-	return n > 0 && n == len(s) && !fits
 }

@@ -320,7 +320,8 @@ func (js *device) check(it *item) (m *metric, p Point, err *devices.Error) {
 			return nil, p, typeConflict(m, it)
 		}
 		if len(it.text) > devices.MaxStringValue {
-			return nil, p, devices.Refuse(devices.CodeTooLarge, "a text has at most 255 bytes").With("field", "v").With("limit", devices.MaxStringValue)
+			return nil, p, devices.Refuse(devices.CodeTooLarge, "a text has at most 255 bytes").
+				With("field", "v").With("limit", devices.MaxStringValue)
 		}
 		if !devices.GoodText(it.text) {
 			return nil, p, devices.Invalid("v", devices.WantText)
@@ -441,7 +442,8 @@ func undeclared(name string) *devices.Error {
 
 func outOfRange(d *devices.Metric) *devices.Error {
 	if d.Type == devices.TypeEnum {
-		return devices.Refuse(devices.CodeRange, d.Name+" is none of its options").With("field", d.Name).With("expect", d.Options)
+		return devices.Refuse(devices.CodeRange, d.Name+" is none of its options").
+			With("field", d.Name).With("expect", d.Options)
 	}
 	e := devices.Refuse(devices.CodeRange, d.Name+" is outside its plausible range").With("field", d.Name).With("unit", d.Unit)
 	if d.Min != nil {

@@ -219,7 +219,8 @@ func (in *Ingest) knows(ids []devices.ID, name string) error {
 }
 
 func unknownMetric(name string) error {
-	return devices.Refuse(devices.CodeNotFound, "no such metric: there is no reading of "+name+", and nothing declares it").With("field", "metric")
+	reason := "no such metric: there is no reading of " + name + ", and nothing declares it"
+	return devices.Refuse(devices.CodeNotFound, reason).With("field", "metric")
 }
 
 // has reports whether there are readings of a metric.

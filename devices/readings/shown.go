@@ -52,7 +52,8 @@ func (r *Record) shown(name string, decl *devices.Metric) (p picked) {
 	}
 	p.series = slices.DeleteFunc(p.series, func(s *Series) bool { return !s.shownAs(p.typ, p.unit) })
 	if p.typ == devices.TypeFloat {
-		counter := decl != nil && decl.StateClass == devices.TotalIncreasing || slices.ContainsFunc(p.series, func(s *Series) bool { return s.Counter })
+		counter := decl != nil && decl.StateClass == devices.TotalIncreasing
+		counter = counter || slices.ContainsFunc(p.series, func(s *Series) bool { return s.Counter })
 		p.nature = natureOf(p.unit, counter)
 	}
 	return p
@@ -101,10 +102,13 @@ func (in *Ingest) Guard(ctx context.Context, c devices.Change) error {
 			continue
 		}
 		was, is := declared(before, s.Metric), declared(c.After, s.Metric)
-		if is == nil || was != nil && was.Type == is.Type && was.Unit == is.Unit || s.shownAs(is.Type, is.Unit) || !slices.Contains(rec.shown(s.Metric, was).series, s) {
+		same := is == nil || was != nil && was.Type == is.Type && was.Unit == is.Unit
+		if same || s.shownAs(is.Type, is.Unit) {
 			continue
 		}
-		return hidden(s, is)
+		if slices.Contains(rec.shown(s.Metric, was).series, s) {
+			return hidden(s, is)
+		}
 	}
 	return nil
 }
@@ -115,7 +119,8 @@ func hidden(s *Series, decl *devices.Metric) error {
 	if sameValues(s.Type, decl.Type) {
 		field, want = "metrics.unit", strings.Join(devices.ConvertibleTo(s.Unit), ", ")
 	}
-	e := devices.Invalid(field, want+", as the readings of "+s.Metric+" that are kept; give another name, or hide them with hide_readings=true")
+	e := devices.Invalid(field, want+", as the readings of "+s.Metric+
+		" that are kept; give another name, or hide them with hide_readings=true")
 	e.Reason = fmt.Sprintf("%s of %s: want %s", field, s.Metric, e.Details["want"])
 	return e.With("metric", s.Metric)
 }

@@ -172,7 +172,8 @@ func (s *Store) upgrade(from uint16) error {
 	if err == nil {
 		err = b.Commit(pebble.Sync)
 	}
-	s.opts.Logger.Info("the readings store has a new format: roll-ups are made again where the readings are kept", "from", from, "to", formatVersion)
+	s.opts.Logger.Info("the readings store has a new format: roll-ups are made again where the readings are kept",
+		"from", from, "to", formatVersion)
 	return errors.Join(err, b.Close())
 }
 

@@ -124,9 +124,9 @@ func TestFormats(t *testing.T) {
 }
 
 // TestRollupsOfTheFirstFormat opens a folder with roll-ups of six days, of which
-// three have lost their readings and the last is in the log: a meter that dips by 0.3 now and then and is
-// replaced once, a wind from 350° and 10°, and temperatures of 20 to 22 with 900
-// among them, out of range. What the hub that wrote it took every fall of the
+// three have lost their readings and the last is in the log: a meter that dips by
+// 0.3 now and then and is replaced once, a wind from 350° and 10°, and
+// temperatures of 20 to 22 with 900 among them, out of range. What the hub that wrote it took every fall of the
 // meter for is put right where the readings are kept, and as far as roll-ups
 // tell elsewhere.
 func TestRollupsOfTheFirstFormat(t *testing.T) {

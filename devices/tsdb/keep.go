@@ -131,7 +131,8 @@ func (s *Store) rollOne(b *pebble.Batch, c *coder, day, series uint32, chunk []b
 	}
 	for _, tier := range []readings.Tier{readings.Quarter, readings.Hour} {
 		bs := readings.Roll(nil, ps, tier.Step(), nature)
-		if err := b.Set(chunkKey(nil, classOf(tier), day, series), appendRollups(nil, kind, nature, bs, tier.Step()), nil); err != nil {
+		v := appendRollups(nil, kind, nature, bs, tier.Step())
+		if err := b.Set(chunkKey(nil, classOf(tier), day, series), v, nil); err != nil {
 			return err
 		}
 		if tier == readings.Hour && nature == readings.Meter {

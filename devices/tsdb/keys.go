@@ -27,7 +27,7 @@ const (
 	metaClock   = "clock"   // wall u64 | suspect u8
 	metaNumbers = "numbers" // greatest number of a device u32 | of a series u32
 	metaKept    = "kept"    // by tier, the first day that is complete, u32 each
-	metaRolled  = "rolled"  // day u32 follows the name: its roll-ups were made, of the format of the value, u8; an empty one is the first
+	metaRolled  = "rolled"  // day u32 follows the name: its roll-ups were made; u8, their format, none for the first
 	metaMetered = "metered" // u32, the first day of which the days of meters are there
 )
 

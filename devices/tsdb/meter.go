@@ -63,7 +63,9 @@ func (s *Store) Before(ctx context.Context, x *readings.Series, at int64) (readi
 // meterBlock reads the days of a block that lie before a time into c.meter:
 // those that are listed added up one by one, in the place of what the block has
 // of them.
-func (s *Store) meterBlock(c *coder, x *readings.Series, block uint32, alone []uint32, head []readings.Point, at int64) error {
+func (s *Store) meterBlock(
+	c *coder, x *readings.Series, block uint32, alone []uint32, head []readings.Point, at int64,
+) error {
 	days := c.meter[:0]
 	v, closer, err := s.db.Get(chunkKey(nil, classMeter, block, x.ID))
 	if err == nil {
@@ -132,7 +134,9 @@ func (s *Store) dayByDay(x *readings.Series, head []readings.Point, at int64) (d
 }
 
 // addUp adds up a day until a time, from its readings or what is left of them.
-func (s *Store) addUp(c *coder, x *readings.Series, day uint32, head []readings.Point, at int64) (readings.Bucket, error) {
+func (s *Store) addUp(
+	c *coder, x *readings.Series, day uint32, head []readings.Point, at int64,
+) (readings.Bucket, error) {
 	from, to := dayStart(day), min(dayStart(day+1), at)
 	head = slices.DeleteFunc(slices.Clone(head), func(p readings.Point) bool { return p.T < from || p.T >= to })
 	s.mu.RLock()

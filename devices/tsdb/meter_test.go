@@ -258,7 +258,7 @@ func TestMeterIsRememberedAndForgotten(t *testing.T) {
 	in := readings.New(s, readings.Config{Now: opts.Now})
 	c, err := in.Series(t.Context(), readings.SeriesQuery{Device: "m", Metric: "energy", From: now - dayMS, To: now + 1, Points: 1})
 	if err != nil || len(c.Buckets) != 1 || c.Buckets[0].Delta != 6 {
-		// The day of 100 is past every retention, and its block of days with it; that of 95 is known.
+		// The day of 100 and its block are past every retention; that of 95 is known.
 		t.Errorf("got %+v, %v, want a rise of 6", c.Buckets, err)
 	}
 	if err := s.Append(&readings.Group{Entries: []*readings.Entry{{Rec: rec, Forget: true}}}); err != nil {

@@ -14,8 +14,8 @@ import (
 //	version 0x91 | day…
 //	day: number within the 256, from the one before | flags: 1 a reset, 2 no reading in range |
 //	     unless there is none: ms into the day of the first, and from it to the last |
-//	     exponent + 1 or 0 | first (zigzag), last, head and tail less first (zigzag), scaled, or all four raw |
-//	     rise raw, if there was a reset
+//	     exponent + 1 or 0 | first (zigzag), last, head and tail less first (zigzag), scaled,
+//	     or all four raw | rise raw, if there was a reset
 //
 // A day is written whenever its roll-ups are; of two in one value, which the
 // merge operator puts together, the later one stands. Days that have no roll-ups,
@@ -39,7 +39,8 @@ type meterDay struct {
 
 func meterDayOf(day uint32, b *readings.Bucket) meterDay {
 	start := dayStart(day)
-	d := meterDay{day: day, firstT: b.FirstT - start, lastT: b.LastT - start, first: b.First, last: b.Last, head: b.Head, tail: b.Tail, rise: b.Rise}
+	d := meterDay{day: day, firstT: b.FirstT - start, lastT: b.LastT - start,
+		first: b.First, last: b.Last, head: b.Head, tail: b.Tail, rise: b.Rise}
 	switch {
 	case b.Good() == 0:
 		d.flags = meterNone

@@ -13,8 +13,8 @@ import (
 //	version 0x82 | kind | nature | step | bucket…
 //	bucket: start / step within the day, from the one before | flags | count | out of range, if flagged |
 //	        unless all were: ms from the start to first and last, and
-//	        floats and bools: exponent + 1 or 0 | min (zigzag), max, first and last less min, scaled, or all four raw |
-//	          sum raw, of directions the sums of sines and of cosines instead |
+//	        floats and bools: exponent + 1 or 0 | min (zigzag), max, first and last less min, scaled,
+//	          or all four raw | sum raw, of directions the sums of sines and of cosines instead |
 //	          of a meter with a reset: head, tail and rise raw
 //	        texts: first, last
 //
@@ -116,7 +116,8 @@ func decodeRollups(dst []readings.Bucket, b []byte, day int64) (r rollups, err e
 		return r, errCorrupt
 	}
 	r.step = int64(c.uint())
-	if c.err != nil || r.kind > kindEnum || r.nature > readings.Radians || r.kind != kindFloat && r.nature != readings.Plain || r.step < 1000 || r.step > dayMS {
+	known := r.kind <= kindEnum && r.nature <= readings.Radians && (r.kind == kindFloat || r.nature == readings.Plain)
+	if c.err != nil || !known || r.step < 1000 || r.step > dayMS {
 		return r, errCorrupt
 	}
 	at := int64(-1)
@@ -219,7 +220,9 @@ func mergeRollups(out []byte, values [][]byte) ([]byte, error) {
 		for j := range r.buckets {
 			k := &r.buckets[j]
 			k.Become(sum.nature)
-			n, found := slices.BinarySearchFunc(all, k.T, func(b readings.Bucket, t int64) int { return cmp.Compare(b.T, t) })
+			n, found := slices.BinarySearchFunc(all, k.T, func(b readings.Bucket, t int64) int {
+				return cmp.Compare(b.T, t)
+			})
 			if found {
 				all[n].Merge(k)
 			} else {
