@@ -148,21 +148,27 @@ func (c *call) instant(name string, unset int64) (int64, error) {
 		}
 		return ms, nil
 	}
-	if t, err := time.Parse(time.RFC3339, s); err == nil && t.UnixMilli() >= 0 {
+	if t, err := time.Parse(time.RFC3339, plusBack(s)); err == nil && t.UnixMilli() >= 0 {
 		return t.UnixMilli(), nil
 	}
-	if strings.Contains(s, " ") { // what a + stands for in a query
-		return 0, devices.Invalid(name, "RFC 3339, the + of its zone written as %2B, or ms since epoch")
-	}
-	return 0, devices.Invalid(name, "RFC 3339 with its zone, such as 2026-03-29T02:30:00Z, or ms since epoch")
+	return 0, devices.Invalid(name, "RFC 3339 with its zone (2026-03-29T02:30:00+01:00; in a query + may be written %2B) or ms since epoch")
 }
 
 // Numbers from the one to below the other are seconds of 2001 to 2033, or ms of
-// January 1970, when there were no readings.
+// the year 1970, when there were no readings.
 const (
 	leastSeconds = 1_000_000_000
 	mostSeconds  = 2_000_000_000
 )
+
+// plusBack puts back the plus of a time zone: in a query it stands for a space,
+// and RFC 3339 has none.
+func plusBack(s string) string {
+	if at := len(s) - len("+01:00"); at > 0 && s[at] == ' ' {
+		return s[:at] + "+" + s[at+1:]
+	}
+	return s
+}
 
 // maxInstant is the year 9999 in ms since epoch.
 const maxInstant = 253402300799999

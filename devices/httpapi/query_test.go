@@ -53,10 +53,6 @@ func TestQueriesThatDoNotParse(t *testing.T) {
 			t.Errorf("%s: got %d %s, want 200", query, got.status, got.body)
 		}
 	}
-	res := r.get("/api/v1/devices/a/series?metric=temperature&from=2026-03-29T02:30:00+01:00", r.admin)
-	if want, _ := res.field("details.want").(string); !strings.Contains(want, "%2B") {
-		t.Errorf("a + that is a space: got %s, want what to write", res.body)
-	}
 }
 
 // Every call of the document keeps the rules that hold for all, those that come

@@ -80,7 +80,7 @@ func TestReadingsOverHTTP(t *testing.T) {
 // erased; the audit tells of it.
 func TestReadingsAreCheckedAndRepaired(t *testing.T) {
 	r := newRig(t, false)
-	token := r.device(`{"id":"a","kinds":["sensor"],"metrics":[{"name":"temperature","unit":"lx"}]}`)
+	token := r.device(`{"id":"a","kinds":["sensor"],"metrics":[{"name":"temperature","class":"illuminance","unit":"lx"}]}`)
 	r.into(r.do("POST", "/api/v1/devices/a/readings", token, `{"r":[["temperature",500],["humidity",40]]}`), 200, nil)
 	series := func(res reply, field string) []any {
 		t.Helper()
@@ -92,7 +92,7 @@ func TestReadingsAreCheckedAndRepaired(t *testing.T) {
 	if got := series(r.get("/api/v1/readings/check", r.admin), "series"); len(got) != 0 {
 		t.Errorf("found %v, want nothing: the record declares it so", got)
 	}
-	r.into(r.do("PATCH", "/api/v1/devices/a", r.admin, `{"metrics":null}`), 200, nil)
+	r.into(r.do("PATCH", "/api/v1/devices/a?hide_readings=true", r.admin, `{"metrics":null}`), 200, nil)
 	found := r.get("/api/v1/readings/check", r.admin)
 	if got := series(found, "series"); len(got) != 1 || !strings.Contains(string(found.body), `"name":"temperature"`) || !strings.Contains(string(found.body), `"readings":1`) {
 		t.Errorf("found %s", found.body)
