@@ -36,6 +36,7 @@ type arrivals struct {
 	list  []*delivery // guarded by the inbox's lock, like the rest
 	bytes int
 	shut  bool // nothing more is taken
+	busy  bool // acknowledgements are on their way
 }
 
 type delivery struct {
@@ -81,7 +82,7 @@ func (in *inbox) shut(c *arrivals) {
 func (in *inbox) idle(c *arrivals) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return len(c.list) == 0
+	return len(c.list) == 0 && !c.busy
 }
 
 // redelivered is how many messages came again and were known.
@@ -167,7 +168,8 @@ func (c *arrivals) ready() {
 	}
 }
 
-// settled takes the messages that can be acknowledged now, in their order.
+// settled takes the messages that can be acknowledged now, in their order. Who
+// has sent their acknowledgements asks again.
 func (in *inbox) settled(c *arrivals) (list []mqtt.Message) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -181,6 +183,7 @@ func (in *inbox) settled(c *arrivals) (list []mqtt.Message) {
 		}
 		n++
 	}
+	c.busy = n > 0
 	clear(c.list[:n])
 	if c.list = c.list[n:]; len(c.list) == 0 {
 		c.list = nil
@@ -197,8 +200,10 @@ func (in *inbox) acknowledge(c *arrivals) {
 			return
 		case <-c.wake:
 		}
-		for _, m := range in.settled(c) {
-			m.Ack()
+		for list := in.settled(c); len(list) > 0; list = in.settled(c) {
+			for _, m := range list {
+				m.Ack()
+			}
 		}
 	}
 }
