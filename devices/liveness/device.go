@@ -42,7 +42,7 @@ const (
 )
 
 const (
-	flapEpochs   = 5           // more epochs than these
+	flapEpochs   = 5           // more epochs than these, but for those that ended with a goodbye
 	flapWindow   = time.Minute // within this are flapping
 	silentAfter  = time.Hour   // data_only of a device without an interval
 	staleFactor  = 3           // intervals
@@ -104,7 +104,9 @@ type device struct {
 	control string
 	rtt     time.Duration // -1: unknown
 
-	opens   [flapEpochs + 1]time.Time // when the last epochs began, a ring
+	// When the last epochs began, a ring. That of a connection which ends with a
+	// goodbye is taken back, and has room of its own for that.
+	opens   [flapEpochs + 2]time.Time
 	openN   int
 	dup     duplicate
 	offline time.Duration // OfflineAfter of the last connection
@@ -167,8 +169,8 @@ func (d *device) derive(now time.Time) (st devices.Status, next time.Time) {
 	case linkless || d.bridge.unknown(d.avail) || d.bridge == nil && d.seen && !d.linked:
 		st.Link = LinkUnknown
 	}
-	if len(d.opens) <= d.openN {
-		st.Flapping = until(d.opens[d.openN%len(d.opens)].Add(flapWindow))
+	if d.openN > flapEpochs {
+		st.Flapping = until(d.opens[(d.openN-flapEpochs-1)%len(d.opens)].Add(flapWindow))
 	}
 	held := until(d.dup.until)
 	st.Flapping = st.Flapping || held
@@ -218,7 +220,13 @@ func (d *device) open(c *conn, now time.Time) {
 	d.heard(now)
 }
 
-func (d *device) close(reason string) { d.conn, d.reason, d.rtt = nil, reason, -1 }
+func (d *device) close(reason string) {
+	// A device that says goodbye, or that it sleeps, does not flap, however often.
+	if d.conn != nil && d.openN > 0 && (reason == ClientClose || d.awakeAt != 0) {
+		d.openN--
+	}
+	d.conn, d.reason, d.rtt = nil, reason, -1
+}
 
 func (d *device) wake() { d.awakeAt, d.sleptAt, d.sleepEnd = 0, time.Time{}, time.Time{} }
 

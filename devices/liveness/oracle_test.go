@@ -30,6 +30,9 @@ func (s *sim) fail(d *simDevice, msg string) {
 
 func (s *sim) look(d *simDevice) {
 	want, reason, got := s.oracle(d)
+	if flaps := s.flaps(d); !d.bridged && flaps != got.Flapping {
+		s.fail(d, fmt.Sprintf("flapping is %t, want %t", got.Flapping, flaps))
+	}
 	if want == got.State && (reason == "" || reason == got.Reason) {
 		d.wrong = time.Time{}
 		return
@@ -171,6 +174,40 @@ func (s *sim) oracle(d *simDevice) (want devices.State, reason string, got devic
 		return devices.Quiet, "", got
 	}
 	return devices.Online, "", got
+}
+
+// flaps is whether the device flaps: it is held to fight over its identity, or
+// more than five of its connections began within the minute that did not end with
+// a goodbye, in words or by the announcement of a sleep.
+func (s *sim) flaps(d *simDevice) bool {
+	var began []time.Time
+	var newest int64
+	var link bool
+	var asleep, held time.Time // until
+	for _, e := range d.log {
+		switch e.what {
+		case opened:
+			began, newest, link, asleep = append(began, e.at), e.epoch, true, time.Time{}
+		case slept:
+			asleep = e.until
+		case closed:
+			if link && e.epoch == newest {
+				link = false
+				if e.reason == ClientClose || e.at.Before(asleep) {
+					began = began[:len(began)-1]
+				}
+			}
+		case refusal:
+			held = e.until
+		}
+	}
+	n := 0
+	for _, at := range began {
+		if at.Add(time.Minute).After(s.now) {
+			n++
+		}
+	}
+	return n > 5 || held.After(s.now)
 }
 
 func lastSlept(log []delivered, before time.Time) (at time.Time) {
