@@ -34,13 +34,10 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 		event := ""
 		if old := d.conn; old != nil {
 			event = Replaced
-			if d.newcomer(c) && (old.Addr != c.Addr || old.Boot != "" && c.Boot != "") {
-				d.dup.count(now)
+			if old.end != nil {
+				d.dup.replace(old, cn, now)
 			}
 			tell = d.ender(devices.CodeReplaced, "a newer connection of the device took over", epoch)
-			if old.Addr == c.Addr && c.Boot == "" {
-				cn.replaced = old.Boot
-			}
 			t.stats.replaced.Add(1)
 		}
 		t.stats.opened.Add(1)
@@ -103,15 +100,24 @@ func (t *Tracker) SetBoot(id devices.ID, epoch int64, boot string) {
 			return false
 		}
 		known = true
-		if d.conn.replaced != "" && d.conn.replaced != boot {
-			d.dup.count(now) // it was another device, or another life of this one
-		}
-		d.conn.Boot, d.conn.replaced = boot, ""
+		d.conn.Boot = boot
+		d.dup.compare(d.conn, now)
 		return false
 	})
 	if known {
 		t.booted(id, epoch, boot)
 	}
+}
+
+// Answered says that the peer of a connection which a newer one replaced was
+// still there: it took its leave after it was told to go. sure says that this was
+// an answer, and cannot have been on its way before. It is of no consequence for
+// any other connection.
+func (t *Tracker) Answered(id devices.ID, epoch int64, sure bool) {
+	t.with(id, func(d *device, now time.Time) bool {
+		d.dup.answered(epoch, sure, now)
+		return false
+	})
 }
 
 func (t *Tracker) booted(id devices.ID, epoch int64, boot string) {
@@ -155,54 +161,4 @@ func host(addr string) string {
 		return ap.Addr().Unmap().String()
 	}
 	return addr
-}
-
-// Limits of fights over one identity.
-const (
-	maxReplacements = 3 // within replaceWindow from different addresses or boots
-	replaceWindow   = time.Minute
-	minHold         = 5 * time.Second
-	maxHold         = 5 * time.Minute
-)
-
-// duplicate tells two devices of one identity from one that reconnects.
-type duplicate struct {
-	replaced [maxReplacements]time.Time // when the last replacements by another happened, a ring
-	n        int
-	retry    time.Duration // what the next newcomer is told to wait
-	until    time.Time     // newcomers are refused while a connection stands
-}
-
-func (u *duplicate) count(now time.Time) {
-	u.replaced[u.n%len(u.replaced)] = now
-	u.n++
-}
-
-// full reports whether one more replacement would be too many.
-func (u *duplicate) full(now time.Time) bool {
-	return u.n >= len(u.replaced) && now.Sub(u.replaced[u.n%len(u.replaced)]) <= replaceWindow
-}
-
-// newcomer reports whether a connection is another's than the standing one: not
-// that of the same device, back before its old connection was missed.
-func (d *device) newcomer(c Conn) bool {
-	old := d.conn
-	return old != nil && old.end != nil && (old.Addr != c.Addr || old.Boot == "" || old.Boot != c.Boot)
-}
-
-// contest decides whether a newcomer may replace the standing connection.
-// first is true for the first refusal of a fight.
-func (d *device) contest(c Conn, now time.Time) (refused *devices.Error, first bool) {
-	held := d.dup.until.After(now)
-	if !d.newcomer(c) || !held && !d.dup.full(now) {
-		return nil, false
-	}
-	if !held {
-		d.dup.retry = minHold
-	}
-	wait := d.dup.retry
-	d.dup.retry = min(2*wait, maxHold)
-	d.dup.until = now.Add(wait + replaceWindow)
-	return devices.Refuse(devices.CodeRateLimited, "several devices use this identity; the one that is connected stays").
-		After(wait).With("cause", DuplicateIdentity), !held
 }

@@ -59,6 +59,7 @@ type Conn struct {
 	Transport string // websocket, longpoll, mqtt, bridge:<name>
 	Addr      string // the peer's, without port
 	Boot      string // the device's power-up, if known
+	Client    string // what the client calls itself, if the transport has a word for it
 	// OfflineAfter is how long after the last sign of life the transport gives
 	// the connection up.
 	OfflineAfter time.Duration
@@ -69,9 +70,6 @@ type conn struct {
 	Conn
 	epoch int64
 	end   func(code devices.Code, reason string, byEpoch int64) // nil for a device behind a bridge
-	// replaced is the boot of the connection that this one replaced from the
-	// same address, until it is known whether it was the same device.
-	replaced string
 }
 
 // device is what is known of one device. Guarded by its shard.

@@ -94,6 +94,10 @@ type happening struct {
 
 type happenings []happening
 
+func (h *happenings) add(x happening) { heap.Push(h, x) }
+
+func (h *happenings) next() happening { return heap.Pop(h).(happening) }
+
 func (h happenings) Len() int { return len(h) }
 
 func (h happenings) Less(i, j int) bool {
@@ -190,7 +194,7 @@ func play(t *testing.T, seed uint64, count int) {
 		s.in(s.span(time.Hour), s.restart)
 	}
 	for len(s.queue) > 0 && s.queue[0].at.Before(end) && !t.Failed() {
-		h := heap.Pop(&s.queue).(happening)
+		h := s.queue.next()
 		s.advance(h.at)
 		h.f()
 	}
@@ -221,7 +225,7 @@ func (s *sim) delay() time.Duration {
 
 func (s *sim) in(d time.Duration, f func()) {
 	s.n++
-	heap.Push(&s.queue, happening{s.now.Add(d), s.n, f})
+	s.queue.add(happening{s.now.Add(d), s.n, f})
 }
 
 // advance moves the clock, and has the tracker do what falls due on the way.
@@ -370,7 +374,7 @@ func (s *sim) connect(d *simDevice) {
 		if s.rnd.IntN(3) == 0 {
 			d.boot++
 		}
-		c := Conn{Transport: "websocket", Addr: d.addrs[s.rnd.IntN(len(d.addrs))], OfflineAfter: time.Minute}
+		c := Conn{Transport: "websocket", Addr: d.addrs[s.rnd.IntN(len(d.addrs))], Client: []string{"", "a", "b"}[s.rnd.IntN(3)], OfflineAfter: time.Minute}
 		boot := fmt.Sprint("boot", d.boot)
 		if s.rnd.IntN(2) == 0 {
 			c.Boot = boot
@@ -384,6 +388,9 @@ func (s *sim) connect(d *simDevice) {
 				}
 				over = true
 				s.hub.Close(d.id, epoch, reason)
+				if reason == Replaced && s.rnd.IntN(2) == 0 {
+					s.hub.Answered(d.id, epoch, s.rnd.IntN(2) == 0)
+				}
 				d.note(delivered{what: closed, at: s.now, epoch: epoch, reason: reason})
 			})
 		}
