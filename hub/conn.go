@@ -56,6 +56,9 @@ type Conn struct {
 	last      *slot // that got the last frame; of receive alone
 	malformed uint8 // frames, up to maxMalformed and one; of receive alone
 
+	onAnswer  atomic.Pointer[func(echoed bool)]
+	closeCode atomic.Int32 // of our close frame
+
 	mu    sync.Mutex
 	slots []*slot
 	index map[string]*slot // when there are many

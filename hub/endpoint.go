@@ -27,6 +27,7 @@ type Endpoint struct {
 	events   names
 	wheel    wheel
 	sessions sessions
+	late     lateSessions
 	registry registry
 	next     atomic.Uint32
 
@@ -348,6 +349,6 @@ func (c *Conn) settled() bool {
 func (c *Conn) abort() {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
-	c.breakLocked()
 	c.finish(ErrDrain)
+	c.breakLocked()
 }

@@ -55,6 +55,9 @@ func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mou
 		token = info.Params.Get("token")
 	}
 	s := ep.sessions.find(m, token)
+	if r.Method != http.MethodOptions {
+		ep.hear(s, token)
+	}
 	switch {
 	case r.Method == http.MethodOptions:
 		h.Set("Access-Control-Allow-Headers", strings.Join(r.Header.Values("Access-Control-Request-Headers"), ", "))
@@ -71,6 +74,19 @@ func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mou
 		ep.openSession(w, r, m, info)
 	default:
 		s.poll(w, r)
+	}
+}
+
+// hear tells a session that was closed of a request that came with its token all the same.
+func (ep *Endpoint) hear(s *session, token string) {
+	if s == nil {
+		ep.late.heard(token)
+		return
+	}
+	select {
+	case <-s.closed:
+		s.c.answered(nil)
+	default:
 	}
 }
 

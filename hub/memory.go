@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"sync"
+	"time"
 )
 
 // Pipe is a client connected in memory: no network, no encoding of WebSocket frames. It is what
@@ -147,6 +148,7 @@ type pipeEnd struct {
 func (p *pipeEnd) name() string       { return "memory" }
 func (p *pipeEnd) remoteAddr() string { return p.addr }
 func (p *pipeEnd) gathers() bool      { return false }
+func (p *pipeEnd) hold(bool)          {}
 
 func (p *pipeEnd) tryWrite(e entry) (int, error) {
 	if p.paused {
@@ -157,6 +159,9 @@ func (p *pipeEnd) tryWrite(e entry) (int, error) {
 }
 
 func (p *pipeEnd) wake() {}
+
+// settle implements transport: what was sent is in the inboxes.
+func (p *pipeEnd) settle(_, _ time.Duration) {}
 
 // end implements transport: the client's side ends by itself.
 func (p *pipeEnd) end(bool) {

@@ -3,6 +3,7 @@ package hub
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"devicehub/hub/poison"
 	"devicehub/hub/wire"
@@ -28,6 +29,13 @@ type transport interface {
 
 	// wake says that there is something in the queue which tryWrite did not take.
 	wake()
+
+	// settle waits until everything that has arrived by now was given to Conn.receive, or the
+	// connection has ended. The bounds are those of Conn.Settle.
+	settle(patience, most time.Duration)
+
+	// hold says that Conn.receive waits for room in an inbox, or no longer does.
+	hold(held bool)
 
 	// end says that the close frame is written or queued, or, when abrupt, that the
 	// connection is to be dropped at once.
@@ -261,6 +269,7 @@ func (c *Conn) closeLocked(code int, reason string, cause error) {
 		}
 		o.queue = o.queue[:keep]
 	}
+	c.closeCode.Store(int32(code))
 	e := closeFrame(code, reason).entry("")
 	o.closing = true
 	o.corked = false

@@ -39,6 +39,19 @@ func newSession(c *Conn, addr string) *session {
 func (s *session) name() string       { return "longpoll" }
 func (s *session) remoteAddr() string { return s.addr }
 func (s *session) gathers() bool      { return false }
+func (s *session) hold(bool)          {}
+
+// settle implements transport: a POST that is being handled is waited for.
+func (s *session) settle(patience, _ time.Duration) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case s.posts <- struct{}{}:
+		<-s.posts
+	case <-s.closed:
+	case <-timer.C:
+	}
+}
 
 // tryWrite implements transport: everything waits for a poll.
 func (s *session) tryWrite(entry) (int, error) { return 0, nil }
@@ -84,6 +97,7 @@ func (s *session) release() {
 	}
 	s.released = true
 	ep := s.c.ep
+	ep.late.remember(s)
 	ep.sessions.remove(s)
 	ep.start(func() {
 		s.c.lost(ErrConnectionLost)

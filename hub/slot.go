@@ -93,8 +93,10 @@ func (t *slot) put(it *item) (taken, dead bool) {
 		room := make(chan struct{})
 		t.room = room
 		t.mu.Unlock()
+		t.conn.tr.hold(true)
 		select {
 		case <-room:
+			t.conn.tr.hold(false)
 		case <-t.conn.base.Done():
 			return false, false
 		}

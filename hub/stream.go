@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"devicehub/hub/intake"
 	"devicehub/hub/poison"
 )
 
@@ -20,6 +21,7 @@ import (
 type stream struct {
 	c    *Conn
 	nc   net.Conn
+	in   *intake.Intake
 	raw  syscall.RawConn // nil when the connection has none, as with TLS
 	addr string
 
@@ -59,7 +61,7 @@ const (
 var bufPool = sync.Pool{New: func() any { b := make([]byte, readBuffer); return &b }}
 
 func newStream(c *Conn, nc net.Conn, addr string) *stream {
-	t := &stream{c: c, nc: nc, addr: addr, young: true}
+	t := &stream{c: c, nc: nc, in: intake.New(nc), addr: addr, young: true}
 	t.frames = frameReader{max: c.mount.opts.frameBytes, maxMessage: c.mount.opts.maxMessage(), deflate: c.deflates}
 	if sc, ok := nc.(syscall.Conn); ok && rawIO {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -74,6 +76,10 @@ func newStream(c *Conn, nc net.Conn, addr string) *stream {
 func (t *stream) name() string       { return "websocket" }
 func (t *stream) remoteAddr() string { return t.addr }
 func (t *stream) gathers() bool      { return true }
+func (t *stream) hold(held bool)     { t.in.Hold(held) }
+
+// settle implements transport.
+func (t *stream) settle(patience, most time.Duration) { t.in.Settle(t.c.base.Done(), patience, most) }
 
 // run serves the connection from its beginning. It owns the connection's task.
 func (t *stream) run() {
@@ -96,6 +102,7 @@ func (t *stream) serve() {
 	t.release()
 	t.nc.Close()
 	t.c.lost(cause)
+	t.in.Close()
 	t.c.ep.wheel.remove()
 	t.c.ep.tasks.Done()
 }
@@ -207,6 +214,7 @@ func (t *stream) fail(err error) error {
 // any valid code with 1000, and an invalid one with 1002.
 func (t *stream) peerClosed(f inFrame) error {
 	if t.closing.Load() {
+		t.c.answered(f.body)
 		return ErrClientClosed
 	}
 	t.c.close(closeAnswer(f.body), "", ErrClientClosed)
@@ -276,6 +284,18 @@ func (t *stream) release() {
 
 // fill reads more into the buffer.
 func (t *stream) fill() error {
+	for {
+		t.in.Aim()
+		before := t.w
+		err := t.fillOnce()
+		if err == nil || !t.in.Again(err) {
+			t.in.Took(t.w - before)
+			return err
+		}
+	}
+}
+
+func (t *stream) fillOnce() error {
 	if t.raw == nil {
 		t.borrow()
 		n, err := t.nc.Read(t.buf[t.w:])
@@ -440,20 +460,27 @@ func (t *stream) shut() {
 	if hc, ok := t.nc.(interface{ CloseWrite() error }); ok {
 		hc.CloseWrite()
 	}
-	t.nc.SetReadDeadline(time.Now().Add(linger))
+	t.in.SetReadDeadline(time.Now().Add(linger))
 }
 
 // end implements transport.
 func (t *stream) end(abrupt bool) {
+	if abrupt && !t.c.out.closing && !t.c.finished.Load() {
+		// The client takes no more. What it sent before it went is still to be read, up to
+		// its close frame or the end.
+		t.in.SetReadDeadline(time.Now().Add(linger))
+		return
+	}
 	t.closing.Store(true)
 	switch {
 	case abrupt:
 		past := time.Unix(1, 0)
-		t.nc.SetDeadline(past)
+		t.in.SetReadDeadline(past)
+		t.nc.SetWriteDeadline(past)
 	case len(t.c.out.queue) == 0 && !t.c.out.flying:
 		t.shut()
 	default:
-		t.nc.SetReadDeadline(time.Now().Add(2 * linger))
+		t.in.SetReadDeadline(time.Now().Add(2 * linger))
 		t.nc.SetWriteDeadline(time.Now().Add(linger))
 	}
 }
