@@ -20,6 +20,7 @@ type callerKey struct{}
 type caller struct {
 	principal identity.Principal
 	origin    devices.Origin
+	arrival   *session.Arrival // of a device, until it has a session
 	session   *session.Session // devices
 	visitor   *visitor         // people and services
 }
@@ -51,13 +52,14 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 		}
 		return nil, err
 	}
+	c := &caller{principal: p, origin: devices.Origin{Via: devices.Via(info.Transport), Addr: host(info.RemoteAddr)}}
 	if p.Kind == devices.ActorDevice && !p.Expired {
-		if err := a.Door.Admit(devices.ID(p.Name), info.Transport, info.RemoteAddr); err != nil {
+		if c.arrival, err = a.Door.Admit(devices.ID(p.Name), info.Transport, info.RemoteAddr); err != nil {
 			a.Door.Refused(info.Transport, info.RemoteAddr, devices.ID(p.Name), err)
 			return nil, err
 		}
+		context.AfterFunc(ctx, c.arrival.Done) // should it not come to be opened
 	}
-	c := &caller{principal: p, origin: devices.Origin{Via: devices.Via(info.Transport), Addr: host(info.RemoteAddr)}}
 	return context.WithValue(ctx, callerKey{}, c), nil
 }
 
@@ -105,12 +107,13 @@ func (a *App) opened(ctx context.Context, conn *hub.Conn) (context.Context, erro
 		offlineAfter = a.LongPollAfter
 	}
 	s, err := a.Door.Open(ctx, session.Hello{
-		Principal: c.principal, Device: devices.ID(c.principal.Name), Transport: conn.Transport(), Addr: conn.RemoteAddr(), OfflineAfter: offlineAfter,
+		Principal: c.principal, Device: devices.ID(c.principal.Name), Transport: conn.Transport(), Addr: conn.RemoteAddr(), OfflineAfter: offlineAfter, Arrival: c.arrival,
 	}, link{conn})
 	if err != nil {
 		return nil, closeFor(err)
 	}
 	c.session = s
+	conn.OnAnswer(s.Answered)
 	context.AfterFunc(ctx, func() { s.Close(closeReason(context.Cause(ctx))) })
 	return ctx, nil
 }

@@ -2,6 +2,7 @@ package channels
 
 import (
 	"errors"
+	"time"
 
 	"devicehub/devices"
 	"devicehub/hub"
@@ -23,6 +24,9 @@ func (l link) topic(k devices.Kind) string {
 func (l link) Send(k devices.Kind, event string, payload any) bool {
 	return l.conn.Push(l.topic(k), event, payload)
 }
+
+// Settle waits for what the device has sent.
+func (l link) Settle(patience, most time.Duration) bool { return l.conn.Settle(patience, most) }
 
 // End says disconnect on every topic that the device joined, and closes.
 func (l link) End(code devices.Code, reason string, byEpoch int64) {

@@ -42,6 +42,7 @@ type Liveness interface {
 	Open(id devices.ID, c liveness.Conn, end func(code devices.Code, reason string, byEpoch int64)) (epoch int64, err error)
 	SetBoot(id devices.ID, epoch int64, boot string)
 	Close(id devices.ID, epoch int64, reason string)
+	Answered(id devices.ID, epoch int64, sure bool)
 	Heard(id devices.ID, epoch int64, what liveness.Heard)
 	Pong(id devices.ID, epoch int64, rtt time.Duration)
 	Sleep(id devices.ID, epoch int64, awakeAt int64)
@@ -93,6 +94,7 @@ type Door struct {
 	sessions map[devices.ID]map[*Session]struct{} // several for a moment, while one replaces another
 	expiring map[*Session]struct{}                // whose tokens are looked at every second
 	rates    map[devices.ID]*rate.Limiter
+	arrivals map[devices.ID][]*Arrival
 }
 
 // SetLimits sets the limits for sessions opened from now on, and the event
@@ -171,9 +173,13 @@ func (d *Door) admit(p identity.Principal, id devices.ID) (*devices.Device, erro
 }
 
 // Admit says early, before a transport has taken the connection, that Open would
-// turn it away because devices fight over one identity.
-func (d *Door) Admit(id devices.ID, transport, addr string) error {
-	return d.Liveness.Admit(id, liveness.Conn{Transport: transport, Addr: addr})
+// turn it away because devices fight over one identity. Else it returns the
+// arrival for Hello, whose Done is to be called should there be no Open.
+func (d *Door) Admit(id devices.ID, transport, addr string) (*Arrival, error) {
+	if err := d.Liveness.Admit(id, liveness.Conn{Transport: transport, Addr: addr}); err != nil {
+		return nil, err
+	}
+	return d.arrive(id), nil
 }
 
 // Watch ends or corrects sessions whose device changed. It is a

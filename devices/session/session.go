@@ -30,6 +30,16 @@ type Link interface {
 	End(code devices.Code, reason string, byEpoch int64)
 }
 
+// Settler is a Link whose transport can tell when it has handed on everything that
+// it had received. A newer connection of the device waits for that before it takes
+// over: a goodbye may be among it.
+type Settler interface {
+	// Settle waits until what the device has sent is handed to the Session, as far
+	// as it has arrived, or the connection is over, which it reports. A connection
+	// that is held up is given patience, and any other at most most.
+	Settle(patience, most time.Duration) (over bool)
+}
+
 // Hello is what a transport knows of a device when it connects.
 type Hello struct {
 	Principal identity.Principal
@@ -37,11 +47,14 @@ type Hello struct {
 	Transport string // websocket, longpoll or mqtt
 	Addr      string // the peer's address
 	Boot      string // if known so early
+	Client    string // what the client calls itself, where the transport has a word for it
 	// OfflineAfter is how long after the last sign of life the transport gives
 	// the connection up.
 	OfflineAfter time.Duration
 	// Window is how many commands may be unacknowledged at once; 0 means no bound.
 	Window int
+	// Arrival is Admit's, where that was called.
+	Arrival *Arrival
 	// InFlight is how many pushes of readings may wait for the disk at once; 0 means the Limits'.
 	InFlight int
 }
@@ -57,6 +70,7 @@ type Session struct {
 	turn      uint32 // which second of a minute it is tended in
 	ctx       context.Context
 	cancel    context.CancelFunc
+	gone      chan struct{} // closed when Close is through
 
 	mu        sync.Mutex
 	principal identity.Principal
@@ -85,11 +99,16 @@ func (d *Door) Open(_ context.Context, h Hello, l Link) (s *Session, err error) 
 		d.observe(h.Transport, "connect", err)
 		d.recordOpen(h, s, err)
 	}()
+	if h.Arrival == nil {
+		h.Arrival = d.arrive(h.Device)
+	}
+	defer h.Arrival.Done()
 	if _, err := d.admit(h.Principal, h.Device); err != nil {
 		return nil, err
 	}
+	h.Arrival.turn()
 	s = &Session{door: d, link: l, device: h.Device, transport: h.Transport, hello: h, principal: h.Principal,
-		boot: h.Boot, turn: rand.Uint32(), joined: map[devices.Kind]bool{}}
+		boot: h.Boot, turn: rand.Uint32(), joined: map[devices.Kind]bool{}, gone: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if !h.Principal.Expired {
 		if err := s.goOnline(); err != nil {
@@ -119,8 +138,9 @@ func (d *Door) Open(_ context.Context, h Hello, l Link) (s *Session, err error) 
 // goOnline claims an epoch. Liveness may end the session at once, from another
 // goroutine, when a newer connection follows.
 func (s *Session) goOnline() error {
+	s.settleOlder()
 	epoch, err := s.door.Liveness.Open(s.device, liveness.Conn{
-		Transport: s.transport, Addr: host(s.hello.Addr), Boot: s.boot, OfflineAfter: s.hello.OfflineAfter,
+		Transport: s.transport, Addr: host(s.hello.Addr), Boot: s.boot, Client: s.hello.Client, OfflineAfter: s.hello.OfflineAfter,
 	}, s.endBy)
 	if err != nil {
 		return err
@@ -129,6 +149,15 @@ func (s *Session) goOnline() error {
 	s.epoch = epoch
 	s.mu.Unlock()
 	return nil
+}
+
+// Answered is the transport's word that the device answered the end of this
+// connection, which was replaced; sure says that it cannot have been on its way
+// before.
+func (s *Session) Answered(sure bool) {
+	if epoch := s.Epoch(); epoch != 0 {
+		s.door.Liveness.Answered(s.device, epoch, sure)
+	}
 }
 
 // origin is by which way and from where the device speaks, for the audit.
@@ -226,6 +255,7 @@ func (s *Session) Close(reason string) {
 		d.Commands.Disconnected(s.device, epoch)
 		d.Liveness.Close(s.device, epoch, reason)
 	}
+	close(s.gone)
 }
 
 // endReason is the status reason of a session that the hub ended.
