@@ -69,7 +69,7 @@ func serveHub(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	h := startHubOn(t, store)
+	h := startHubOn(t, store, nil)
 	var list []*devices.Device
 	for i := range idleConns {
 		list = append(list, &devices.Device{ID: devices.ID(fmt.Sprint("d-", i)), Kinds: []devices.Kind{devices.KindSensor}, Enabled: true, Via: devices.ViaDirect})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"devicehub/bridge/packet"
+	"devicehub/hub/intake"
 )
 
 const (
@@ -22,6 +23,7 @@ const (
 	connectMax     = 16 << 10         // bytes of a CONNECT, taken from strangers
 	lingerTime     = 500 * time.Millisecond
 	lingerBytes    = 256 << 10
+	lastWords      = time.Second // to read what a client sent before it went
 )
 
 // conn is one connection below what is said on it: packets in, packets out, and
@@ -29,6 +31,7 @@ const (
 type conn struct {
 	srv      *Server
 	nc       net.Conn
+	intake   *intake.Intake // of nc; its read deadline is set there
 	limits   *Limits
 	rd       *packet.Reader
 	out      outbox
@@ -44,15 +47,18 @@ type conn struct {
 	patient   time.Duration // one and a half times the keep-alive
 	heard     time.Time     // when the last packet was complete; the reader's
 	paused    atomic.Bool   // the reader reads no more
+	broken    atomic.Bool   // nothing can be written, and the reader takes what is left
 	drained   func()        // all is written, asked for with whenEmpty
 	in        inflight      // publishes that wait for their decision
 
-	mu     sync.Mutex
-	ended  bool
-	failed bool // the network is gone: nothing can be written
-	ending ending
-	greet  bool          // a CONNACK has been sent: DISCONNECT may follow
-	over   chan struct{} // closed when ended
+	mu       sync.Mutex
+	ended    bool
+	failed   bool // the network is gone: nothing can be written
+	ending   ending
+	greet    bool            // a CONNACK has been sent: DISCONNECT may follow
+	over     chan struct{}   // closed when ended
+	parted   chan struct{}   // closed when nothing more comes of it
+	onAnswer func(sure bool) // to be told when the client answers that it was replaced; may be nil
 }
 
 // ending is why and how a connection ends.
@@ -66,8 +72,10 @@ type ending struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, since: time.Now(), over: make(chan struct{}), limits: s.limits.Load()}
-	c.rd = packet.NewReader(packet.NewSource(nc), connectMax)
+	c := &conn{srv: s, nc: nc, since: time.Now(), over: make(chan struct{}), parted: make(chan struct{}), limits: s.limits.Load()}
+	var src packet.Source
+	src, c.intake = source(nc)
+	c.rd = packet.NewReader(src, connectMax)
 	c.out.init(c.limits.OutboundBytes)
 	c.maxIn = c.limits.MaxPacket
 	c.in.changed = sync.NewCond(&c.in.mu)
@@ -91,7 +99,7 @@ func (c *conn) end(e ending) {
 	}
 	c.out.shut()
 	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
-	_ = c.nc.SetReadDeadline(time.Now()) // wakes the reader, which closes
+	_ = c.intake.SetReadDeadline(time.Now()) // wakes the reader, which closes
 }
 
 // farewell appends the last packets. It is called once, with c.mu held, just
@@ -113,18 +121,24 @@ func (c *conn) farewell(e ending) {
 	}
 }
 
-// lost ends the connection because the network failed.
+// lost ends the connection because the network failed, or the client has closed it
+// and reads no more. What it sent before it went, such as a DISCONNECT, is still
+// to be read.
 func (c *conn) lost(err error) {
 	c.mu.Lock()
 	c.failed = true
 	c.mu.Unlock()
 	c.out.shut()
-	reason := "connection_lost"
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		reason = "slow_consumer" // no progress within the outbound age
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // no progress within the outbound age
 		c.srv.stats.slow.Add(1)
+		c.end(ending{reason: "slow_consumer", quiet: true})
+	case c.paused.Load():
+		c.end(ending{reason: "connection_lost", quiet: true})
+	default:
+		c.broken.Store(true)
+		c.deadline(time.Now().Add(lastWords))
 	}
-	c.end(ending{reason: reason, quiet: true})
 }
 
 // deadline sets the read deadline unless the connection has ended.
@@ -132,7 +146,7 @@ func (c *conn) deadline(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
-		_ = c.nc.SetReadDeadline(t)
+		_ = c.intake.SetReadDeadline(t)
 	}
 }
 
@@ -150,7 +164,7 @@ func (c *conn) next() (head byte, body []byte, err error) {
 		head, body, err = c.rd.Next()
 		if err == nil {
 			c.heard = time.Now()
-			if c.eager {
+			if c.eager && !c.broken.Load() {
 				c.deadline(c.heard.Add(c.patient))
 			}
 			c.srv.stats.packetsIn.Add(1)
@@ -159,8 +173,11 @@ func (c *conn) next() (head byte, body []byte, err error) {
 		if !errors.Is(err, os.ErrDeadlineExceeded) || c.isOver() {
 			return 0, nil, err
 		}
-		if c.paused.Load() {
+		switch {
+		case c.paused.Load():
 			return 0, nil, errPaused
+		case c.broken.Load():
+			return 0, nil, net.ErrClosed
 		}
 		// The deadline is moved only when it fires: a timer less for each packet.
 		due := c.heard.Add(c.patient)
@@ -236,6 +253,7 @@ func (c *conn) endFor(err error) {
 // reset the connection and take the farewell with it.
 func (c *conn) close() {
 	c.end(ending{reason: "connection_lost", quiet: true}) // unless it has ended, with another reason
+	c.intake.Close()
 	c.settle()
 	c.out.mu.Lock()
 	for c.out.writing {
@@ -245,10 +263,10 @@ func (c *conn) close() {
 	c.writers.Wait()
 	c.mu.Lock()
 	linger := c.ended && !c.ending.quiet && !c.failed
+	replaced := c.ending.code == packet.SessionTakenOver
 	c.mu.Unlock()
-	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && linger && half.CloseWrite() == nil {
-		_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
+	if linger {
+		c.seeOff(replaced)
 	}
 	_ = c.nc.Close()
 	c.rd.Close()
@@ -260,7 +278,7 @@ func (c *conn) serve(ctx context.Context) {
 	c.patient, c.heard = connectTimeout, time.Now()
 	c.deadline(c.heard.Add(c.patient))
 	if p := c.greeted(ctx); p != nil {
-		defer p.gone()
+		defer c.part(p)
 		c.rd.SetMax(c.maxIn)
 		c.run(p)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,12 +68,13 @@ func (c *conn) enterDevice(ctx context.Context, id devices.ID, password string, 
 	}
 	patient := c.keepAlive(pk)
 	sess, err := c.srv.door.Enter(ctx, Arrival{
-		Device: id, Password: password, Addr: c.addr(), OfflineAfter: patient, InFlight: c.srv.cfg.InFlight,
+		Device: id, Password: password, Addr: c.addr(), Client: strings.Clone(pk.Connect.ClientIdentifier), OfflineAfter: patient, InFlight: c.srv.cfg.InFlight,
 	}, d)
 	if err != nil {
 		return nil, err
 	}
 	d.sess = sess
+	c.onAnswer = sess.Answered
 	present, keep := d.remember(pk)
 	c.patience(patient)
 	welcome := c.welcome(pk, present, func(p *packet.Properties) {

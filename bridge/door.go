@@ -20,6 +20,7 @@ type Arrival struct {
 	Device       devices.ID
 	Password     string
 	Addr         string        // the peer's address
+	Client       string        // the client id that it sent, "" for none
 	OfflineAfter time.Duration // how long after its last packet the device is given up
 	InFlight     int           // how many publishes may wait for their decision at once
 }
@@ -33,6 +34,9 @@ type Session interface {
 	// HandleBare takes the value of one metric as a bare number, true, false or
 	// text. metric and payload may be kept.
 	HandleBare(metric string, payload []byte, reply func(answer any, err error))
+	// Answered says that the device answered the end of this connection, which was
+	// replaced; sure, that this cannot have been on its way before.
+	Answered(sure bool)
 	// Listen says that the device hears commands from now on.
 	Listen()
 	// Close says that the connection is gone, and why, in the reasons that
@@ -40,7 +44,7 @@ type Session interface {
 	Close(reason string)
 }
 
-// Link is how a device is told something. No method blocks; each may be called
+// Link is how a device is told something. No method but Settle blocks; each may be called
 // from any goroutine, also after the connection is gone.
 type Link interface {
 	// Command sends a command; false when the device does not listen, its queue
@@ -48,6 +52,10 @@ type Link interface {
 	Command(c Command) bool
 	// Tell sends {"e":event,…payload's fields} on the device's sys/down.
 	Tell(event string, payload any) bool
+	// Settle waits until what the device has sent is handled, as far as it has
+	// arrived, and reports whether the connection is over. One that is held up is
+	// given patience, any other at most most. It alone blocks.
+	Settle(patience, most time.Duration) (over bool)
 	// End tells the device why and ends the connection.
 	End(code devices.Code, reason string, byEpoch int64)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ type fakeSession struct {
 	listened chan struct{}
 	once     sync.Once
 	closed   chan string
+	answered atomic.Int64
 }
 
 func newDoor() *fakeDoor {
@@ -55,7 +57,12 @@ func (d *fakeDoor) Enter(_ context.Context, a Arrival, l Link) (Session, error) 
 		return nil, devices.Refuse(devices.CodeUnauthorized, "wrong token")
 	}
 	if old := d.sessions[a.Device]; old != nil {
-		old.link.End(devices.CodeReplaced, "a newer connection took over", 2)
+		d.mu.Unlock()
+		over := old.link.Settle(settlePatience, settleMost)
+		d.mu.Lock()
+		if !over {
+			old.link.End(devices.CodeReplaced, "a newer connection took over", 2)
+		}
 	}
 	s := &fakeSession{door: d, arrival: a, link: l, listened: make(chan struct{}), closed: make(chan string, 1)}
 	d.sessions[a.Device] = s
@@ -97,6 +104,8 @@ func (s *fakeSession) take(h heard, reply func(any, error)) {
 		reply(nil, nil)
 	}
 }
+
+func (s *fakeSession) Answered(bool) { s.answered.Add(1) }
 
 func (s *fakeSession) Listen() { s.once.Do(func() { close(s.listened) }) }
 
@@ -243,5 +252,6 @@ func (s benchSession) Handle(_ string, _ []byte, _ bool, reply func(any, error))
 	s.log.add(reply)
 }
 func (s benchSession) HandleBare(_ string, _ []byte, reply func(any, error)) { reply(nil, nil) }
+func (benchSession) Answered(bool)                                           {}
 func (benchSession) Listen()                                                 {}
 func (benchSession) Close(string)                                            {}

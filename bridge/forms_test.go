@@ -281,7 +281,7 @@ func TestEveryFormIsKeptAsSent(t *testing.T) {
 }
 
 func playForms(t *testing.T, store readings.Store) []*player {
-	h := startHubOn(t, store)
+	h := startHubOn(t, store, nil)
 	var players []*player
 	for k, way := range []struct {
 		version byte

@@ -56,9 +56,13 @@ type nobody struct{}
 
 func (nobody) Track(session.Done, devices.Kind, devices.ID, map[string]any) error { return nil }
 
-func startHub(t *testing.T) *wholeHub { return startHubOn(t, readings.NewMemory()) }
+func startHub(t *testing.T) *wholeHub { return startHubWith(t, nil) }
 
-func startHubOn(t *testing.T, store readings.Store) *wholeHub {
+func startHubWith(t *testing.T, change func(*Config)) *wholeHub {
+	return startHubOn(t, readings.NewMemory(), change)
+}
+
+func startHubOn(t *testing.T, store readings.Store, change func(*Config)) *wholeHub {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.DiscardHandler)
@@ -88,7 +92,7 @@ func startHubOn(t *testing.T, store readings.Store) *wholeHub {
 	door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 1e6, Burst: 1e6})
 	h.registry.Watch(door.Watch)
 	h.identity.Watch(func(c identity.Change) { door.Recheck(c.Devices, c.All) })
-	h.srv, h.addr = start(t, nil, WithDoor(NewDoor(door, h.identity, h.registry)), WithAccounts(NewAccounts(h.identity, h.registry)))
+	h.srv, h.addr = start(t, change, WithDoor(NewDoor(door, h.identity, h.registry)), WithAccounts(NewAccounts(h.identity, h.registry)))
 	h.identity.Watch(func(identity.Change) { h.srv.CheckAccounts() })
 	done := make(chan struct{}, 5)
 	for _, run := range []func(context.Context) error{h.ingest.Run, h.liveness.Run, h.commands.Run, h.identity.Run, door.Run} {

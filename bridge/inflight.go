@@ -43,9 +43,11 @@ func (c *conn) admit(qos byte) error {
 		f.mu.Unlock()
 		c.settle()
 		f.mu.Lock()
+		c.intake.Hold(true)
 		for f.n >= most && !c.isOver() {
 			f.changed.Wait()
 		}
+		c.intake.Hold(false)
 		c.working()
 		c.heard = time.Now()
 		if c.isOver() {
@@ -86,6 +88,10 @@ func (c *conn) sendAway() {
 	c.in.mu.Lock()
 	stall, cause := c.in.stall, c.in.cause
 	c.in.mu.Unlock()
+	if c.broken.Load() { // it has gone by itself
+		stall = 0
+	}
+	c.intake.Close() // nothing more is read
 	t := time.NewTimer(stall)
 	defer t.Stop()
 	select {

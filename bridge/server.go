@@ -109,6 +109,8 @@ type Server struct {
 	online    map[devices.ID]string // what stands on <root>/<id>/online
 	conns     map[*conn]struct{}
 	services  map[*service]struct{}
+	clients   map[clientKey]*service
+	noticing  int // connections that were replaced, and are watched
 	draining  bool
 	listeners []listener
 	handlers  sync.WaitGroup // one per connection
@@ -301,7 +303,7 @@ func (s *Server) drain() {
 			if i > 0 && i%batch == 0 {
 				time.Sleep(rand.N(step))
 			}
-			c.end(ending{reason: "server_drain", code: packetShuttingDown})
+			c.goodbye()
 		}
 	}
 	s.handlers.Wait()

@@ -22,6 +22,7 @@ type service struct {
 	*conn
 	account Account // as it signed in
 	grant   *grant  // and as it is now
+	key     clientKey
 	sess    *broker.Session
 	aliases map[uint16]string // the reader's
 	aliased int               // bytes of them
@@ -54,11 +55,14 @@ func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, err
 		Will: will, WillDelay: time.Duration(pk.Connect.WillProperties.WillDelayInterval) * time.Second,
 		Link: s,
 	}
+	s.key = clientKey{owner, id}
+	c.srv.settleOlder(s.key)
 	sess, present, ok := c.srv.broker.Connect(client)
 	if !ok {
 		return nil, devices.Refuse(devices.CodeOverloaded, "no room for another session")
 	}
 	s.sess = sess
+	c.srv.enter(s) // before the client knows that it is in
 	c.maxIn = max(c.maxIn, c.srv.cfg.ServicePacket)
 	c.patience(c.keepAlive(pk))
 	welcome := c.welcome(pk, present, func(p *packet.Properties) {
@@ -71,12 +75,6 @@ func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, err
 		s.gone()
 		return nil, errEndedEarly
 	}
-	c.srv.mu.Lock()
-	if c.srv.services == nil {
-		c.srv.services = map[*service]struct{}{}
-	}
-	c.srv.services[s] = struct{}{}
-	c.srv.mu.Unlock()
 	c.out.max = max(c.limits.OutboundBytes, serviceOutbound)
 	s.check() // what changed before the connection was among those that are looked at
 	sess.Resume()
@@ -328,9 +326,7 @@ func (s *service) gone() {
 	s.conn.mu.Lock()
 	clean := s.ended && s.ending.clean
 	s.conn.mu.Unlock()
-	s.srv.mu.Lock()
-	delete(s.srv.services, s)
-	s.srv.mu.Unlock()
+	s.srv.quit(s)
 	s.sess.Detach(s, clean, s.expiry)
 }
 

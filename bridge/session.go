@@ -35,7 +35,7 @@ func (s *sessions) Enter(ctx context.Context, a Arrival, l Link) (Session, error
 		return nil, err
 	}
 	sess, err := s.door.Open(ctx, session.Hello{
-		Principal: p, Device: a.Device, Transport: "mqtt", Addr: a.Addr, OfflineAfter: a.OfflineAfter,
+		Principal: p, Device: a.Device, Transport: "mqtt", Addr: a.Addr, Client: a.Client, OfflineAfter: a.OfflineAfter,
 		Window:   1, // one unacknowledged command over MQTT
 		InFlight: a.InFlight,
 	}, linked{l})

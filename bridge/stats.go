@@ -4,10 +4,7 @@ import (
 	"sync/atomic"
 
 	"devicehub/bridge/broker"
-	"devicehub/bridge/packet"
 )
-
-const packetShuttingDown = packet.ShuttingDown
 
 // counters are what the listener counts.
 type counters struct {

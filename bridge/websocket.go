@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"devicehub/hub/intake"
 	"devicehub/hub/poison"
 )
 
@@ -20,7 +23,7 @@ func (s *Server) ServeWebSocket(ctx context.Context, ln net.Listener) error {
 	web := &http.Server{Handler: s, ReadHeaderTimeout: connectTimeout, MaxHeaderBytes: 16 << 10, ErrorLog: log.New(io.Discard, "", 0)}
 	stop := context.AfterFunc(ctx, func() { _ = web.Close() }) // upgraded connections are not the server's any more
 	defer stop()
-	err := web.Serve(ln)
+	err := web.Serve(intake.Listener{Listener: ln})
 	s.drain()
 	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -68,8 +71,13 @@ func hasMQTT(offered []string) bool {
 // messages [MQTT-6.0.0-2], and each write is one binary message.
 type wsConn struct {
 	*websocket.Conn
-	r io.Reader
+	r    io.Reader
+	code int // of the close frame; 0 is a normal closure
 }
+
+// closeReplaced is the code with which the hub closes the WebSockets of devices that
+// a newer connection replaced, whatever is spoken over them.
+const closeReplaced = 4409
 
 func (c *wsConn) Read(b []byte) (int, error) {
 	for {
@@ -112,7 +120,47 @@ func (c *wsConn) Write(b []byte) (int, error) {
 
 // CloseWrite says goodbye in WebSocket's way.
 func (c *wsConn) CloseWrite() error {
-	return c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(time.Second))
+	code := cmp.Or(c.code, websocket.CloseNormalClosure)
+	return c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(time.Second))
+}
+
+// answered reads on until the client answers the close frame, or closes, and
+// reports whether it answered with the code that it was sent. It reads below the
+// WebSocket, which takes a deadline that has passed for its end.
+func (c *wsConn) answered() bool {
+	r := bufio.NewReaderSize(c.NetConn(), 512)
+	for n := int64(0); n < lingerBytes; {
+		var head [2]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			return false
+		}
+		size := int64(head[1] & 0x7F) // RFC 6455 §5.2
+		if more := map[int64]int{126: 2, 127: 8}[size]; more > 0 {
+			size = 0
+			for range more {
+				b, err := r.ReadByte()
+				if err != nil {
+					return false
+				}
+				size = size<<8 | int64(b)
+			}
+		}
+		var mask [4]byte
+		if head[1]&0x80 != 0 {
+			if _, err := io.ReadFull(r, mask[:]); err != nil {
+				return false
+			}
+		}
+		if head[0]&0x0F == websocket.CloseMessage {
+			code, err := r.Peek(2)
+			return size >= 2 && err == nil && int(code[0]^mask[0])<<8|int(code[1]^mask[1]) == c.code
+		}
+		if _, err := io.CopyN(io.Discard, r, max(0, min(size, lingerBytes))); err != nil {
+			return false
+		}
+		n += 2 + max(0, size)
+	}
+	return false
 }
 
 func (c *wsConn) SetDeadline(t time.Time) error {
