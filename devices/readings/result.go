@@ -2,6 +2,7 @@ package readings
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -89,6 +90,42 @@ func (r *Rejection) appendJSON(b []byte) []byte {
 type Refusal struct {
 	Err    *devices.Error
 	Result Result
+}
+
+// Refusal is the refusal of those readings of a push that were not taken, while
+// others may have been; ok is false where none was refused.
+func (r *Result) Refusal() (refused Refusal, ok bool) {
+	if len(r.Rejected) == 0 {
+		return Refusal{}, false
+	}
+	reason := fmt.Sprintf("%d of %d readings were refused", len(r.Rejected), r.Accepted+r.Dup+len(r.Rejected))
+	return Refusal{Err: devices.Refuse(r.Rejected[0].Err.Code, reason), Result: *r}, true
+}
+
+// On writes the refusal as devices hear it on sys/down where no reply could carry it:
+// {"topic",…what MarshalJSON writes}. At most limit of the rejections are listed, and
+// "omitted" says how many more there are. A refusal that is of no readings has no
+// counts.
+func (r Refusal) On(topic string, limit int) json.RawMessage {
+	omitted := 0
+	if n := len(r.Result.Rejected); n > limit {
+		omitted = n - limit
+		r.Result.Rejected = r.Result.Rejected[:limit]
+	}
+	var rest []byte
+	if len(r.Result.Rejected)+omitted > 0 {
+		rest, _ = r.MarshalJSON() // plain values
+	} else {
+		rest, _ = r.Err.MarshalJSON()
+	}
+	b := []byte("{")
+	if topic != "" {
+		b = append(appendString(append(b, `"topic":`...), topic), ',')
+	}
+	if omitted > 0 {
+		b = append(strconv.AppendInt(append(b, `"omitted":`...), int64(omitted), 10), ',')
+	}
+	return append(b, rest[1:]...)
 }
 
 // MarshalJSON writes {"code","reason","retry_after_ms"?,"details"?,"ack"?,

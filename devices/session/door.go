@@ -193,7 +193,7 @@ func (d *Door) Watch(c devices.Change) {
 			s.End(devices.CodeDeviceDisabled, "the device is disabled")
 		case c.After.Via != devices.ViaDirect:
 			s.End(devices.CodeForbidden, "the device is connected through "+c.After.Via)
-		case configChanged(c.Before, c.After):
+		case ConfigChanged(c.Before, c.After):
 			s.sendConfig(c.After)
 		}
 	}

@@ -233,6 +233,9 @@ func (s *Session) info(payload []byte) (any, error) {
 		return nil, devices.NotFound("device")
 	}
 	s.learn(dev, p.Firmware)
+	if p.ConfigVer != nil && *p.ConfigVer != dev.ConfigVer {
+		s.reconfigure(dev, time.Now())
+	}
 	if p.ConfigVer != nil && *p.ConfigVer != dev.ConfigAckVer {
 		_, err := s.door.Registry.Report(context.Background(), s.device, func(d *devices.Device) error {
 			d.ConfigAckVer = min(*p.ConfigVer, d.ConfigVer)
@@ -288,8 +291,23 @@ func (s *Session) refresh() (any, error) {
 			}
 		}
 		s.Listen()
+		if dev, ok := s.door.Registry.Get(s.device); ok && s.transport == "mqtt" && Configured(dev) {
+			s.sendConfig(dev) // which over channels the join told
+		}
 	}
 	return t, nil
+}
+
+// Stale reports whether an answer that a device was given over an earlier
+// connection, and may not have got, is of no use to it any more: a token, when the
+// one that it came back with is as good, or it was revoked.
+func (s *Session) Stale(event string, answer any) bool {
+	t, ok := answer.(identity.DeviceToken)
+	if event != "token_refresh" || !ok {
+		return false
+	}
+	has, got := s.hello.Principal, t.Principal
+	return has.Gen > got.Gen || has.Exp.IsZero() || !got.Exp.IsZero() && !got.Exp.After(has.Exp) || s.door.Identity.Check(got) != nil
 }
 
 // pong answers a ping: its round trip proves that the application runs.

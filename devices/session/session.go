@@ -83,6 +83,7 @@ type Session struct {
 	pinged    time.Time // when the unanswered ping was sent
 	pingN     int64
 	warned    bool // token_expiring was sent
+	config    configured
 	ended     devices.Code
 	closed    bool
 }
@@ -378,7 +379,7 @@ func syncReport(p JoinParams) []byte {
 func (s *Session) joinReply(dev *devices.Device, k devices.Kind, epoch int64) JoinReply {
 	l := s.door.Limits()
 	r := JoinReply{
-		ServerTime: time.Now().UnixMilli(), Epoch: epoch, AckThrough: s.door.Readings.AckThrough(s.device), Config: config(dev),
+		ServerTime: time.Now().UnixMilli(), Epoch: epoch, AckThrough: s.door.Readings.AckThrough(s.device), Config: Config(dev),
 		Limits: JoinLimits{l.FrameBytes, l.ReadingsPerPush, s.pushesInFlight(l), l.EventsPerSecond},
 	}
 	if r.AckThrough == nil {
@@ -417,42 +418,6 @@ func (s *Session) Listen() {
 		return s.send(k, "command", e)
 	})
 	s.ping(time.Now())
-}
-
-// config is what a device is told of its settings: the object set by people,
-// with the hub's own fields.
-func config(dev *devices.Device) map[string]any {
-	c := map[string]any{}
-	if len(dev.Config) > 0 {
-		_ = json.Unmarshal(dev.Config, &c) // checked when it was set
-	}
-	c["ver"] = dev.ConfigVer
-	if dev.ExpectedIntervalS > 0 {
-		c["expected_interval_s"] = dev.ExpectedIntervalS
-	}
-	if len(dev.Metrics) > 0 {
-		c["metrics"] = dev.Metrics
-	}
-	if dev.Light != nil {
-		c["light"] = dev.Light
-	}
-	return c
-}
-
-func configChanged(before, after *devices.Device) bool {
-	if before == nil {
-		return true
-	}
-	a, _ := json.Marshal(config(before))
-	b, _ := json.Marshal(config(after))
-	return !slices.Equal(a, b)
-}
-
-func (s *Session) sendConfig(dev *devices.Device) {
-	for _, k := range s.topics() {
-		s.send(k, "config", config(dev))
-		return // once is enough for a device on two topics
-	}
 }
 
 // topics are the kinds on whose topics the device is.

@@ -128,6 +128,7 @@ func (h *house) add(id devices.ID, kinds ...devices.Kind) identity.Principal {
 // line is a Link that remembers.
 type line struct {
 	mu   sync.Mutex
+	deaf bool // the device does not listen
 	said []string
 	envs []commands.Envelope
 	end  devices.Code
@@ -136,6 +137,9 @@ type line struct {
 func (l *line) Send(_ devices.Kind, event string, payload any) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.deaf {
+		return false
+	}
 	l.said = append(l.said, event)
 	if e, ok := payload.(commands.Envelope); ok {
 		l.envs = append(l.envs, e)
@@ -656,3 +660,97 @@ func TestCommandsThatDoNotReachTheDeviceAreShown(t *testing.T) {
 type deaf struct{ line }
 
 func (*deaf) Send(devices.Kind, string, any) bool { return false }
+
+// A device that does not listen yet is told what it has to know when it does: its
+// settings, and that its token runs out.
+func TestAttend(t *testing.T) {
+	inHouse(t, func(h *house) {
+		p := h.add("d", devices.KindSensor)
+		set := func(interval int) {
+			t.Helper()
+			if _, err := h.registry.Update(context.Background(), "d", func(d *devices.Device) error {
+				d.Config = fmt.Appendf(nil, `{"interval":%d}`, interval)
+				d.ConfigVer++
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open := func() (*Session, *line) {
+			l := &line{deaf: true}
+			s := h.open(p, l)
+			if _, err := s.Join(devices.KindSensor, JoinParams{}); err != nil {
+				t.Fatal(err)
+			}
+			return s, l
+		}
+		attend := func(s *Session, l *line) {
+			l.mu.Lock()
+			l.deaf = false
+			l.mu.Unlock()
+			s.Attend()
+		}
+		s, l := open()
+		attend(s, l)
+		if l.heard("config") != 0 || l.heard("token_expiring") != 0 {
+			t.Errorf("told %v, and there is nothing to tell", l.said)
+		}
+		s.Close("client_close")
+
+		time.Sleep(50 * time.Minute) // of the token's hour
+		s, l = open()
+		set(30)
+		time.Sleep(2 * time.Minute)
+		if len(l.said) != 0 {
+			t.Fatalf("heard %v, and does not listen", l.said)
+		}
+		attend(s, l)
+		if l.heard("config") != 1 || l.heard("token_expiring") != 1 {
+			t.Errorf("heard %v, want its settings and the end of its token", l.said)
+		}
+		for range 3 {
+			h.say(s, "info", `{"config_ver":0}`)
+		}
+		if n := l.heard("config"); n != 2 {
+			t.Errorf("told its settings %d times, want once more, however often it names others", n)
+		}
+		time.Sleep(again)
+		h.say(s, "info", `{"config_ver":0}`)
+		h.say(s, "info", `{"config_ver":1}`)
+		if n := l.heard("config"); n != 3 {
+			t.Errorf("told its settings %d times, want once more after a while", n)
+		}
+		set(40)
+		h.say(s, "info", `{"config_ver":1}`)
+		if n := l.heard("config"); n != 5 {
+			t.Errorf("told its settings %d times, want the change, and once more", n)
+		}
+		s.Close("client_close")
+	})
+}
+
+// An answer that a device may not have got is of use to it until it has one that is
+// as good.
+func TestStale(t *testing.T) {
+	inHouse(t, func(h *house) {
+		p := h.add("d", devices.KindSensor)
+		time.Sleep(time.Minute)
+		fresh, err := h.identity.RefreshDevice(context.Background(), p, devices.Origin{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := h.open(p, new(line))
+		if s.Stale("token_refresh", fresh) {
+			t.Error("a newer token is of no use")
+		}
+		if s.Stale("", nil) {
+			t.Error("a refusal is of no use")
+		}
+		s.Close("client_close")
+		s = h.open(fresh.Principal, new(line))
+		if !s.Stale("token_refresh", fresh) {
+			t.Error("the token that it came with is of use")
+		}
+		s.Close("client_close")
+	})
+}

@@ -49,17 +49,16 @@ func (s *Session) watchToken(now time.Time) bool {
 	return true
 }
 
-// warn says, once, that the token ends. A device that has not joined yet hears
-// nothing.
+// warn says, once, that the token ends. A device that does not hear it yet is told
+// when it does.
 func (s *Session) warn(p identity.Principal, now time.Time) {
 	kinds := s.topics()
 	s.mu.Lock()
 	tell := !s.warned && len(kinds) > 0
-	if tell {
-		s.warned = true
-	}
 	s.mu.Unlock()
-	if tell {
-		s.send(kinds[0], "token_expiring", map[string]int64{"expires_at": p.Exp.UnixMilli(), "in_ms": p.Exp.Sub(now).Milliseconds()})
+	if tell && s.send(kinds[0], "token_expiring", map[string]int64{"expires_at": p.Exp.UnixMilli(), "in_ms": p.Exp.Sub(now).Milliseconds()}) {
+		s.mu.Lock()
+		s.warned = true
+		s.mu.Unlock()
 	}
 }
