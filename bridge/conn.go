@@ -39,8 +39,11 @@ type conn struct {
 	version  byte
 	since    time.Time // when it was accepted
 	clientID string    // the beginning of what the client calls itself
+	user     string    // of its CONNECT, as it may be logged
+	bridge   bool      // the client is a bridge of another broker
 	// What the client's CONNECT says of packets to it.
 	maxPacket uint32        // bytes; 0 is no bound
+	quota     bool          // it was told how many publishes may be under way
 	terse     bool          // no reason strings on acknowledgements
 	maxIn     int           // bytes of a packet from it, once it is let in
 	eager     bool          // the read deadline must not fire in vain
@@ -240,13 +243,22 @@ func (c *conn) endFor(err error) {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.As(err, &ne):
 		c.end(ending{reason: "connection_lost", quiet: true})
 	case errors.As(err, &broken):
-		c.srv.stats.malformed.Add(1)
-		c.end(ending{reason: "protocol_error", code: broken.Code, text: broken.What})
+		c.breach(broken.Code, broken.What)
 	default:
-		c.srv.stats.malformed.Add(1)
-		c.end(ending{reason: "protocol_error", code: packet.CodeOf(err), text: err.Error()})
+		c.breach(packet.CodeOf(err), err.Error())
 	}
 }
+
+// breach ends the connection of a client that breaks the specification. One of
+// MQTT 3.1.1 is not told why: the log is.
+func (c *conn) breach(code byte, what string) {
+	c.srv.stats.malformed.Add(1)
+	c.srv.refusals.Warn("mqtt connection ended", c.addr(), hex(code), "user", c.user, "reason", what)
+	c.end(ending{reason: "protocol_error", code: code, text: what})
+}
+
+// hex is a reason code as people know it.
+func hex(code byte) string { return fmt.Sprintf("0x%02X", code) }
 
 // close is the reader's last act: what is still to be said is written, and the
 // peer is given a moment to read it. Closing at once, with bytes unread, would

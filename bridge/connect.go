@@ -3,11 +3,13 @@ package bridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
 	"devicehub/bridge/packet"
 	"devicehub/devices"
+	"devicehub/devices/connects"
 )
 
 const servicePrefix = "service:"
@@ -38,7 +40,8 @@ func (c *conn) connect(ctx context.Context) peer {
 		c.unreadable(pk, err)
 		return nil
 	}
-	c.version = pk.ProtocolVersion
+	c.version, c.bridge = pk.ProtocolVersion, isBridge(pk, body)
+	c.user = strings.Clone(connects.Name(string(pk.Connect.Username)))
 	c.clientID = strings.Clone(pk.Connect.ClientIdentifier[:min(len(pk.Connect.ClientIdentifier), clientIDMax)])
 	if c.version == packet.V5 {
 		c.maxPacket = pk.Properties.MaximumPacketSize
@@ -97,16 +100,14 @@ func (c *conn) unreadable(pk *packet.Packet, err error) {
 	c.srv.stats.malformed.Add(1)
 	var v *packet.VersionError
 	switch {
-	case errors.As(err, &v) && v.Level > packet.V5:
-		c.version = packet.V5
-		c.refuse(packet.UnsupportedVersion, "this server speaks MQTT 3.1.1 and 5")
-	case errors.As(err, &v): // [MQTT-3.1.2-2]
+	case errors.As(err, &v): // [MQTT-3.1.2-2]; a client of another version can read nothing else
 		c.version = packet.V311
-		c.refuse(packet.UnsupportedVersion, "")
+		c.refuse(packet.UnsupportedVersion, fmt.Sprintf("%s, level %d: this server speaks MQTT 3.1.1 and 5", v.Name, v.Level))
 	case pk.ProtocolVersion == packet.V5:
 		c.version = packet.V5
 		c.refuse(packet.CodeOf(err), err.Error())
 	default:
+		c.srv.refusals.Refused("mqtt", c.addr(), "", hex(packet.CodeOf(err)), err.Error())
 		c.end(ending{reason: "protocol_error", quiet: true})
 	}
 }
@@ -117,7 +118,7 @@ func (c *conn) acceptable(pk *packet.Packet) (code byte, text string) {
 	case c.version == packet.V5 && pk.Properties.AuthenticationMethod != "":
 		return packet.BadAuthMethod, "no extended authentication here"
 	case c.version == packet.V311 && pk.Connect.ClientIdentifier == "" && !pk.Connect.Clean:
-		return packet.InvalidClientID, "" // MQTT 3.1.1 [MQTT-3.1.3-8]
+		return packet.InvalidClientID, "an empty client id with a session to keep" // MQTT 3.1.1 [MQTT-3.1.3-8]
 	}
 	return packet.Success, ""
 }
@@ -160,9 +161,9 @@ func (c *conn) refused(err error) {
 	case errors.As(err, &own): // a code that no sign-in has
 		c.refuse(own.Code, own.What)
 	case c.version == packet.V311 && e.Code == devices.CodeUnauthorized:
-		c.refuse(packet.BadCredentials, "")
+		c.refuseFor(e, packet.BadCredentials)
 	default:
-		c.refuse(connackCode(e.Code), string(e.Code)+": "+e.Reason)
+		c.refuseFor(e, connackCode(e.Code))
 	}
 	if own == nil && !errors.As(err, new(*devices.Error)) {
 		c.srv.log.Error("mqtt sign-in failed", "err", err)
@@ -170,8 +171,16 @@ func (c *conn) refused(err error) {
 }
 
 // refuse answers with a CONNACK that is no welcome, and closes.
-func (c *conn) refuse(code byte, text string) {
+func (c *conn) refuse(code byte, text string) { c.turnAway(code, hex(code), text) }
+
+// refuseFor does so for a refusal of the sign-in.
+func (c *conn) refuseFor(e *devices.Error, code byte) {
+	c.turnAway(code, string(e.Code), string(e.Code)+": "+e.Reason)
+}
+
+func (c *conn) turnAway(code byte, why, text string) {
 	c.srv.stats.refused.Add(1)
+	c.srv.refusals.Refused("mqtt", c.addr(), c.user, why, text, "connack", hex(code))
 	pk := packet.Packet{ProtocolVersion: c.version, ReasonCode: code}
 	pk.FixedHeader.Type = packet.Connack
 	pk.Properties.ReasonString = text
@@ -216,20 +225,32 @@ func (c *conn) welcome(pk *packet.Packet, present bool, extra func(*packet.Prope
 		c.out.shut()
 		return false
 	}
+	if !c.first(&out) {
+		c.srv.refusals.Refused("mqtt", c.addr(), c.user, hex(packet.TooLarge), "the client takes no packet that says what it has to know")
+		c.out.shut()
+		return false
+	}
+	c.quota = out.Properties.ReceiveMaximum > 0
 	c.greet = true
-	c.first(&out)
 	return true
 }
 
-// first sends the CONNACK. c.mu is held; the outbox has room for it.
-func (c *conn) first(pk *packet.Packet) {
+// first sends the CONNACK, and reports whether the client can take it. c.mu is held;
+// the outbox has room for it.
+func (c *conn) first(pk *packet.Packet) (taken bool) {
 	b, ok := c.out.begin()
 	if !ok {
-		return
+		return false
 	}
-	if start, _ := c.out.commit(c.encode(b, pk)); start {
+	out := c.encode(b, pk)
+	if taken = len(out) > len(b); !taken && pk.ReasonCode == packet.Success {
+		pk.ReasonCode, pk.SessionPresent, pk.Properties = packet.TooLarge, false, packet.Properties{}
+		out = c.encode(b, pk)
+	}
+	if start, _ := c.out.commit(out); start {
 		c.writers.Go(c.flush)
 	}
+	return taken
 }
 
 // keepAlive is one and a half times the keep-alive in force, after which a
@@ -246,27 +267,4 @@ func (c *conn) keepAlive(pk *packet.Packet) time.Duration {
 func (c *conn) patience(d time.Duration) {
 	c.patient, c.heard = d, time.Now()
 	c.deadline(c.heard.Add(d))
-}
-
-// encode appends a packet, without its reason string where the client wants none
-// [MQTT-3.1.2-29] or takes no packet of that size [MQTT-3.2.2-19] [MQTT-3.14.2-3].
-func (c *conn) encode(b []byte, pk *packet.Packet) []byte {
-	reason := &pk.Properties.ReasonString
-	if t := pk.FixedHeader.Type; c.terse && t != packet.Connack && t != packet.Disconnect {
-		*reason = ""
-	}
-	out := appendPacket(b, pk)
-	if *reason != "" && c.maxPacket > 0 && len(out)-len(b) > int(c.maxPacket) {
-		*reason = ""
-		out = appendPacket(b, pk)
-	}
-	return out
-}
-
-func appendPacket(b []byte, pk *packet.Packet) []byte {
-	out, err := packet.Append(b, pk)
-	if err != nil { // only for packets that no caller builds
-		return b
-	}
-	return out
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -58,7 +59,9 @@ func TestConnectRules(t *testing.T) {
 	}{
 		{"MQTT 3.1 [MQTT-3.1.2-2]", 0x10, append(append(str(nil, "MQIsdp"), 3, 0xC2, 0, 60), tail...), []byte{0, 1}},
 		{"level 3 under the new name", 0x10, append(append(name, 3, 0xC2, 0, 60), tail...), []byte{0, 1}},
-		{"a version to come", 0x10, append(append(name, 6, 0xC2, 0, 60, 0), tail...), []byte{0, 0x84}},
+		{"a version to come", 0x10, append(append(name, 6, 0xC2, 0, 60, 0), tail...), []byte{0, 1}},
+		{"another bridge's", 0x10, append(append(str(nil, "MQIsdp"), 0x83, 0xC2, 0, 60), tail...), []byte{0, 1}},
+		{"MQTT 5 with a bridge's bit, which is of 3.1.1 alone", 0x10, append(append(name, 0x85, 0xC2, 0, 60, 0), tail...), []byte{0, 1}},
 		{"another protocol [MQTT-3.1.2-1]", 0x10, append(append(str(nil, "HTTP"), 4, 0xC2, 0, 60), tail...), nil},
 		{"reserved flag [MQTT-3.1.2-3]", 0x10, append(append(name, 4, 0xC3, 0, 60), tail...), nil},
 		{"header flags [MQTT-2.2.2-2]", 0x11, append(append(name, 4, 0xC2, 0, 60), tail...), nil},
@@ -74,7 +77,7 @@ func TestConnectRules(t *testing.T) {
 			c := dial(t, addr, packet.V311)
 			c.send(x.head, x.body)
 			if x.reply != nil {
-				if b := c.wantType(packet.Connack); b[0] != x.reply[0] || b[1] != x.reply[1] {
+				if b := c.wantType(packet.Connack); !bytes.Equal(b, x.reply) {
 					t.Errorf("CONNACK %x, want %x", b, x.reply)
 				}
 			}

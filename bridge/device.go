@@ -300,7 +300,7 @@ func (m *memory) of(last string) *subscription {
 func (c *conn) reply(typ byte, id uint16, codes []byte) {
 	pk := packet.Packet{ProtocolVersion: c.version, PacketID: id, ReasonCodes: codes}
 	pk.FixedHeader.Type = typ
-	c.put(func(b []byte) []byte { return appendPacket(b, &pk) })
+	c.put(func(b []byte) []byte { return c.encode(b, &pk) })
 }
 
 // End is the Link's: the device is told on sys/down, if it listens there, and by

@@ -36,7 +36,7 @@ func (c *conn) admit(qos byte) error {
 	f, most := &c.in, c.srv.cfg.InFlight
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if qos > 0 && f.acks+f.held >= most && c.version == packet.V5 {
+	if qos > 0 && f.acks+f.held >= most && c.quota {
 		return &packet.Error{Code: packet.ReceiveMaxExceeded, What: "more in flight than Receive Maximum"} // [MQTT-3.3.4-7]
 	}
 	if f.n >= most {

@@ -142,9 +142,8 @@ func (d *device) transmit(m message) {
 	if sub.qos > 0 {
 		pk.PacketID = d.nextID()
 	}
-	encoded, err := packet.Append(nil, &pk)
-	if err != nil || d.maxPacket > 0 && uint32(len(encoded)) > d.maxPacket { // [MQTT-3.1.2-24]
-		d.srv.stats.dropped.Add(1)
+	encoded := d.encode(nil, &pk)
+	if len(encoded) == 0 {
 		return
 	}
 	if sub.qos > 0 {

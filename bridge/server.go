@@ -72,6 +72,10 @@ func WithConnects(l *connects.Limiter) Option { return func(s *Server) { s.conne
 // reads it.
 func WithStore(st broker.Store) Option { return func(s *Server) { s.store = st } }
 
+// WithRefusals sets where is logged who was not let in, and whose connection was
+// ended for what it sent; the default is the logger.
+func WithRefusals(l *connects.Log) Option { return func(s *Server) { s.refusals = l } }
+
 // Limits are the bounds that change while the hub runs, for connections made
 // from then on.
 type Limits struct {
@@ -98,6 +102,7 @@ type Server struct {
 	broker   *broker.Broker
 	store    broker.Store // nil: the broker keeps nothing beyond the process
 	connects *connects.Limiter
+	refusals *connects.Log
 	stats    counters
 	limits   atomic.Pointer[Limits]
 
@@ -128,6 +133,9 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 		memories: map[devices.ID]*memory{}, online: map[devices.ID]string{}, conns: map[*conn]struct{}{}, grants: map[broker.Owner]*grant{}}
 	for _, o := range opts {
 		o(s)
+	}
+	if s.refusals == nil {
+		s.refusals = &connects.Log{Logger: s.log}
 	}
 	if !validRoot(cfg.Root) {
 		return nil, fmt.Errorf("mqtt root %q is not a topic such as hub/v1", cfg.Root)

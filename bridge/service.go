@@ -3,6 +3,7 @@ package bridge
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"time"
@@ -97,6 +98,12 @@ func (s *service) will(pk *packet.Packet) (*broker.Message, error) {
 		return nil, nil
 	}
 	if !s.grant.MayPublish(pk.Connect.WillTopic) {
+		if isBridgeState(pk.Connect.WillTopic) {
+			return nil, nil // which is for nobody here
+		}
+		if !broker.ValidTopic(pk.Connect.WillTopic) {
+			return nil, &packet.Error{Code: packet.InvalidTopic, What: "the will's topic has too many levels"}
+		}
 		return nil, devices.Refuse(devices.CodeForbidden, "the will's topic is not among the account's")
 	}
 	if pk.Connect.WillRetain && s.srv.topics.isSet(pk.Connect.WillTopic) {
@@ -114,7 +121,7 @@ func (s *service) handle(pk *packet.Packet) error {
 	case packet.Pubrel:
 		s.release(pk.PacketID)
 	case packet.Puback, packet.Pubrec, packet.Pubcomp:
-		s.sess.Acked(t, pk.PacketID, pk.ReasonCode)
+		return s.sess.Acked(t, pk.PacketID, pk.ReasonCode)
 	case packet.Subscribe:
 		s.subscribe(pk)
 	case packet.Unsubscribe:
@@ -150,10 +157,10 @@ func (s *service) publish(pk *packet.Packet) error {
 	p := &publication{s: s, qos: qos, id: pk.PacketID, at: s.heard}
 	switch {
 	case !s.grant.MayPublish(pk.TopicName):
-		s.srv.stats.foreign.Add(1)
-		p.Decided(devices.Refuse(devices.CodeForbidden, "this topic is not among the account's"))
+		p.Decided(s.mayNot(pk.TopicName))
 	case pk.FixedHeader.Retain && s.srv.topics.isSet(pk.TopicName):
 		s.retainedSet()
+		s.refusedPublish(pk.TopicName, devices.CodeRetainedCommand)
 		p.Decided(devices.Refuse(devices.CodeRetainedCommand, "a command is not retained"))
 	default:
 		// The poller wakes readers that became ready together last first. A
@@ -162,6 +169,30 @@ func (s *service) publish(pk *packet.Packet) error {
 		s.sess.Publish(pk, p)
 	}
 	return nil
+}
+
+// mayNot is why the account may not publish on a topic; nil where that is of no
+// consequence.
+func (s *service) mayNot(topic string) error {
+	if isBridgeState(topic) {
+		return nil
+	}
+	s.srv.stats.foreign.Add(1)
+	if !broker.ValidTopic(topic) { // the specification's own rules were kept
+		s.refusedPublish(topic, devices.CodeInvalid)
+		return errTopicDepth
+	}
+	s.refusedPublish(topic, devices.CodeForbidden)
+	return devices.Refuse(devices.CodeForbidden, "this topic is not among the account's")
+}
+
+// errTopicDepth is the fate of a message on a topic of more levels than the broker
+// has.
+var errTopicDepth = &packet.Error{Code: packet.InvalidTopic, What: fmt.Sprintf("more than %d levels", broker.MaxLevels)}
+
+// refusedPublish logs what the acknowledgement of MQTT 3.1.1, and none at QoS 0, says.
+func (s *service) refusedPublish(topic string, code devices.Code) {
+	s.srv.refusals.Warn("mqtt publish refused", s.addr(), string(code), "user", s.user, "topic", topic[:min(len(topic), 256)])
 }
 
 // publication is one publish of an account until its fate is decided: it is
@@ -192,6 +223,8 @@ func (p *publication) Decided(err error) {
 		e = errNoRoom
 	case errors.Is(err, broker.ErrNotKept):
 		e = errNotKept
+	case err == errTopicDepth:
+		code = packet.InvalidTopic
 	case err != nil:
 		e = refusal(err)
 	}
@@ -294,10 +327,15 @@ func (s *service) resolveAlias(pk *packet.Packet) error {
 func (s *service) subscribe(pk *packet.Packet) {
 	filters := make([]broker.Filter, len(pk.Filters))
 	for i, f := range pk.Filters {
-		filters[i] = broker.Filter{Name: f.Filter, QoS: f.Qos, NoLocal: f.NoLocal, AsPublished: f.RetainAsPublished, Handling: f.RetainHandling, ID: f.Identifier}
+		filters[i] = broker.Filter{Name: f.Filter, QoS: f.Qos, NoLocal: f.NoLocal || s.bridge, AsPublished: f.RetainAsPublished || s.bridge,
+			Handling: f.RetainHandling, ID: f.Identifier}
 	}
 	codes := s.sess.Subscribe(filters)
 	for i, code := range codes {
+		if code == packet.NotAuthorized && isSys(filters[i].Name) {
+			codes[i] = filters[i].QoS // and nothing ever comes
+			continue
+		}
 		if code >= packet.Unspecified && (s.version != packet.V5 || s.srv.cfg.VagueRefusals) {
 			codes[i] = packet.Unspecified // all that 3.1.1 has: Failure
 		}

@@ -62,27 +62,46 @@ func (s *Session) hold(d *delivery) {
 	s.b.charge(s.account, n)
 }
 
-// Acked takes a PUBACK, PUBREC or PUBCOMP.
-func (s *Session) Acked(typ byte, id uint16, code byte) {
+// Acked takes a PUBACK, PUBREC or PUBCOMP. It is an error if it acknowledges what
+// was sent in another way.
+func (s *Session) Acked(typ byte, id uint16, code byte) error {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
 	i := slices.IndexFunc(s.inflight, func(d *delivery) bool { return d.packetID == id })
+	if i >= 0 && !s.inflight[i].expects(typ) {
+		return errOtherKind
+	}
 	if typ == packet.Pubrec && code < packet.Unspecified {
-		if i >= 0 && s.inflight[i].qos == 2 {
+		if i >= 0 {
 			s.released(s.inflight[i])
-			return
+			return nil
 		}
 		rel := packet.Packet{ProtocolVersion: s.Version, PacketID: id, ReasonCode: packet.PacketIDNotFound}
 		rel.FixedHeader.Type = packet.Pubrel
 		s.write(&rel) // [MQTT-4.3.3-7]: the client waits for it
-		return
+		return nil
 	}
-	if i < 0 || typ == packet.Puback && s.inflight[i].qos != 1 || typ != packet.Puback && s.inflight[i].qos != 2 {
-		return
+	if i >= 0 {
+		s.release(s.inflight[i])
+		s.inflight = slices.Delete(s.inflight, i, i+1)
+		s.pump()
 	}
-	s.release(s.inflight[i])
-	s.inflight = slices.Delete(s.inflight, i, i+1)
-	s.pump()
+	return nil
+}
+
+// errOtherKind is an acknowledgement that would leave its delivery open for ever
+// (MQTT 5 §4.3.2, §4.3.3).
+var errOtherKind = &packet.Error{Code: packet.ProtocolError, What: "an acknowledgement of another kind than the message asks for"}
+
+// expects reports whether the client may acknowledge the delivery so.
+func (d *delivery) expects(typ byte) bool {
+	switch typ {
+	case packet.Puback:
+		return d.qos == 1
+	case packet.Pubcomp:
+		return d.qos == 2 && d.released
+	}
+	return d.qos == 2
 }
 
 // released answers a PUBREC: from then on the message is not sent again, which
@@ -270,7 +289,12 @@ func (s *Session) transmit(d *delivery, now time.Time) {
 		s.giveUp(d)
 		return
 	}
+	topic := pk.TopicName
 	s.aliases.replace(&pk, s.AliasMax)
+	if s.MaxPacket > 0 && pk.TopicName != "" && size(&pk) > int(s.MaxPacket) { // an alias is longer before it is shorter
+		delete(s.aliases.of, topic)
+		pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = 0, false
+	}
 	s.b.stats.Delivered++
 	s.write(&pk)
 }

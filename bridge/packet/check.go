@@ -26,6 +26,9 @@ func decodeConnect(pk *Packet, body []byte) error {
 	if name != "MQTT" && name != "MQIsdp" {
 		return violation("protocol name") // MQTT 5 §3.1.2.1
 	}
+	if level == V311|fromBridge {
+		level = V311
+	}
 	if name == "MQIsdp" || level != V311 && level != V5 {
 		return &VersionError{name, level}
 	}
@@ -33,7 +36,23 @@ func decodeConnect(pk *Packet, body []byte) error {
 	if err := checkConnect(&c, level == V5); err != nil {
 		return err
 	}
-	return pk.ConnectDecode(body)
+	if err := pk.ConnectDecode(body); err != nil {
+		return err
+	}
+	pk.ProtocolVersion = level // as the codec reads it, a bridge's is another
+	return nil
+}
+
+// fromBridge is a bit of the protocol level that bridges between brokers set.
+const fromBridge = 0x80
+
+// FromBridge reports whether the body of a CONNECT that was decoded is that of a
+// bridge between brokers, which wants to hear nothing of what it sends and to know
+// what was retained. No specification has it: Mosquitto and others say so with the
+// top bit of the level of MQTT 3.1.1 ("try_private").
+func FromBridge(connect []byte) bool {
+	const level = 2 + len("MQTT")
+	return len(connect) > level && connect[level] == V311|fromBridge
 }
 
 func checkConnect(c *cursor, v5 bool) error {
@@ -240,7 +259,9 @@ func (c *cursor) end(what string) error {
 // MQTT 5 a reason code and properties, both optional.
 func (c *cursor) codeAndProperties(t byte, v5 bool) error {
 	if v5 && c.at < len(c.b) {
-		c.byte()
+		if code := c.byte(); codes[t] != "" && strings.IndexByte(codes[t], code) < 0 {
+			return malformed("reason code")
+		}
 		if c.at < len(c.b) {
 			if err := c.properties(t); err != nil {
 				return err
@@ -249,6 +270,17 @@ func (c *cursor) codeAndProperties(t byte, v5 bool) error {
 	}
 	return c.end("packet")
 }
+
+// codes are the reason codes that an acknowledgement may have [MQTT-3.4.2-1]
+// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1].
+var codes = [16]string{
+	Puback: receiptCodes, Pubrec: receiptCodes, Pubrel: releaseCodes, Pubcomp: releaseCodes,
+}
+
+const (
+	receiptCodes = "\x00\x10\x80\x83\x87\x90\x91\x97\x99"
+	releaseCodes = "\x00\x92"
+)
 
 // inWill stands for the will properties of a CONNECT among packet types.
 const inWill = 16
@@ -324,8 +356,11 @@ func (c *cursor) properties(t byte) error {
 		case 'v':
 			zero = in.varint() == 0
 		case 's':
-			s := in.text()
-			if id == packets.PropResponseTopic && strings.ContainsAny(s, "+#") {
+			switch s := in.text(); {
+			case in.bad || id != packets.PropResponseTopic:
+			case s == "":
+				return violation("empty response topic") // [MQTT-4.7.3-1]
+			case strings.ContainsAny(s, "+#"):
 				return violation("wildcard in a response topic") // [MQTT-3.3.2-14]
 			}
 		case 'd':
