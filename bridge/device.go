@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -30,9 +31,12 @@ type device struct {
 	deciding map[uint16]struct{} // QoS 2 publishes that wait for their decision
 	refusals int                 // in a row
 
-	mu    sync.Mutex
-	open  bool // the CONNACK is out
-	state *memory
+	mu         sync.Mutex
+	open       bool // the CONNACK is out
+	attends    bool // the device was told on sys/down what it is owed
+	configured bool // and its settings
+	subscribed bool // to sys/down, over this connection
+	state      *memory
 	downlink
 }
 
@@ -43,6 +47,7 @@ type device struct {
 type memory struct {
 	cmd, down subscription
 	received  map[uint16]struct{} // QoS 2 publishes decided and not yet released
+	config    []byte              // the settings that the device has acknowledged last, as it was told them
 	keep      time.Duration
 	until     time.Time // when it is forgotten; zero while connected
 	owner     *device
@@ -92,9 +97,12 @@ func (c *conn) enterDevice(ctx context.Context, id devices.ID, password string, 
 	}
 	d.mu.Lock()
 	d.open = true
-	listens := d.state.cmd.on
+	listens, hears := d.state.cmd.on, d.state.down.on
 	d.mu.Unlock()
 	c.srv.stats.devices.Add(1)
+	if hears {
+		d.attend()
+	}
 	if listens {
 		sess.Listen()
 	}
@@ -146,18 +154,21 @@ func (d *device) remember(pk *packet.Packet) (present bool, keep time.Duration) 
 	if !present {
 		m = &memory{received: map[uint16]struct{}{}}
 	} else {
-		// A copy: the older connection may still be at work on its own.
-		m = &memory{cmd: m.cmd, down: m.down, received: m.received}
-		received := map[uint16]struct{}{}
-		for id := range m.received {
-			received[id] = struct{}{}
-		}
-		m.received = received
+		m = m.copy()
 	}
 	m.keep, m.owner = keep, d
 	s.memories[d.id] = m
 	d.state = m
 	return present, keep
+}
+
+// copy is of a memory with which an older connection may still be at work.
+func (m *memory) copy() *memory {
+	if m.owner != nil {
+		m.owner.mu.Lock()
+		defer m.owner.mu.Unlock()
+	}
+	return &memory{cmd: m.cmd, down: m.down, received: maps.Clone(m.received), config: m.config}
 }
 
 // gone closes the device's session.
@@ -246,7 +257,7 @@ func (d *device) disconnect(pk *packet.Packet) error {
 // subscribe grants the device's own cmd and sys/down, and nothing else.
 func (d *device) subscribe(pk *packet.Packet) {
 	codes := make([]byte, len(pk.Filters))
-	listens := false
+	listens, hears := false, false
 	d.mu.Lock()
 	for i, f := range pk.Filters {
 		last, own := d.srv.topics.own(d.id, f.Filter)
@@ -262,9 +273,14 @@ func (d *device) subscribe(pk *packet.Packet) {
 		*sub = subscription{on: true, qos: min(f.Qos, 1), id: f.Identifier}
 		codes[i] = sub.qos
 		listens = listens || sub == &d.state.cmd
+		hears = hears || sub == &d.state.down
 	}
+	d.subscribed = d.subscribed || hears
 	d.mu.Unlock()
 	d.reply(packet.Suback, pk.PacketID, codes)
+	if hears {
+		d.attend()
+	}
 	if listens {
 		d.sess.Listen()
 	}

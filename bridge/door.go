@@ -37,8 +37,13 @@ type Session interface {
 	// Answered says that the device answered the end of this connection, which was
 	// replaced; sure, that this cannot have been on its way before.
 	Answered(sure bool)
-	// Listen says that the device hears commands from now on.
+	// Listen says that the device hears commands from now on, Attend what it is told
+	// beside them.
 	Listen()
+	Attend()
+	// Stale reports whether the answer to an event, given over an earlier connection
+	// and not acknowledged, is of no use to the device any more.
+	Stale(event string, answer any) bool
 	// Close says that the connection is gone, and why, in the reasons that
 	// statuses show.
 	Close(reason string)
@@ -52,6 +57,9 @@ type Link interface {
 	Command(c Command) bool
 	// Tell sends {"e":event,…payload's fields} on the device's sys/down.
 	Tell(event string, payload any) bool
+	// Knows reports whether the device has acknowledged just this event, and knows it
+	// still: its session was resumed.
+	Knows(event string, payload any) bool
 	// Settle waits until what the device has sent is handled, as far as it has
 	// arrived, and reports whether the connection is over. One that is held up is
 	// given patience, any other at most most. It alone blocks.

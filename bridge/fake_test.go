@@ -107,6 +107,10 @@ func (s *fakeSession) take(h heard, reply func(any, error)) {
 
 func (s *fakeSession) Answered(bool) { s.answered.Add(1) }
 
+func (s *fakeSession) Attend() {}
+
+func (s *fakeSession) Stale(string, any) bool { return false }
+
 func (s *fakeSession) Listen() { s.once.Do(func() { close(s.listened) }) }
 
 func (s *fakeSession) Close(reason string) {
@@ -253,5 +257,7 @@ func (s benchSession) Handle(_ string, _ []byte, _ bool, reply func(any, error))
 }
 func (s benchSession) HandleBare(_ string, _ []byte, reply func(any, error)) { reply(nil, nil) }
 func (benchSession) Answered(bool)                                           {}
+func (benchSession) Attend()                                                 {}
+func (benchSession) Stale(string, any) bool                                  { return false }
 func (benchSession) Listen()                                                 {}
 func (benchSession) Close(string)                                            {}

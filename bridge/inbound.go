@@ -158,8 +158,8 @@ func (d *device) decided(qos byte, id uint16, topic, event string, answer any, e
 	if err == nil {
 		d.answer(event, answer)
 	}
-	if e != nil && (d.version != packet.V5 || qos == 0) && d.errors.take(time.Now()) {
-		d.complain(e, topic)
+	if refused, some := refusedOf(e, answer, err); some {
+		d.tellRefused(qos, topic, refused)
 	}
 	d.in.mu.Lock()
 	delete(d.deciding, id)
@@ -213,23 +213,8 @@ func (d *device) answer(event string, answer any) {
 	case "time_req":
 		d.Tell("time", answer)
 	case "token_refresh":
-		d.Tell("token", answer)
+		d.Answer(event, "token", answer)
 	}
-}
-
-// complain tells a device of a refusal that no acknowledgement can carry.
-func (d *device) complain(e *devices.Error, topic string) {
-	say := map[string]any{"code": e.Code, "reason": e.Reason}
-	if len(e.Details) > 0 {
-		say["details"] = e.Details
-	}
-	if e.RetryAfter > 0 {
-		say["retry_after_ms"] = e.RetryAfter.Milliseconds()
-	}
-	if topic != "" {
-		say["topic"] = topic
-	}
-	d.Tell("error", say)
 }
 
 // maxRefusals is how many publishes in a row may be over the device's rate or

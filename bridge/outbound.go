@@ -26,6 +26,8 @@ type downlink struct {
 // message is one publish to the device.
 type message struct {
 	body    []byte   // on sys/down
+	debt    *debt    // what it pays, if anything
+	config  bool     // it tells the settings
 	command *Command // or on cmd
 }
 
@@ -33,6 +35,8 @@ type sentMessage struct {
 	id      uint16
 	command bool
 	at      time.Time
+	config  []byte // the settings that it tells
+	debt    *debt
 }
 
 // Command is the Link's.
@@ -42,12 +46,28 @@ func (d *device) Command(c Command) bool {
 
 // Tell is the Link's.
 func (d *device) Tell(name string, payload any) bool {
+	body, ok := d.body(name, payload)
+	return ok && d.enqueue(message{body: body, config: name == "config"})
+}
+
+// Answer tells the device what an event of it is answered with, and again over its
+// next connection until it has acknowledged it.
+func (d *device) Answer(of, name string, answer any) {
+	body, ok := d.body(name, answer)
+	if !ok {
+		return
+	}
+	x := &debt{event: of, answer: answer, body: body, at: time.Now()}
+	d.srv.owed.add(d.id, x)
+	d.enqueue(message{body: body, debt: x})
+}
+
+func (d *device) body(name string, payload any) ([]byte, bool) {
 	body, err := event(name, payload)
 	if err != nil {
 		d.srv.log.Error("mqtt message not sent", "device", string(d.id), "err", err)
-		return false
 	}
-	return d.enqueue(message{body: body})
+	return body, err == nil
 }
 
 func (d *device) enqueue(m message) bool {
@@ -56,6 +76,7 @@ func (d *device) enqueue(m message) bool {
 	if !d.open || !d.sub(m).on {
 		return false
 	}
+	d.configured = d.configured || m.config
 	full := len(d.queue) >= queueMax
 	if full {
 		d.srv.stats.dropped.Add(1)
@@ -144,10 +165,17 @@ func (d *device) transmit(m message) {
 	}
 	encoded := d.encode(nil, &pk)
 	if len(encoded) == 0 {
+		d.srv.owed.paid(d.id, m.debt) // the client will never take it
 		return
 	}
-	if sub.qos > 0 {
-		d.unacked = append(d.unacked, sentMessage{pk.PacketID, m.command != nil, now})
+	if sub.qos == 0 {
+		d.srv.owed.paid(d.id, m.debt) // nothing will say that it arrived
+	} else {
+		sent := sentMessage{id: pk.PacketID, command: m.command != nil, at: now, debt: m.debt}
+		if m.config {
+			sent.config = m.body
+		}
+		d.unacked = append(d.unacked, sent)
 	}
 	d.srv.stats.publishOut.Add(1)
 	d.put(func(b []byte) []byte { return append(b, encoded...) })
@@ -179,6 +207,10 @@ func (d *device) acked(id uint16) {
 	for i, u := range d.unacked {
 		if u.id == id {
 			d.unacked = append(d.unacked[:i], d.unacked[i+1:]...)
+			d.srv.owed.paid(d.id, u.debt)
+			if u.config != nil {
+				d.state.config = u.config
+			}
 			d.pump()
 			return
 		}

@@ -104,6 +104,7 @@ type Server struct {
 	connects *connects.Limiter
 	refusals *connects.Log
 	stats    counters
+	owed     debts
 	limits   atomic.Pointer[Limits]
 
 	grantsMu sync.Mutex
@@ -338,6 +339,7 @@ func (s *Server) tend(ctx context.Context) {
 				}
 			}
 			s.mu.Unlock()
+			s.owed.expire(now)
 			s.CheckAccounts()
 		}
 	}
@@ -356,6 +358,7 @@ func (s *Server) Forget(id devices.ID) {
 	delete(s.memories, id)
 	delete(s.online, id)
 	s.mu.Unlock()
+	s.owed.forget(id)
 	_ = s.broker.Publish(broker.Message{Topic: s.topics.of(id, onOnline), QoS: 1, Retain: true}) // an empty payload clears it
 }
 
