@@ -58,6 +58,7 @@ type assembly struct {
 	presence *presence.Tracker
 	channels *channels.App
 	connects *connects.Limiter
+	refusals *connects.Log
 	tracer   *trace.Tracer
 	api      *httpapi.API
 	feeds    devices.Feeds
@@ -73,7 +74,7 @@ type assembly struct {
 
 // assemble opens the stores of the data folder and builds the services on them.
 func assemble(ctx context.Context, p *Process) (a *assembly, err error) {
-	a = &assembly{Process: p, started: time.Now(), connects: new(connects.Limiter), tracer: new(trace.Tracer)}
+	a = &assembly{Process: p, started: time.Now(), connects: new(connects.Limiter), refusals: &connects.Log{Logger: p.Log}, tracer: new(trace.Tracer)}
 	if a.node, err = os.Hostname(); err != nil || a.node == "" {
 		a.node = "hub"
 	}
@@ -198,7 +199,7 @@ func (a *assembly) openDoors(context.Context) error {
 	a.channels = &channels.App{
 		Endpoint: a.endpoint, Presence: a.presence, Registry: a.registry, Identity: a.identity, Door: a.door, Readings: a.readings,
 		Commands: a.commands, Shadows: a.shadows, Liveness: a.liveness, Fleet: a.fleet, Log: a.Log,
-		AllowQueryToken: cfg.Auth.AllowQueryToken, OfflineAfter: idleTimeout, LongPollAfter: pollWindow * 3 / 2, Admit: a.connects,
+		AllowQueryToken: cfg.Auth.AllowQueryToken, OfflineAfter: idleTimeout, LongPollAfter: pollWindow * 3 / 2, Admit: a.connects, Refusals: a.refusals,
 	}
 	origins := httpapi.Origins{PublicURL: cfg.HTTP.PublicURL, Allowed: cfg.HTTP.AllowedOrigins}
 	a.endpoint.Socket(mountPath, a.channels.Router(),
@@ -217,7 +218,7 @@ func (a *assembly) openDoors(context.Context) error {
 	}
 	a.api = httpapi.New(httpapi.Config{
 		Logger: a.Log, Origins: origins, PublicURL: cfg.HTTP.PublicURL, InsecureLogin: cfg.HTTP.InsecureLogin,
-		MaxBody: int64(cfg.Limits.FrameBytes), MetricsAccess: cfg.HTTP.Metrics, Bridges: vias, Observe: a.metrics.answered,
+		MaxBody: int64(cfg.Limits.FrameBytes), MetricsAccess: cfg.HTTP.Metrics, Refusals: a.refusals, Bridges: vias, Observe: a.metrics.answered,
 	}, a.apiServices())
 	return nil
 }
@@ -260,7 +261,7 @@ func (a *assembly) applyLimits(l LimitsConfig) {
 func (a *assembly) run(ctx context.Context) error {
 	return together(ctx, a.Log, map[string]func(context.Context) error{
 		"audit": a.audit.Run, "identity": a.identity.Run, "readings": a.readings.Run, "influx": a.runSink, "liveness": a.liveness.Run,
-		"shadows": a.shadows.Run, "commands": a.commands.Run, "fleet": a.fleet.Run, "door": a.door.Run,
+		"shadows": a.shadows.Run, "commands": a.commands.Run, "fleet": a.fleet.Run, "door": a.door.Run, "refusals": a.refusals.Run,
 	})
 }
 

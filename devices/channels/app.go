@@ -6,6 +6,7 @@ import (
 
 	"devicehub/devices"
 	"devicehub/devices/commands"
+	"devicehub/devices/connects"
 	"devicehub/devices/fleet"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
@@ -39,6 +40,8 @@ type App struct {
 	// Admit, if set, is asked for every connection with the peer's address,
 	// and told whether it failed; it bounds connects per address.
 	Admit ConnectLimiter
+	// Refusals logs who was not let in; it may be nil.
+	Refusals *connects.Log
 
 	visitors visitors
 }

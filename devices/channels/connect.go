@@ -31,6 +31,7 @@ func callerOf(ctx context.Context) *caller { return ctx.Value(callerKey{}).(*cal
 func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
 	if a.Admit != nil {
 		if err := a.Admit.Allow(info.RemoteAddr); err != nil {
+			a.refused(info.Transport, info.RemoteAddr, identity.Principal{}, err)
 			return nil, err
 		}
 	}
@@ -47,20 +48,38 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 		if a.Admit != nil {
 			a.Admit.Failed(info.RemoteAddr)
 		}
-		if p.Kind == devices.ActorDevice {
-			a.Door.Refused(info.Transport, info.RemoteAddr, devices.ID(p.Name), err)
-		}
+		a.refused(info.Transport, info.RemoteAddr, p, err)
 		return nil, err
 	}
 	c := &caller{principal: p, origin: devices.Origin{Via: devices.Via(info.Transport), Addr: host(info.RemoteAddr)}}
 	if p.Kind == devices.ActorDevice && !p.Expired {
 		if c.arrival, err = a.Door.Admit(devices.ID(p.Name), info.Transport, info.RemoteAddr); err != nil {
-			a.Door.Refused(info.Transport, info.RemoteAddr, devices.ID(p.Name), err)
+			a.refused(info.Transport, info.RemoteAddr, p, err)
 			return nil, err
 		}
 		context.AfterFunc(ctx, c.arrival.Done) // should it not come to be opened
 	}
 	return context.WithValue(ctx, callerKey{}, c), nil
+}
+
+// refused tells of a client that was not let in: in the log, and to those who follow
+// the device.
+func (a *App) refused(transport, addr string, p identity.Principal, err error) {
+	a.logRefused(transport, addr, p, err)
+	if p.Kind == devices.ActorDevice {
+		a.Door.Refused(transport, addr, devices.ID(p.Name), err)
+	}
+}
+
+func (a *App) logRefused(transport, addr string, p identity.Principal, err error) {
+	who := ""
+	if p.Name != "" {
+		who = p.String()
+	}
+	var e *devices.Error
+	if errors.As(err, &e) {
+		a.Refusals.Refused(transport, addr, who, string(e.Code), e.Reason)
+	}
 }
 
 // token finds the token wherever the client's library puts it.
@@ -110,6 +129,7 @@ func (a *App) opened(ctx context.Context, conn *hub.Conn) (context.Context, erro
 		Principal: c.principal, Device: devices.ID(c.principal.Name), Transport: conn.Transport(), Addr: conn.RemoteAddr(), OfflineAfter: offlineAfter, Arrival: c.arrival,
 	}, link{conn})
 	if err != nil {
+		a.logRefused(conn.Transport(), conn.RemoteAddr(), c.principal, err) // who follows the device heard of it from Open
 		return nil, closeFor(err)
 	}
 	c.session = s

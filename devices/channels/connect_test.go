@@ -1,9 +1,12 @@
 package channels
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -147,6 +150,26 @@ func TestRefusalsHaveTheirStatus(t *testing.T) {
 	}
 	if got, refused := poll(t, base, url.Values{}, header); got != 403 || refused.Code != devices.CodeDeviceDisabled {
 		t.Errorf("long-poll: got %d %q", got, refused.Code)
+	}
+}
+
+// Who was not let in, and why, stands in the log, by whichever way it came.
+func TestRefusedConnectsAreLogged(t *testing.T) {
+	var out bytes.Buffer // written to by the request alone that is waited for
+	h, base := serveHouse(t, func(a *App) { a.Refusals = &connects.Log{Logger: slog.New(slog.NewTextHandler(&out, nil))} })
+	lamp := h.device("lamp", light)
+	if _, err := h.app.Registry.Update(t.Context(), "lamp", func(d *devices.Device) error { d.Enabled = false; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ token, want string }{{"nonsense", `code=unauthorized via=%s user=""`}, {lamp, "code=device_disabled via=%s user=device:lamp"}} {
+		header := http.Header{"Authorization": {"Bearer " + x.token}}
+		for transport, connect := range map[string]func(*testing.T, string, url.Values, http.Header) (int, devices.Error){"websocket": upgrade, "longpoll": poll} {
+			out.Reset()
+			connect(t, base, url.Values{}, header)
+			if want := fmt.Sprintf(`msg="sign-in refused" addr=127.0.0.1 `+x.want, transport); !strings.Contains(out.String(), want) {
+				t.Errorf("got %s, want %s", out.String(), want)
+			}
+		}
 	}
 }
 

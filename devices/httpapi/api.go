@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"devicehub/devices"
+	"devicehub/devices/connects"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
 	"devicehub/devices/readings"
@@ -39,6 +40,7 @@ type Config struct {
 	MaxBody       int64  // bytes of a request's body; default 65536
 	MetricsAccess string // who may read /metrics besides loopback: token (default), open, off
 	Bridges       []string
+	Refusals      *connects.Log // of tokens that were not taken; may be nil
 	// Observe, if set, is told of every request that was answered, by its
 	// route's pattern.
 	Observe func(method, route string, status int, d time.Duration)
@@ -236,6 +238,7 @@ func (a *API) serve(w http.ResponseWriter, req *http.Request, r *route) {
 	c := &call{Request: req, api: a, w: w, route: r}
 	err := c.identify()
 	if err != nil && !r.open {
+		c.logRefused(err)
 		c.fail(err)
 		return
 	}

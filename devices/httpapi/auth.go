@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -70,6 +71,23 @@ func (c *call) identify() error {
 	}
 	c.actor, err = c.api.s.Identity.Actor(c.who)
 	return err
+}
+
+// logRefused logs a token of a device or a program that was not taken. A person's
+// session that has ended is nothing for an operator, and failed logins are in the
+// audit.
+func (c *call) logRefused(err error) {
+	if token, byCookie := c.token(); token == "" || byCookie {
+		return
+	}
+	who := ""
+	if c.who.Name != "" {
+		who = c.who.String()
+	}
+	var e *devices.Error
+	if errors.As(err, &e) {
+		c.api.cfg.Refusals.Refused(c.origin.Via, c.origin.Addr, who, string(e.Code), e.Reason)
+	}
 }
 
 // token returns the caller's token, from the header or else the cookie.

@@ -349,3 +349,32 @@ func TestWhatOfARecordIsHidden(t *testing.T) {
 		t.Errorf("an administrator's audit: got %s", text)
 	}
 }
+
+// A token that was not taken stands in the log, with its device or account if it is
+// genuine. Somebody who has not signed in, and a browser's cookie, are no news.
+func TestRefusedTokensAreLogged(t *testing.T) {
+	r := newRig(t, false)
+	token := r.device(`{"id":"lamp","kinds":["light"]}`)
+	r.get("/api/v1/me", "")
+	r.do("GET", "/api/v1/me", "", nil, func(req *http.Request) { req.Header.Set("Cookie", "devicehub=nonsense") })
+	if strings.Contains(r.logs.String(), "sign-in refused") {
+		t.Errorf("got %s", r.logs)
+	}
+	r.get("/api/v1/me", "nonsense")
+	if !strings.Contains(r.logs.String(), `level=WARN msg="sign-in refused" addr=`) || !strings.Contains(r.logs.String(), "code=unauthorized via=http") {
+		t.Errorf("got %s", r.logs)
+	}
+	if _, err := r.reg.Update(t.Context(), "lamp", func(d *devices.Device) error { d.Enabled = false; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	r.wantCode(r.do("POST", "/api/v1/devices/lamp/readings", token, `{}`), devices.CodeDeviceDisabled)
+	if !strings.Contains(r.logs.String(), "code=device_disabled via=http") {
+		t.Errorf("got %s", r.logs)
+	}
+	for range 50 {
+		r.get("/api/v1/me", "nonsense")
+	}
+	if n := strings.Count(r.logs.String(), "code=unauthorized"); n != 3 {
+		t.Errorf("%d lines of 51, want 3", n)
+	}
+}

@@ -18,6 +18,7 @@ import (
 
 	"devicehub/devices"
 	"devicehub/devices/commands"
+	"devicehub/devices/connects"
 	"devicehub/devices/fleet"
 	"devicehub/devices/httpapi"
 	"devicehub/devices/identity"
@@ -116,7 +117,7 @@ func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 	for _, run := range []func(context.Context) error{ingest.Run, r.track.Run, shadows.Run, r.disp.Run, r.ident.Run} {
 		r.run(run)
 	}
-	r.cfg = httpapi.Config{Logger: log}
+	r.cfg = httpapi.Config{Logger: log, Refusals: &connects.Log{Logger: log}}
 	r.s = httpapi.Services{Registry: r.reg, Identity: r.ident, Audit: audit, Door: r.door, Readings: ingest, Liveness: r.track, Shadows: shadows, Commands: r.disp, Trace: r.tracer,
 		Search: fleet.New(fleet.Config{Registry: r.reg, Status: r.track.Status, Latest: ingest.Latest, Light: shadows.Power, Logger: log}).Matcher,
 		Ready:  func(context.Context) []httpapi.Check { return r.ready }}
