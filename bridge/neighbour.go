@@ -26,3 +26,16 @@ func isBridge(pk *packet.Packet, body []byte) bool {
 // that show a broker ask for it as a matter of course; this one tells nothing there,
 // and what others publish there is for those whose topics include it.
 func isSys(filter string) bool { return filter == "$SYS" || strings.HasPrefix(filter, "$SYS/") }
+
+// bridgeWindow is how many messages at QoS 1 and 2 may be under way to a bridge that
+// cannot say how many it takes. Mosquitto drops what comes at QoS 2 beyond its
+// max_inflight_messages, 20 by default, and acknowledges it.
+const bridgeWindow = 20
+
+// receiveMax is how many messages a client takes at once; 0 is no bound of its own.
+func (c *conn) receiveMax(pk *packet.Packet) int {
+	if c.bridge && c.version != packet.V5 {
+		return bridgeWindow
+	}
+	return int(pk.Properties.ReceiveMaximum)
+}

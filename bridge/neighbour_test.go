@@ -110,6 +110,39 @@ func TestBridgeOfAnotherBroker(t *testing.T) {
 	}
 }
 
+// A bridge that cannot say how many messages it takes at once has no more than
+// Mosquitto takes.
+func TestWindowOfABridge(t *testing.T) {
+	_, dial := openBroker(t)
+	c := dial(packet.V311)
+	c.version = packet.V311 | 0x80
+	c.service("bridge", connect{clean: true})
+	c.subscribe(2, "t")
+	p := dial(packet.V311)
+	p.service("p", connect{clean: true})
+	stop := p.acknowledge()
+	defer stop()
+	for i := range 50 {
+		p.publish("t", fmt.Sprint(i), 2, uint16(i+1))
+	}
+	for i := range 50 {
+		m := c.message()
+		if m.payload != fmt.Sprint(i) {
+			t.Fatalf("got %+v, want %d", m, i)
+		}
+		if i < bridgeWindow-1 {
+			continue
+		}
+		if i == bridgeWindow-1 {
+			c.wantQuiet(50 * time.Millisecond)
+		}
+		id := []byte{0, byte(i - bridgeWindow + 2)}
+		c.send(packet.Pubrec<<4, id)
+		c.want(packet.Pubrel<<4|2, id...)
+		c.send(packet.Pubcomp<<4, id)
+	}
+}
+
 // Programs that show a broker subscribe to $SYS/#. They are not told that they may
 // not, and nothing comes.
 func TestSysIsEmpty(t *testing.T) {

@@ -52,7 +52,7 @@ func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, err
 	}
 	client := broker.Client{
 		Owner: owner, ID: id, Version: c.version, Clean: pk.Connect.Clean, Expiry: s.sessionExpiry(pk),
-		ReceiveMax: int(pk.Properties.ReceiveMaximum), MaxPacket: pk.Properties.MaximumPacketSize, AliasMax: pk.Properties.TopicAliasMaximum,
+		ReceiveMax: c.receiveMax(pk), MaxPacket: pk.Properties.MaximumPacketSize, AliasMax: pk.Properties.TopicAliasMaximum,
 		Will: will, WillDelay: time.Duration(pk.Connect.WillProperties.WillDelayInterval) * time.Second,
 		Link: s,
 	}
