@@ -285,7 +285,14 @@ func (b *Behind) mayComplain(id devices.ID) bool {
 // push hands the readings of a message on, as of the boot that the device last
 // named. They are a sign of life, whatever becomes of them.
 func (b *Behind) push(m Message, dev *devices.Device, batch readings.Batch, done func(error)) {
+	b.pushTold(m, dev, batch, func(_ *readings.Refusal, err error) { done(err) })
+}
+
+// pushTold is push for a dialect that has a word for what was refused of a message
+// otherwise taken: done hears of that too, nil if it is nothing.
+func (b *Behind) pushTold(m Message, dev *devices.Device, batch readings.Batch, done func(*readings.Refusal, error)) {
 	id := dev.ID
+	var refused *readings.Refusal // at the last try
 	b.mu.Lock()
 	mem := b.member(id)
 	if batch.Boot != "" {
@@ -294,14 +301,21 @@ func (b *Behind) push(m Message, dev *devices.Device, batch readings.Batch, done
 	boot := mem.boot
 	b.mu.Unlock()
 	b.heard(id)
-	m.job.pass(push{readings: batch.Len(), done: done, submit: func(o *readings.Order, landed func(error)) {
+	fate := func(err error) { done(refused, err) }
+	m.job.pass(push{readings: batch.Len(), done: fate, submit: func(o *readings.Order, landed func(error)) {
 		dev, err := b.device(id)
 		if err != nil {
 			landed(err)
 			return
 		}
 		src := readings.Source{Device: dev, Boot: boot, Transport: b.transport(), Order: o}
-		b.Readings.Submit(src, batch, func(_ readings.Result, err error) { landed(err) })
+		b.Readings.Submit(src, batch, func(r readings.Result, err error) {
+			if refused = nil; len(r.Rejected) > 0 {
+				some, _ := r.Refusal()
+				refused = &some
+			}
+			landed(err)
+		})
 	}})
 }
 

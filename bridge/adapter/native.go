@@ -14,16 +14,19 @@ import (
 )
 
 // native is the hub's own topics on a foreign broker: <root>/<id>/r, r/<metric>,
-// senml, state, ack and lwt to the hub; cmd, the errors of sys/down and online
-// from it.
+// senml, state, ack and lwt to the hub; cmd, the errors and settings of sys/down
+// and online from it.
 type native struct {
 	*Behind
 
 	mu   sync.Mutex
-	said map[devices.ID]string // on <root>/<id>/online
+	said map[devices.ID]string     // on <root>/<id>/online
+	told map[devices.ID]configured // on <root>/<id>/sys/down
 }
 
-func newNative(b *Behind) *native { return &native{Behind: b, said: map[devices.ID]string{}} }
+func newNative(b *Behind) *native {
+	return &native{Behind: b, said: map[devices.ID]string{}, told: map[devices.ID]configured{}}
+}
 
 func (n *native) Filters() []string {
 	var f []string
@@ -52,6 +55,9 @@ func (n *native) Up() {
 	n.mu.Unlock()
 	for dev := range n.Registry.All() {
 		n.online(dev.ID)
+		if n.misinformed(dev) {
+			n.configure(devices.Event{Device: dev.ID})
+		}
 	}
 }
 
@@ -59,6 +65,7 @@ func (n *native) Up() {
 func (n *native) Publish(e devices.Event) {
 	if e.Name == "status" || e.Name == "device_changed" {
 		n.online(e.Device)
+		n.configure(e)
 	}
 }
 
@@ -116,26 +123,41 @@ func (n *native) Handle(m Message, done func(error)) {
 	n.event(dev, last, m, n.explained(dev.ID, m.Topic, done))
 }
 
-// explained tells the device of a refusal, as 3.1.1 hears it from the hub's own
-// listener (2-domain §8).
-func (n *native) explained(id devices.ID, topic string, done func(error)) func(error) {
-	return func(err error) {
+// fate hears what became of a message, and of the readings in it which were refused.
+type fate func(refused *readings.Refusal, err error)
+
+// explained tells the device of a refusal, of a part of a message too, as it hears
+// it from the hub's own listener.
+func (n *native) explained(id devices.ID, topic string, done func(error)) fate {
+	return func(refused *readings.Refusal, err error) {
 		var e *devices.Error
-		if errors.As(err, &e) && !e.Retryable() && n.mayComplain(id) {
-			say, _ := json.Marshal(struct { // plain values
-				E       string         `json:"e"`
-				Code    devices.Code   `json:"code"`
-				Reason  string         `json:"reason"`
-				Details map[string]any `json:"details,omitempty"`
-				Topic   string         `json:"topic"`
-			}{"error", e.Code, e.Reason, e.Details, topic})
-			n.bus.Publish(n.Root+"/"+string(id)+"/sys/down", say, 0, false)
+		switch {
+		case err != nil && (!errors.As(err, &e) || e.Retryable()): // it comes again
+		case refused != nil:
+			n.complain(id, topic, *refused)
+		case err != nil:
+			n.complain(id, topic, readings.Refusal{Err: e})
 		}
 		done(err)
 	}
 }
 
-func (n *native) event(dev *devices.Device, last string, m Message, done func(error)) {
+// maxItems is how many refused readings of one message a device is told.
+const maxItems = 50
+
+func (n *native) complain(id devices.ID, topic string, r readings.Refusal) {
+	if n.mayComplain(id) {
+		n.down(id, "error", r.On(topic, maxItems), 0)
+	}
+}
+
+// down says something to a device on sys/down: {"e":event,…}.
+func (n *native) down(id devices.ID, event string, fields json.RawMessage, qos byte) bool {
+	say := append([]byte(`{"e":"`+event+`",`), fields[1:]...) // an object that is not empty
+	return n.bus.Publish(n.Root+"/"+string(id)+"/sys/down", say, qos, false)
+}
+
+func (n *native) event(dev *devices.Device, last string, m Message, done fate) {
 	payload := m.Payload
 	var batch readings.Batch
 	var err error
@@ -146,24 +168,24 @@ func (n *native) event(dev *devices.Device, last string, m Message, done func(er
 		cbor := len(payload) > 0 && !strings.ContainsRune("[{ \t\r\n", rune(payload[0]))
 		batch, err = readings.ParseSenML(payload, cbor, dev.ID, time.Now())
 	case "state":
-		done(n.report(dev, m.At, payload))
+		done(nil, n.report(dev, m.At, payload))
 		return
 	case "ack":
-		done(n.answer(dev.ID, payload))
+		done(nil, n.answer(dev.ID, payload))
 		return
 	case "lwt":
 		n.will(dev.ID, payload)
-		done(nil)
+		done(nil, nil)
 		return
 	default:
 		metric, _ := strings.CutPrefix(last, "r/")
 		batch, err = readings.ParseBare(metric, payload)
 	}
 	if err != nil {
-		done(err)
+		done(nil, err)
 		return
 	}
-	n.push(m, dev, batch, done)
+	n.pushTold(m, dev, batch, done)
 }
 
 // will is a device's last will. That of another boot is ignored: it comes late.

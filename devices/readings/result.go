@@ -104,10 +104,13 @@ func (r *Result) Refusal() (refused Refusal, ok bool) {
 
 // On writes the refusal as devices hear it on sys/down where no reply could carry it:
 // {"topic",…what MarshalJSON writes}. At most limit of the rejections are listed, and
-// "omitted" says how many more there are. A refusal that is of no readings has no
-// counts.
+// "omitted" says how many more there are. A refusal that is of no readings, or of
+// the only one, has no counts.
 func (r Refusal) On(topic string, limit int) json.RawMessage {
 	omitted := 0
+	if r.Result.Accepted+r.Result.Dup == 0 && len(r.Result.Rejected) == 1 {
+		r = Refusal{Err: r.Result.Rejected[0].Err}
+	}
 	if n := len(r.Result.Rejected); n > limit {
 		omitted = n - limit
 		r.Result.Rejected = r.Result.Rejected[:limit]
