@@ -48,12 +48,19 @@
 // sender is told no). What an account says to an adapter waits for its decision
 // like what a device says.
 //
+// A newer connection of the same client waits until the older one has taken what
+// its socket holds, a DISCONNECT perhaps, before it is judged whether it takes
+// over. Nobody else waits, and the newcomer not for long.
+//
 // # Where this departs from the specifications
 //
 // A resumed session of a device has its subscriptions and the QoS 2 publishes
-// that were taken, and redelivers nothing: what a command log still wants done
-// is sent anew, with the time that is left (MQTT 3.1.1 [MQTT-4.4.0-1] would have
-// it sent again as it was). A device's session key is its id, whatever client id
+// that were taken, and redelivers nothing as it was ([MQTT-4.4.0-1] would have it):
+// what the command log still wants done is sent anew, with the time that is left.
+// So is what the device has to hear on sys/down: its settings as they are now, a
+// token that it asked for, what was refused of its messages, until it has
+// acknowledged them. Those do not survive a restart of the hub; the settings and
+// commands do. A device's session key is its id, whatever client id
 // it sends. DISCONNECT uses 0x8A for a disabled device. The session of a service
 // account may end before its time, when the account has more than it may.
 //
