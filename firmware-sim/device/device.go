@@ -43,6 +43,13 @@ type Config struct {
 	MQTT *url.URL // mqtt or mqtts; a user in it signs in in place of the device
 	Root string   // of the MQTT topics, hub/v1 by default
 
+	// ClientID is the device's name to an MQTT broker, ID by default.
+	ClientID string
+	// NoBoot says that the device does not tell its power-ups apart; its readings have no numbers then.
+	NoBoot bool
+	// Style is how readings are written.
+	Style Style
+
 	// Bridged says that MQTT is a broker that is not the hub's, which is not shown the token. Carry, if not empty, is a
 	// token for the hub behind it that goes in every JSON message.
 	Bridged bool
@@ -87,10 +94,13 @@ type Hooks struct {
 	Down func(error)
 	// Unable hears why an attempt to connect came to nothing. There will be another.
 	Unable func(error)
+	// Sent hears of readings that were handed to a connection, in the order in which they go there; of some more than once.
+	// What is sent at most once is never heard of again. It may come before or after the answer.
+	Sent func([]Reading)
 	// Acked hears of readings that the hub has decided: stored, or had before. Refused of those it will never take.
 	Acked   func(Ack)
 	Refused func(r Reading, code string)
-	// Error hears the code of every error that the hub answered with, on whatever.
+	// Error hears the code of every error that the hub answered with, but for those of readings, of which Refused hears.
 	Error func(code string)
 	// Command hears of each envelope that arrived, and whether its id was known already; Ran when one was executed.
 	Command func(c Command, repeated bool)
@@ -123,7 +133,8 @@ type Reading struct {
 	At     time.Time
 	T      int64 // ms since epoch by the device's clock
 	Boot   string
-	Seq    uint64
+	Seq    uint64 // 0: it has none
+	Form   Form
 }
 
 // Device is a running or startable device. Its methods may be called from any goroutine.
@@ -146,7 +157,11 @@ type Device struct {
 	failures  int       // pushes in a row that came to nothing
 	quietTill time.Time // because of them
 
-	jobs []func() // pushes to be made once the lock is released
+	form     Form // of the push that is being filled
+	formLeft int  // readings that still go into it
+
+	jobs    []func() // pushes to be made once the lock is released, in their order
+	working bool     // somebody makes them
 
 	duplicate, reorder float64 // Disturb
 
@@ -161,11 +176,16 @@ type Device struct {
 // goroutine; none comes after the link has told the device that it is down.
 type link interface {
 	run(ctx context.Context) error
-	readings(payload []byte, n int, answer func(verdict))
+	// readings reports whether the push went to a connection. If not, it is answered as one that came to nothing.
+	readings(p push, answer func(verdict)) bool
 	state(payload []byte)
 	ack(payload []byte, to answerTo)
 	raw(event string, payload []byte)
 	drop(stay time.Duration)
+	// cork holds back what is sent until the device leaves, so that it goes in one piece.
+	cork()
+	// leave closes the connection in order, behind what was sent, and comes back after stay.
+	leave(stay time.Duration)
 	abandon(stay time.Duration)
 	reconnect()
 	stall(d time.Duration)
@@ -173,9 +193,18 @@ type link interface {
 	stage() Stage
 }
 
+// push is a message with readings.
+type push struct {
+	payload []byte
+	n       int
+	form    Form
+	metric  string // of the first
+}
+
 // verdict is what became of a push.
 type verdict struct {
 	decided  bool // false: try again after retry
+	unheard  bool // it was sent at most once: nobody knows
 	retry    time.Duration
 	refused  map[int]string // index to code
 	code     string         // of an error reply
@@ -205,6 +234,11 @@ func New(cfg Config) (*Device, error) {
 	if cfg.InFlight <= 0 {
 		cfg.InFlight = 4
 	}
+	if cfg.ClientID == "" {
+		cfg.ClientID = cfg.ID
+	}
+	cfg.Style.Plain = cfg.Style.Plain || cfg.NoBoot
+	cfg.Style.fits(cfg.Transport == MQTT || cfg.Transport == MQTT5, cfg.Batch)
 	d := &Device{cfg: cfg, token: cfg.Token, boot: newBoot(), rand: rand.New(rand.NewPCG(cfg.Seed, 0x6465766963650000))}
 	d.store.waiting, d.lastT = append(d.store.waiting, cfg.Flash.Readings...), cfg.Flash.LastT
 	for _, id := range cfg.Flash.Commands {
@@ -228,11 +262,10 @@ func New(cfg Config) (*Device, error) {
 		if cfg.MQTT == nil {
 			return nil, fmt.Errorf("device %s: no MQTT URL", cfg.ID)
 		}
-		open := openMQTT3
+		d.link = newMQTT(d, mqtt3{})
 		if cfg.Transport == MQTT5 {
-			open = openMQTT5
+			d.link = newMQTT(d, mqtt5{})
 		}
-		d.link = newMQTT(d, open)
 	default:
 		return nil, fmt.Errorf("device %s: unknown transport %q", cfg.ID, cfg.Transport)
 	}
@@ -261,6 +294,20 @@ func (d *Device) ID() string { return d.cfg.ID }
 func (d *Device) Drop(stay time.Duration)    { d.link.drop(stay) }
 func (d *Device) Abandon(stay time.Duration) { d.link.abandon(stay) }
 
+// Leave has say make the device measure its last values, sends them, and closes the connection in order, all in one go. The
+// device comes back after stay, with reboot as another power-up.
+func (d *Device) Leave(stay time.Duration, reboot bool, say func()) {
+	d.link.cork()
+	say()
+	d.Flush(time.Now())
+	d.mu.Lock()
+	defer d.unlock()
+	d.jobs = append(d.jobs, func() { d.link.leave(stay) })
+	if reboot {
+		d.reboot()
+	}
+}
+
 // Reconnect ends a stay.
 func (d *Device) Reconnect() { d.link.reconnect() }
 
@@ -270,10 +317,15 @@ func (d *Device) Raw(event string, payload []byte) { d.link.raw(event, payload) 
 // Restart is a power cycle: a new boot with numbers from 1. What was stored survives, as in flash.
 func (d *Device) Restart() {
 	d.mu.Lock()
-	d.boot, d.seq = newBoot(), 0
-	d.ring = ring{}
+	d.reboot()
 	d.mu.Unlock()
 	d.link.drop(0)
+}
+
+// reboot begins another power-up. The lock is held.
+func (d *Device) reboot() {
+	d.boot, d.seq, d.formLeft = newBoot(), 0, 0
+	d.ring = ring{}
 }
 
 // Boot returns the id of the present boot.
@@ -300,14 +352,25 @@ func newBoot() string {
 	return string(b[:])
 }
 
-// unlock releases the lock and makes the pushes that were decided on under it: a link may call back at once.
+// unlock releases the lock and makes the pushes that were decided on under it: a link may call back at once. Whoever makes
+// some makes those of the others as well, so that they go in the order in which they were decided on.
 func (d *Device) unlock() {
-	jobs := d.jobs
-	d.jobs = nil
-	d.mu.Unlock()
-	for _, f := range jobs {
-		f()
+	if d.working {
+		d.mu.Unlock()
+		return
 	}
+	d.working = true
+	for len(d.jobs) > 0 {
+		jobs := d.jobs
+		d.jobs = nil
+		d.mu.Unlock()
+		for _, f := range jobs {
+			f()
+		}
+		d.mu.Lock()
+	}
+	d.working = false
+	d.mu.Unlock()
 }
 
 // after runs f later unless the device is switched off by then. The lock is held.

@@ -17,23 +17,28 @@ import (
 // fakeLink keeps what a device sends; the test answers.
 type fakeLink struct {
 	mu     sync.Mutex
-	pushes []push
+	pushes []arrival
 	states []string
 	acks   []string
 	raws   []string
 	drops  int
 }
 
-type push struct {
+type arrival struct {
 	payload string
+	form    Form
 	answer  func(verdict)
 }
 
 func (l *fakeLink) run(ctx context.Context) error { <-ctx.Done(); return nil }
-func (l *fakeLink) readings(p []byte, _ int, answer func(verdict)) {
+func (l *fakeLink) readings(p push, answer func(verdict)) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pushes = append(l.pushes, push{string(p), answer})
+	l.pushes = append(l.pushes, arrival{string(p.payload), p.form, answer})
+	l.mu.Unlock()
+	if p.form.Delivery == AtMostOnce {
+		answer(verdict{decided: true, unheard: true})
+	}
+	return true
 }
 func (l *fakeLink) state(p []byte) {
 	l.mu.Lock()
@@ -52,13 +57,15 @@ func (l *fakeLink) drop(time.Duration) {
 	l.drops++
 }
 func (l *fakeLink) abandon(time.Duration) {}
+func (l *fakeLink) cork()                 {}
+func (l *fakeLink) leave(time.Duration)   {}
 func (l *fakeLink) reconnect()            {}
 func (l *fakeLink) stall(time.Duration)   {}
 func (l *fakeLink) garbage()              {}
 func (l *fakeLink) stage() Stage          { return Joined }
 
 // take returns the pushes since the last take.
-func (l *fakeLink) take() []push {
+func (l *fakeLink) take() []arrival {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := l.pushes
@@ -90,7 +97,7 @@ func newTest(t *testing.T, cfg Config) (*Device, *fakeLink) {
 }
 
 // seqs are the numbers in a push.
-func seqs(t *testing.T, p push) string {
+func seqs(t *testing.T, p arrival) string {
 	t.Helper()
 	var in struct {
 		S, S0 uint64
@@ -99,13 +106,16 @@ func seqs(t *testing.T, p push) string {
 	if err := json.Unmarshal([]byte(p.payload), &in); err != nil {
 		t.Fatalf("push %s: %v", p.payload, err)
 	}
-	if in.R == nil {
+	switch {
+	case in.R == nil:
 		return fmt.Sprint(in.S)
+	case len(in.R) == 1:
+		return fmt.Sprint(in.S0)
 	}
 	return fmt.Sprintf("%d-%d", in.S0, in.S0+uint64(len(in.R))-1)
 }
 
-func all(t *testing.T, ps []push) string {
+func all(t *testing.T, ps []arrival) string {
 	var out []string
 	for _, p := range ps {
 		out = append(out, seqs(t, p))
@@ -250,22 +260,6 @@ func TestTimesOfADeviceRise(t *testing.T) {
 			t.Errorf("got %d after %d", b.T, a.T)
 		}
 	})
-}
-
-func TestEncodeReadings(t *testing.T) {
-	rs := []Reading{
-		{Metric: "temperature", Value: 70.1, Unit: "°F", T: 1000, Boot: "b", Seq: 7},
-		{Metric: "motion", Value: true, T: 1500, Boot: "b", Seq: 8},
-		{Metric: "mode", Value: `a "b"`, T: 900, Boot: "b", Seq: 9},
-	}
-	want := `{"boot":"b","s0":7,"t0":1000,"u":{"temperature":"°F"},"r":[["temperature",70.1,0],["motion",true,500],["mode","a \"b\"",-100]]}`
-	if got := string(encodeReadings(rs)); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	want = `{"m":"temperature","v":70.1,"t":1000,"s":7,"u":"°F","boot":"b"}`
-	if got := string(encodeReadings(rs[:1])); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
 }
 
 func TestCommandRunsOnce(t *testing.T) {

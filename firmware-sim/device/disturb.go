@@ -17,24 +17,21 @@ func (d *Device) Disturb(duplicate, reorder float64) {
 	}
 }
 
-// disturbed wraps the sending of a push in what the network does to it. The lock is held.
-func (d *Device) disturbed(send, again func()) func() {
+// disturbed sends a push, and does to it what the network does: again is the same push once more. The lock is held.
+func (d *Device) disturbed(send, again func()) {
 	twice := d.duplicate > 0 && d.rand.Float64() < d.duplicate
 	if d.reorder > 0 && d.rand.Float64() < d.reorder {
-		delay := time.Duration(50+d.rand.IntN(250)) * time.Millisecond
-		return func() {
+		d.after(time.Duration(50+d.rand.IntN(250))*time.Millisecond, func() {
 			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.after(delay, send)
-		}
+			defer d.unlock()
+			d.jobs = append(d.jobs, send)
+		})
+		return
 	}
+	d.jobs = append(d.jobs, send)
 	if twice {
-		return func() {
-			send()
-			again()
-		}
+		d.jobs = append(d.jobs, again)
 	}
-	return send
 }
 
 // Stall keeps the device from reading what the hub sends, for a while.

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -14,15 +15,15 @@ import (
 	"devicehub/hub/hubclient"
 )
 
-// mqtt is the link over MQTT, 3.1.1 or 5. It reconnects itself, rather than its client library, so that one back-off rules
-// all transports, and so that what was not acknowledged is repeated by the device, which knows its numbers.
+// mqtt is the link over MQTT, 3.1.1 or 5. It reconnects by itself, so that one back-off rules all transports, and what was
+// not acknowledged is repeated by the device, which knows its numbers.
 type mqtt struct {
 	d      *Device
 	prefix string // <root>/<id>/
-	open   func(ctx context.Context, m *mqtt, conn net.Conn) (session, error)
+	proto  protocol
 
 	mu      sync.Mutex
-	session session // nil: there is no connection
+	up      *mqttConn // nil: nobody is let in
 	conn    *tappedConn
 	cause   error
 	until   time.Time // no reconnect before
@@ -34,41 +35,11 @@ type mqtt struct {
 	workers sync.WaitGroup
 }
 
-// session is one connection that was let in, in either version of the protocol. What arrives goes to mqtt.message.
-type session interface {
-	subscribe(ctx context.Context, filters ...string) error
-	// publish sends with QoS 1 and returns when it is acknowledged. correlation goes with it where the protocol has such a
-	// thing. The error is a *refusal, errNoAnswer, or why the connection was lost.
-	publish(topic string, payload, correlation []byte) error
-	// lost tells, once, why the connection ended.
-	lost() <-chan error
-	// close ends it, properly with a DISCONNECT, so that the will is not published.
-	close(properly bool)
-}
-
-// refusal is an answer that says no, with the code of 2-domain §8 for it.
-type refusal struct {
-	code  string
-	again bool // later it may be yes
-}
-
-func (r *refusal) Error() string { return "mqtt: refused, " + r.code }
-
-const (
-	mqttTimeout   = 15 * time.Second
-	mqttKeepAlive = 60 * time.Second
-)
-
-var (
-	errNoAnswer = errors.New("mqtt: no acknowledgement in time")
-	errLost     = errors.New("mqtt: connection lost")
-)
-
-func newMQTT(d *Device, open func(context.Context, *mqtt, net.Conn) (session, error)) *mqtt {
+func newMQTT(d *Device, proto protocol) *mqtt {
 	if d.cfg.Backoff == nil {
 		d.cfg.Backoff = hubclient.Backoff(100*time.Millisecond, 250*time.Millisecond, 500*time.Millisecond, time.Second, 2*time.Second, 5*time.Second)
 	}
-	return &mqtt{d: d, open: open, prefix: d.cfg.Root + "/" + d.cfg.ID + "/", kick: make(chan struct{}, 1)}
+	return &mqtt{d: d, proto: proto, prefix: d.cfg.Root + "/" + d.cfg.ID + "/", kick: make(chan struct{}, 1)}
 }
 
 func (m *mqtt) run(ctx context.Context) error {
@@ -97,6 +68,9 @@ func (m *mqtt) run(ctx context.Context) error {
 			failed++
 		}
 		wait := m.d.cfg.Backoff(max(failed, 1))
+		if errors.Is(err, ErrLeft) {
+			wait = 0
+		}
 		m.mu.Lock()
 		wait, m.waiting = max(wait, time.Until(m.until)), true
 		m.mu.Unlock()
@@ -117,33 +91,57 @@ func (m *mqtt) run(ctx context.Context) error {
 // once makes one connection and returns when it is lost.
 func (m *mqtt) once(ctx context.Context, attempt int) error {
 	began := time.Now()
-	conn, err := m.dial(ctx)
+	tapped, err := m.dial(ctx)
 	if err != nil {
 		return err
 	}
-	session, err := m.open(ctx, m, conn)
-	if err != nil {
-		conn.Close()
+	conn := newMQTTConn(tapped, m.proto)
+	tapped.SetReadDeadline(time.Now().Add(mqttTimeout))
+	giveUp := context.AfterFunc(ctx, func() { tapped.SetReadDeadline(time.Unix(1, 0)) })
+	user, password := m.signIn()
+	will, payload := m.will()
+	err = conn.open(connect{clientID: m.d.cfg.ClientID, user: user, password: password, will: will, willPayload: payload})
+	if giveUp(); err != nil {
+		conn.end(err)
+		conn.wg.Wait()
+		tapped.Close()
 		m.refused(err)
 		return err
 	}
 	m.mu.Lock()
-	m.session, m.conn, m.cause = session, conn, nil
+	m.up, m.conn, m.cause = conn, tapped, nil
 	m.mu.Unlock()
-	err = m.serve(ctx, session, Up{Attempt: attempt, Connect: time.Since(began)})
+	err = m.serve(ctx, conn, Up{Attempt: attempt, Connect: time.Since(began)})
 	m.mu.Lock()
 	if m.cause != nil {
 		err = m.cause
 	}
-	m.session, m.conn = nil, nil
+	m.up, m.conn = nil, nil
 	m.mu.Unlock()
-	session.close(ctx.Err() != nil)
-	if conn.left.Load() {
-		m.half = append(m.half, conn.Conn)
-	} else {
-		conn.Conn.Close()
-	}
+	conn.end(err)
+	m.letGo(tapped, errors.Is(err, ErrLeft) || ctx.Err() != nil)
+	conn.wg.Wait()
 	return err
+}
+
+// letGo ends a connection. One that was left is read to its end: a reset could overtake what was sent last.
+func (m *mqtt) letGo(conn *tappedConn, left bool) {
+	switch {
+	case conn.left.Load():
+		m.half = append(m.half, conn.Conn)
+		return
+	case !left:
+		conn.Conn.Close()
+		return
+	}
+	m.workers.Go(func() {
+		if tcp, ok := conn.Conn.(interface{ CloseWrite() error }); ok {
+			_ = tcp.CloseWrite() // of a connection that may be gone
+		}
+		conn.Conn.SetReadDeadline(time.Now().Add(time.Second))
+		_, _ = io.Copy(io.Discard, conn.Conn) // until the peer closes, or does not
+		conn.Conn.Close()
+	})
 }
 
 // dial connects to the broker.
@@ -178,12 +176,23 @@ func (m *mqtt) dial(ctx context.Context) (*tappedConn, error) {
 	return &tappedConn{Conn: conn}, nil
 }
 
-func (m *mqtt) serve(ctx context.Context, session session, up Up) error {
+func (m *mqtt) serve(ctx context.Context, conn *mqttConn, up Up) error {
 	began := time.Now()
-	if err := session.subscribe(ctx, m.prefix+"cmd", m.prefix+"sys/down"); err != nil {
-		return err
-	}
-	up.Join = time.Since(began)
+	defer context.AfterFunc(ctx, func() { m.depart(conn) })()
+	conn.subscribe(func(err error) {
+		if err != nil {
+			m.refused(err)
+			conn.conn.drop()
+			return
+		}
+		up.Join = time.Since(began)
+		m.joined(up)
+	}, m.prefix+"cmd", m.prefix+"sys/down")
+	return conn.readAll(func(p packet) { m.message(p.topic, p.payload, p.asked) })
+}
+
+// joined is the device subscribed. It is called by the goroutine that reads.
+func (m *mqtt) joined(up Up) {
 	m.wasUp = true
 	m.d.isUp(nil)
 	if m.d.cfg.Hooks.Up != nil {
@@ -197,12 +206,12 @@ func (m *mqtt) serve(ctx context.Context, session session, up Up) error {
 		}
 		m.d.welcomed(welcome{}, cause)
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case err := <-session.lost():
-		return err
-	}
+}
+
+// depart says goodbye, and has the goroutine that reads return.
+func (m *mqtt) depart(conn *mqttConn) {
+	conn.leave()
+	conn.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
 // refused heeds a connection that was not let in.
@@ -260,53 +269,64 @@ func (m *mqtt) message(topic string, payload []byte, asked request) {
 	}
 }
 
-// publish sends with QoS 1; then, if not nil, hears whether it was acknowledged on this connection.
-func (m *mqtt) publish(topic string, payload []byte, then func(error)) {
-	m.publishTo(answerTo{topic: m.prefix + topic}, payload, then)
+// publish sends with QoS 1; then, if not nil, hears whether it was acknowledged on this connection. It reports whether there
+// is one.
+func (m *mqtt) publish(topic string, payload []byte, then func(error)) bool {
+	return m.send(message{topic: m.prefix + topic, payload: payload, qos: 1}, then)
 }
 
-func (m *mqtt) publishTo(to answerTo, payload []byte, then func(error)) {
+func (m *mqtt) send(msg message, then func(error)) bool {
 	m.mu.Lock()
-	session := m.session
+	conn := m.up
 	m.mu.Unlock()
-	if session == nil {
-		return
+	if conn == nil {
+		return false
 	}
 	if m.d.cfg.Hooks.Frame != nil {
-		m.d.cfg.Hooks.Frame(true, strings.TrimPrefix(to.topic, m.prefix), payload)
+		m.d.cfg.Hooks.Frame(true, strings.TrimPrefix(msg.topic, m.prefix), msg.payload)
 	}
-	if n := len(payload); m.d.cfg.Carry != "" && n > 2 && payload[0] == '{' {
-		carried := append(bytes.Clone(payload[:n-1]), `,"token":`...)
-		payload = append(append(carried, jsonString(m.d.cfg.Carry)...), '}')
+	if n := len(msg.payload); m.d.cfg.Carry != "" && n > 2 && msg.payload[0] == '{' {
+		carried := append(bytes.Clone(msg.payload[:n-1]), `,"token":`...)
+		msg.payload = append(append(carried, jsonString(m.d.cfg.Carry)...), '}')
 	}
-	m.workers.Go(func() {
-		err := session.publish(to.topic, payload, to.correlation)
-		if then != nil {
-			then(err)
-		}
-	})
+	return conn.publish(msg, then)
 }
 
-func (m *mqtt) readings(payload []byte, n int, answer func(verdict)) {
-	m.publish("r", payload, func(err error) {
-		var no *refusal
-		switch refused := errors.As(err, &no); {
-		case err == nil:
-			answer(verdict{decided: true})
-		case refused && no.again:
-			answer(verdict{retry: time.Second, code: no.code})
-		case refused: // for good, and as a whole
-			v := verdict{decided: true, code: no.code, refused: make(map[int]string, n)}
-			for i := range n {
-				v.refused[i] = no.code
-			}
-			answer(v)
-		case errors.Is(err, errNoAnswer):
-			answer(verdict{retry: time.Second, code: "no_answer"})
-		default:
-			answer(verdict{retry: time.Second})
+func (m *mqtt) readings(p push, answer func(verdict)) bool {
+	msg := message{topic: m.prefix + "r", payload: p.payload, qos: p.form.Delivery.qos()}
+	switch p.form.Kind {
+	case Bare:
+		msg.topic += "/" + p.metric
+	case SenML, CBOR:
+		msg.topic = m.prefix + "senml"
+		msg.contentType = map[Kind]string{SenML: "application/senml+json", CBOR: "application/senml+cbor"}[p.form.Kind] // RFC 8428 §12.3
+	}
+	sent := m.send(msg, func(err error) { answer(readingsVerdict(err, p.n)) })
+	switch {
+	case !sent:
+		answer(verdict{retry: time.Second})
+	case msg.qos == 0:
+		answer(verdict{decided: true, unheard: true})
+	}
+	return sent
+}
+
+// readingsVerdict is what became of n readings whose PUBLISH was answered so.
+func readingsVerdict(err error, n int) verdict {
+	var no *refusal
+	switch refused := errors.As(err, &no); {
+	case err == nil:
+		return verdict{decided: true}
+	case refused && no.again:
+		return verdict{retry: time.Second, code: no.code}
+	case refused: // for good, and as a whole
+		v := verdict{decided: true, code: no.code, refused: make(map[int]string, n)}
+		for i := range n {
+			v.refused[i] = no.code
 		}
-	})
+		return v
+	}
+	return verdict{retry: time.Second, code: "no_answer"}
 }
 
 func (m *mqtt) state(payload []byte) { m.publish("state", payload, nil) }
@@ -315,22 +335,50 @@ func (m *mqtt) ack(payload []byte, to answerTo) {
 	if to.topic == "" {
 		to.topic = m.prefix + "ack"
 	}
-	m.publishTo(to, payload, nil)
+	m.send(message{topic: to.topic, payload: payload, qos: 1, correlation: to.correlation}, nil)
 }
 
-// raw sends an event of the channel in its MQTT form: readings on r, the rest on sys with the key e.
+// raw sends an event of the channel in its MQTT form: readings on r, a bare one on r/<metric>, the rest on sys with the key e.
 func (m *mqtt) raw(event string, payload []byte) {
-	switch event {
-	case "reading", "readings":
-		m.publish("r", payload, nil)
-	case "senml", "state", "ack":
-		m.publish(event, payload, nil)
+	refused := func(err error) {
+		var no *refusal
+		if errors.As(err, &no) {
+			m.d.failed(no.code)
+		}
+	}
+	switch {
+	case event == "reading", event == "readings":
+		m.publish("r", payload, refused)
+	case event == "senml", event == "state", event == "ack", strings.HasPrefix(event, "r/"):
+		m.publish(event, payload, refused)
 	default:
 		body := map[string]json.RawMessage{}
 		_ = json.Unmarshal(payload, &body)
 		body["e"] = jsonString(event)
 		b, _ := json.Marshal(body)
-		m.publish("sys", b, nil)
+		m.publish("sys", b, refused)
+	}
+}
+
+// cork holds back what is sent until the device leaves.
+func (m *mqtt) cork() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.up != nil {
+		m.up.cork()
+	}
+}
+
+// leave says goodbye, behind all that was sent, and comes back after stay.
+func (m *mqtt) leave(stay time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.until = time.Now().Add(stay)
+	if conn := m.up; conn != nil {
+		if m.cause == nil {
+			m.cause = ErrLeft
+		}
+		m.workers.Go(func() { m.depart(conn) })
 	}
 }
 
@@ -386,8 +434,11 @@ func (m *mqtt) signIn() (user, password string) {
 	return m.d.cfg.ID, m.d.getToken()
 }
 
-// will is what the hub hears when the connection is lost: which boot it was of.
+// will is what the hub hears when the connection is lost: which boot it was of, if the device tells.
 func (m *mqtt) will() (topic string, payload []byte) {
+	if m.d.cfg.NoBoot {
+		return m.prefix + "lwt", []byte("gone")
+	}
 	return m.prefix + "lwt", []byte(`{"boot":"` + m.d.Boot() + `"}`)
 }
 

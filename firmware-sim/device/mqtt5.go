@@ -1,68 +1,104 @@
 package device
 
 import (
-	"context"
-	"errors"
-	"net"
-	"sync"
+	"bufio"
+	"bytes"
+	"fmt"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
-	"github.com/eclipse/paho.golang/paho"
 )
 
-// session5 is a session of MQTT 5, whose acknowledgements say what became of a message.
-type session5 struct {
-	client *paho.Client
-	ended  chan error
-	over   sync.Once
-}
+// mqtt5 is MQTT 5, whose acknowledgements say what became of a message.
+type mqtt5 struct{}
 
 // receiveMaximum5 is how many commands the device takes before it has acknowledged one.
 const receiveMaximum5 = 4
 
-func openMQTT5(ctx context.Context, m *mqtt, conn net.Conn) (session, error) {
-	s := &session5{ended: make(chan error, 1)}
-	s.client = paho.NewClient(paho.ClientConfig{
-		Conn:          packets.NewThreadSafeConn(conn),
-		PacketTimeout: mqttTimeout,
-		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-			m.message(p.Packet.Topic, p.Packet.Payload, request5(p.Packet.Properties, time.Now()))
-			return true, nil
-		}},
-		OnClientError: s.end,
-		OnServerDisconnect: func(d *paho.Disconnect) {
-			if no := refusal5(d.ReasonCode); no != nil {
-				s.end(no)
-				return
-			}
-			s.end(errLost)
-		},
-	})
-	will, payload := m.will()
-	user, password := m.signIn()
+func (mqtt5) connect(to *bytes.Buffer, c connect) error {
 	var receiveMaximum uint16 = receiveMaximum5
-	ctx, cancel := context.WithTimeout(ctx, mqttTimeout)
-	defer cancel()
-	ack, err := s.client.Connect(ctx, &paho.Connect{
-		ClientID: m.d.cfg.ID, Username: user, UsernameFlag: user != "", Password: []byte(password), PasswordFlag: password != "",
-		CleanStart: true, KeepAlive: uint16(mqttKeepAlive.Seconds()),
-		WillMessage: &paho.WillMessage{Topic: will, Payload: payload, QoS: 1},
-		Properties:  &paho.ConnectProperties{ReceiveMaximum: &receiveMaximum},
-	})
-	if err != nil && ack != nil {
-		if no := refusal5(ack.ReasonCode); no != nil {
-			return nil, no
-		}
+	p := packets.Connect{ProtocolName: "MQTT", ProtocolVersion: 5, CleanStart: true, KeepAlive: uint16(mqttKeepAlive.Seconds()),
+		ClientID: c.clientID, UsernameFlag: c.user != "", Username: c.user, PasswordFlag: c.password != "", Password: []byte(c.password),
+		WillFlag: true, WillQOS: 1, WillTopic: c.will, WillMessage: c.willPayload, WillProperties: &packets.Properties{},
+		Properties: &packets.Properties{ReceiveMaximum: &receiveMaximum}}
+	_, err := p.WriteTo(to)
+	return err
+}
+
+func (mqtt5) subscribe(to *bytes.Buffer, id uint16, filters []string) error {
+	p := packets.Subscribe{PacketID: id, Properties: &packets.Properties{}}
+	for _, f := range filters {
+		p.Subscriptions = append(p.Subscriptions, packets.SubOptions{Topic: f, QoS: 1})
 	}
+	_, err := p.WriteTo(to)
+	return err
+}
+
+func (mqtt5) publish(to *bytes.Buffer, id, alias uint16, m message) error {
+	p := packets.Publish{PacketID: id, QoS: m.qos, Topic: m.topic, Payload: m.payload,
+		Properties: &packets.Properties{CorrelationData: m.correlation, ContentType: m.contentType}}
+	if alias > 0 {
+		p.Properties.TopicAlias = &alias
+	}
+	_, err := p.WriteTo(to)
+	return err
+}
+
+func (mqtt5) short(to *bytes.Buffer, kind byte, id uint16) error {
+	cp := packets.NewControlPacket(kind)
+	switch p := cp.Content.(type) {
+	case *packets.Puback:
+		p.PacketID = id
+	case *packets.Pubrel:
+		p.PacketID = id
+	}
+	_, err := cp.WriteTo(to)
+	return err
+}
+
+func (mqtt5) read(from *bufio.Reader) (packet, error) {
+	cp, err := packets.ReadPacket(from)
 	if err != nil {
-		return nil, err
+		return packet{}, err
 	}
-	return s, nil
+	switch p := cp.Content.(type) {
+	case *packets.Connack:
+		return connack5(p), nil
+	case *packets.Publish:
+		return packet{kind: kindPublish, id: p.PacketID, qos: p.QoS, topic: p.Topic, payload: p.Payload, asked: request5(p.Properties, time.Now())}, nil
+	case *packets.Puback:
+		return packet{kind: kindPuback, id: p.PacketID, code: p.ReasonCode}, nil
+	case *packets.Pubrec:
+		return packet{kind: kindPubrec, id: p.PacketID, code: p.ReasonCode}, nil
+	case *packets.Pubcomp:
+		return packet{kind: kindPubcomp, id: p.PacketID}, nil
+	case *packets.Suback:
+		return packet{kind: kindSuback, id: p.PacketID, code: worst(p.Reasons)}, nil
+	case *packets.Pingresp:
+		return packet{kind: kindPingresp}, nil
+	case *packets.Disconnect:
+		return packet{kind: kindDisconnect, code: p.ReasonCode}, nil
+	}
+	return packet{}, nil
+}
+
+// connack5 reads the bounds of a connection (MQTT 5 §3.2.2.3).
+func connack5(p *packets.Connack) packet {
+	out := packet{kind: kindConnack, code: p.ReasonCode}
+	if p.Properties == nil {
+		return out
+	}
+	if n := p.Properties.ReceiveMaximum; n != nil {
+		out.window = int(*n)
+	}
+	if n := p.Properties.TopicAliasMaximum; n != nil {
+		out.aliases = *n
+	}
+	return out
 }
 
 // request5 reads what stands beside the payload of a message that arrived now.
-func request5(p *paho.PublishProperties, now time.Time) (asked request) {
+func request5(p *packets.Properties, now time.Time) (asked request) {
 	if p == nil {
 		return asked
 	}
@@ -73,9 +109,9 @@ func request5(p *paho.PublishProperties, now time.Time) (asked request) {
 	return asked
 }
 
-// refusal5 is what a reason code stands for (2-domain §8), nil for one that refuses nothing.
-func refusal5(code byte) *refusal {
-	switch code {
+// refusal is what a reason code stands for.
+func (mqtt5) refusal(p packet) *refusal {
+	switch p.code {
 	case 0x83, 0x88:
 		return &refusal{code: "platform_unavailable", again: true}
 	case 0x89:
@@ -97,45 +133,8 @@ func refusal5(code byte) *refusal {
 	case 0x9A:
 		return &refusal{code: "retained_command"}
 	}
+	if p.code >= 0x80 { // MQTT 5 §2.4
+		return &refusal{code: fmt.Sprintf("mqtt_%#x", p.code), again: true}
+	}
 	return nil
-}
-
-// end tells of the end of the connection, the first time.
-func (s *session5) end(err error) { s.over.Do(func() { s.ended <- err }) }
-
-func (s *session5) subscribe(ctx context.Context, filters ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, mqttTimeout)
-	defer cancel()
-	var wanted paho.Subscribe
-	for _, f := range filters {
-		wanted.Subscriptions = append(wanted.Subscriptions, paho.SubscribeOptions{Topic: f, QoS: 1})
-	}
-	_, err := s.client.Subscribe(ctx, &wanted)
-	return err
-}
-
-func (s *session5) publish(topic string, payload, correlation []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), mqttTimeout)
-	defer cancel()
-	ack, err := s.client.Publish(ctx, &paho.Publish{Topic: topic, QoS: 1, Payload: payload,
-		Properties: &paho.PublishProperties{CorrelationData: correlation}})
-	switch {
-	case err == nil:
-		return nil
-	case ack != nil:
-		if no := refusal5(ack.ReasonCode); no != nil {
-			return no
-		}
-	case errors.Is(err, context.DeadlineExceeded):
-		return errNoAnswer
-	}
-	return err
-}
-
-func (s *session5) lost() <-chan error { return s.ended }
-
-func (s *session5) close(properly bool) {
-	if properly {
-		_ = s.client.Disconnect(&paho.Disconnect{}) // of a connection that may be gone
-	}
 }

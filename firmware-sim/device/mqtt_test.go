@@ -2,6 +2,7 @@ package device_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -25,6 +26,8 @@ type broker struct {
 	url    *url.URL
 	mu     sync.Mutex
 	got    []string
+
+	messages []string // as got, without what stands beside the payload
 }
 
 func newBroker(t *testing.T) *broker {
@@ -46,6 +49,7 @@ func newBroker(t *testing.T) *broker {
 	b.server.Subscribe("hub/v1/#", 1, func(_ *mochi.Client, _ packets.Subscription, p packets.Packet) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		b.messages = append(b.messages, p.TopicName+" "+string(p.Payload))
 		b.got = append(b.got, p.TopicName+" "+string(p.Properties.CorrelationData)+string(p.Payload))
 	})
 	return b
@@ -243,5 +247,234 @@ func TestMQTT5HeedsWhatStandsBesideACommand(t *testing.T) {
 	b.wait(t, "hub/v1/lamp/ack c-again", `"cmd_id":"good","status":"done"`)
 	if first, second := <-ran, <-ran; first == "late" || second == "late" || len(ran) > 0 {
 		t.Errorf("executed %s, %s and %d more, want good and plain alone", first, second, len(ran))
+	}
+}
+
+// tap counts what is written to a connection, and keeps it.
+type tap struct {
+	net.Conn
+	mu     *sync.Mutex
+	writes *[]string
+}
+
+func (c tap) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	*c.writes = append(*c.writes, string(b))
+	c.mu.Unlock()
+	return c.Conn.Write(b)
+}
+
+// CloseWrite shows that the connection has one.
+func (c tap) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+
+func tapped(mu *sync.Mutex, writes *[]string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return tap{conn, mu, writes}, nil
+	}
+}
+
+// Every form goes to its topic as what it is, with every quality of service.
+func TestMQTTForms(t *testing.T) { eachVersion(t, testMQTTForms) }
+
+func testMQTTForms(t *testing.T, version device.Transport) {
+	for _, tt := range []struct {
+		kind device.Kind
+		want string // topic and payload of a broker
+	}{
+		{device.Object, `hub/v1/lamp/r {"m":"temperature","v":21.5}`},
+		{device.Batch, `hub/v1/lamp/r {"r":[["temperature",21.5]]}`},
+		{device.SenML, `hub/v1/lamp/senml [{"n":"temperature","v":21.5}]`},
+		{device.CBOR, "hub/v1/lamp/senml \x81\xa2\x00\x6btemperature\x02\xfb@5\x80\x00\x00\x00\x00\x00"},
+		{device.Bare, `hub/v1/lamp/r/temperature 21.5`},
+	} {
+		for delivery := range device.ExactlyOnce + 1 {
+			b := newBroker(t)
+			style := device.Style{Untimed: true, Plain: true}
+			style.Kinds[tt.kind], style.QoS[delivery] = 1, 1
+			acked, sent := make(chan int, 10), make(chan device.Form, 10)
+			d, _ := startMQTT(t, b, device.Config{Transport: version, Sensor: true, Style: style, Hooks: device.Hooks{
+				Acked: func(a device.Ack) { acked <- len(a.Readings) },
+				Sent:  func(rs []device.Reading) { sent <- rs[0].Form },
+			}})
+			for range 3 { // the alias, where there is one, is given and then used
+				d.Measure("temperature", 21.5, "", time.Now())
+			}
+			for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+				b.mu.Lock()
+				n := 0
+				for _, m := range b.messages {
+					if m == tt.want {
+						n++
+					}
+				}
+				others := len(b.messages) - n
+				b.mu.Unlock()
+				if n == 3 && others == 0 {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("kind %d: %d messages %q and %d others, want 3; %q", tt.kind, n, tt.want, others, b.messages)
+				}
+			}
+			if f := <-sent; f.Kind != tt.kind || f.Delivery != delivery {
+				t.Errorf("sent as %+v, want kind %d, delivery %d", f, tt.kind, delivery)
+			}
+			for n := 0; delivery != device.AtMostOnce && n < 3; n += <-acked {
+			}
+			if len(acked) > 0 || d.Backlog() > 0 {
+				t.Errorf("kind %d, delivery %d: %d acknowledged more, %d kept", tt.kind, delivery, len(acked), d.Backlog())
+			}
+		}
+	}
+}
+
+// announcing says in a CONNACK that topics may have aliases.
+type announcing struct{ mochi.HookBase }
+
+func (*announcing) ID() string           { return "announcing" }
+func (*announcing) Provides(b byte) bool { return b == mochi.OnPacketEncode }
+
+func (*announcing) OnPacketEncode(_ *mochi.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Connack {
+		pk.Properties.TopicAliasMaximum = 10
+	}
+	return pk
+}
+
+// Over version 5 a topic that is used again has an alias (§3.3.2.3.4): it is written out once a connection.
+func TestMQTT5Aliases(t *testing.T) {
+	b := newBroker(t)
+	if err := b.server.AddHook(new(announcing), nil); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var writes []string
+	style := device.Style{Untimed: true, Plain: true}
+	style.Kinds[device.Bare] = 1
+	d, _ := startMQTT(t, b, device.Config{Transport: device.MQTT5, Sensor: true, Style: style, Dial: tapped(&mu, &writes)})
+	for range 5 {
+		d.Measure("temperature", 21.5, "", time.Now())
+		d.Measure("humidity", 50.0, "", time.Now())
+	}
+	for end := time.Now().Add(10 * time.Second); d.Backlog() > 0 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	all := strings.Join(writes, "")
+	for _, topic := range []string{"hub/v1/lamp/r/temperature", "hub/v1/lamp/r/humidity"} {
+		if n := strings.Count(all, topic); n != 1 {
+			t.Errorf("%s is written %d times, want once", topic, n)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := len(b.messages); n != 10 {
+		t.Errorf("the broker heard %d messages, want 10", n)
+	}
+}
+
+// A device that leaves sends what it has and its goodbye in one piece, in that order, and is back when it said; its
+// will is not published. Nothing of what it sent at most once is missing.
+func TestMQTTLeaves(t *testing.T) { eachVersion(t, testMQTTLeaves) }
+
+func testMQTTLeaves(t *testing.T, version device.Transport) {
+	b := newBroker(t)
+	var mu sync.Mutex
+	var writes []string
+	style := device.Style{Plain: true}
+	style.QoS[device.AtMostOnce] = 1
+	var down []error
+	cfg := device.Config{Transport: version, Sensor: true, Style: style, Dial: tapped(&mu, &writes), Backoff: func(int) time.Duration { return time.Hour }}
+	events := make(chan string, 100)
+	cfg.ID, cfg.Token, cfg.MQTT = "lamp", "secret", b.url
+	cfg.Hooks.Up = func(device.Up) { events <- "up" }
+	cfg.Hooks.Down = func(err error) { down = append(down, err); events <- "down" }
+	d, err := device.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	if e := <-events; e != "up" {
+		t.Fatalf("first event %s", e)
+	}
+	boot := d.Boot()
+	const rounds = 20
+	for i := range rounds {
+		d.Leave(30*time.Millisecond, i%2 == 0, func() { // this broker takes one that is back sooner for another
+			for j := range 3 {
+				d.Measure("temperature", float64(10*i+j), "", time.Now())
+			}
+		})
+		for _, want := range []string{"down", "up"} {
+			select {
+			case got := <-events:
+				if got != want {
+					t.Fatalf("round %d: got %s, want %s", i, got, want)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("round %d: no %s", i, want)
+			}
+		}
+		if !errors.Is(down[i], device.ErrLeft) {
+			t.Errorf("round %d: ended with %v, want that it was left", i, down[i])
+		}
+	}
+	b.wait(t, "hub/v1/lamp/r ", `"v":192`)
+	b.mu.Lock()
+	for _, m := range b.messages {
+		if strings.HasPrefix(m, "hub/v1/lamp/lwt") {
+			t.Errorf("a will was published: %s", m)
+		}
+	}
+	if n := len(b.messages); n != 3*rounds {
+		t.Errorf("the broker heard %d messages, want %d", n, 3*rounds)
+	}
+	b.mu.Unlock()
+	mu.Lock()
+	defer mu.Unlock()
+	whole := 0
+	for _, w := range writes {
+		if strings.Contains(w, `"v":`) && (strings.HasSuffix(w, "\xe0\x00") || strings.HasSuffix(w, "\xe0\x02\x00\x00")) && strings.Count(w, `"v":`) == 3 {
+			whole++
+		}
+	}
+	if whole != rounds {
+		t.Errorf("%d of %d times three readings and the goodbye left in one piece", whole, rounds)
+	}
+	if d.Boot() == boot {
+		t.Error("no new boot")
+	}
+}
+
+// What waits beyond the broker's receive maximum is sent when there is room again (MQTT 5 §4.9).
+func TestMQTT5KeepsToTheWindow(t *testing.T) {
+	b := newBroker(t)
+	b.server.Options.Capabilities.ReceiveMaximum = 2
+	acked := make(chan int, 200)
+	style := device.Style{QoS: [3]float64{device.ExactlyOnce: 1}}
+	d, _ := startMQTT(t, b, device.Config{Transport: device.MQTT5, Sensor: true, InFlight: 50, Style: style, Hooks: device.Hooks{Acked: func(a device.Ack) { acked <- len(a.Readings) }}})
+	for i := range 100 {
+		d.Measure("temperature", float64(i), "", time.Now())
+	}
+	for n := 0; n < 100; {
+		select {
+		case k := <-acked:
+			n += k
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%d of 100 acknowledged", n)
+		}
 	}
 }

@@ -4,57 +4,113 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
 	"devicehub/hub/hubclient"
 )
 
-// phoenix is the link over channels: one socket, the topics sensor:<id> and light:<id>.
+// phoenix is the link over channels: one socket, the topics sensor:<id> and light:<id>. A device that has left comes back
+// with a client of its own.
 type phoenix struct {
-	d      *Device
-	client *hubclient.Client
-	sensor *hubclient.Channel
-	lamp   *hubclient.Channel
+	d   *Device
+	cfg hubclient.Config
 
-	mu     sync.Mutex
-	opened hubclient.Opened
-	at     time.Time // of the opening
-	joined map[*hubclient.Channel]bool
-	stalls time.Time // until then nothing is read
-	ctx    context.Context
-	booted string // the boot that has reported its light
+	mu      sync.Mutex
+	client  *hubclient.Client
+	sensor  *hubclient.Channel
+	lamp    *hubclient.Channel
+	opened  hubclient.Opened
+	at      time.Time // of the opening
+	joined  map[*hubclient.Channel]bool
+	stalls  time.Time // until then nothing is read
+	ctx     context.Context
+	booted  string    // the boot that has reported its light
+	leaving bool      // the client ends because the device leaves
+	until   time.Time // when a device that has left comes back
+	kick    chan struct{}
 }
 
 func newPhoenix(d *Device) (*phoenix, error) {
-	p := &phoenix{d: d, joined: make(map[*hubclient.Channel]bool, 2)}
+	p := &phoenix{d: d, joined: make(map[*hubclient.Channel]bool, 2), kick: make(chan struct{}, 1)}
 	u := *d.cfg.Hub
 	u.Path += "/socket"
-	cfg := hubclient.Config{
+	p.cfg = hubclient.Config{
 		URL: u.String(), AuthToken: d.getToken, Transport: hubclient.Transport(d.cfg.Transport),
 		HTTP: d.cfg.HTTP, WriteBuffers: d.cfg.WriteBuffers, Dial: d.cfg.Dial, Log: d.cfg.Log,
 		ReconnectAfter: d.cfg.Backoff, OnOpen: p.opens, OnClose: p.closes, MaxFrame: 1 << 20,
 	}
-	cfg.Observe = p.observe
-	var err error
-	if p.client, err = hubclient.New(cfg); err != nil {
-		return nil, err
+	p.cfg.Observe = p.observe
+	return p, p.renew()
+}
+
+// renew makes a client that has joined nothing yet.
+func (p *phoenix) renew() error {
+	client, err := hubclient.New(p.cfg)
+	if err != nil {
+		return err
 	}
-	if d.cfg.Sensor {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.client, p.leaving = client, false
+	if p.d.cfg.Sensor {
 		p.sensor = p.channel("sensor:", nil)
 	}
-	if d.light != nil {
+	if p.d.light != nil {
 		p.lamp = p.channel("light:", p.lit)
 	}
-	return p, nil
+	return nil
 }
 
 func (p *phoenix) run(ctx context.Context) error {
 	p.mu.Lock()
 	p.ctx = ctx
 	p.mu.Unlock()
-	return p.client.Run(ctx)
+	for {
+		client, _ := p.now()
+		err := client.Run(ctx)
+		p.mu.Lock()
+		left, wait := p.leaving, time.Until(p.until)
+		p.mu.Unlock()
+		if !left || ctx.Err() != nil {
+			return err
+		}
+		p.lost(nil, ErrLeft)
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-p.kick:
+		case <-t.C:
+		}
+		t.Stop()
+		if err := p.renew(); err != nil {
+			return err
+		}
+	}
 }
+
+// now is the present client, and the topic that the device speaks on if it does not matter on which.
+func (p *phoenix) now() (*hubclient.Client, *hubclient.Channel) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sensor != nil {
+		return p.client, p.sensor
+	}
+	return p.client, p.lamp
+}
+
+// leave closes the connection in order, behind all that was pushed, and comes back after stay.
+func (p *phoenix) leave(stay time.Duration) {
+	p.mu.Lock()
+	p.leaving, p.until = true, time.Now().Add(stay)
+	client := p.client
+	p.mu.Unlock()
+	client.Close()
+}
+
+// cork does nothing: what is pushed in one go leaves in few frames as it is.
+func (p *phoenix) cork() {}
 
 // observe shows each frame, and holds up the reading while the device is stalled.
 func (p *phoenix) observe(f hubclient.Frame) {
@@ -81,7 +137,10 @@ func (p *phoenix) stall(d time.Duration) {
 	p.stalls = time.Now().Add(d)
 }
 
-func (p *phoenix) garbage() { p.client.SendRaw([]byte(`["this","is no frame"`), false) }
+func (p *phoenix) garbage() {
+	client, _ := p.now()
+	client.SendRaw([]byte(`["this","is no frame"`), false)
+}
 
 func (p *phoenix) channel(prefix string, then func(welcome)) *hubclient.Channel {
 	var ch *hubclient.Channel
@@ -111,11 +170,14 @@ func (p *phoenix) channel(prefix string, then func(welcome)) *hubclient.Channel 
 
 // params are those of a join: boot, and on a light's topic what it reports.
 func (p *phoenix) params(ch *hubclient.Channel) any {
-	params := map[string]any{"boot": p.d.Boot(), "proto": "1", "sdk": "firmware-sim"}
+	params := map[string]any{"proto": "1", "sdk": "firmware-sim"}
+	if !p.d.cfg.NoBoot {
+		params["boot"] = p.d.Boot()
+	}
 	if p.d.cfg.Firmware != "" {
 		params["fw"] = p.d.cfg.Firmware
 	}
-	if s, ok := p.d.State(); ok && ch == p.lamp {
+	if s, ok := p.d.State(); ok && strings.HasPrefix(ch.Topic(), "light:") {
 		params["reported"], params["reported_at"] = s, p.d.cfg.Clock().UnixMilli()
 	}
 	return params
@@ -131,7 +193,7 @@ func (p *phoenix) closes(err error) {
 	if e, ok := errors.AsType[*hubclient.RefusedError](err); ok {
 		p.d.failed(e.Code)
 		if e.Status == 401 || e.Status == 403 {
-			p.client.Drop(30 * time.Second) // asking again at once changes nothing
+			p.drop(30 * time.Second) // asking again at once changes nothing
 		}
 	}
 	if !p.lost(nil, err) && p.d.cfg.Hooks.Unable != nil {
@@ -156,7 +218,7 @@ func (p *phoenix) joins(ch *hubclient.Channel, r hubclient.Reply) {
 	all := len(p.joined) == p.topics()
 	up := Up{Attempt: p.opened.Attempt, Connect: p.opened.Connect, Join: time.Since(p.at)}
 	p.mu.Unlock()
-	if ch == p.sensor {
+	if strings.HasPrefix(ch.Topic(), "sensor:") {
 		through := make(map[string]uint64, len(said.AckThrough))
 		for _, a := range said.AckThrough {
 			through[a.Boot] = a.S
@@ -170,10 +232,11 @@ func (p *phoenix) joins(ch *hubclient.Channel, r hubclient.Reply) {
 
 func (p *phoenix) topics() int {
 	n := 0
-	for _, ch := range []*hubclient.Channel{p.sensor, p.lamp} {
-		if ch != nil {
-			n++
-		}
+	if p.d.cfg.Sensor {
+		n++
+	}
+	if p.d.light != nil {
+		n++
 	}
 	return n
 }
@@ -213,7 +276,7 @@ func (p *phoenix) message(m hubclient.Message) {
 	case "ping":
 		p.raw("pong", p.d.pong(m.Payload))
 	case "token_expiring":
-		ch := p.any()
+		_, ch := p.now()
 		ch.Push("token_refresh", nil, func(r hubclient.Reply, err error) {
 			var said struct{ Token string }
 			if err == nil && r.OK() && r.Decode(&said) == nil {
@@ -225,7 +288,7 @@ func (p *phoenix) message(m hubclient.Message) {
 	case "config":
 		p.raw("info", p.d.configured(m.Payload))
 	case "disconnect":
-		p.d.dismissed(m.Payload, p.client.Drop)
+		p.d.dismissed(m.Payload, p.drop)
 	default:
 		if p.d.cfg.Hooks.Leak != nil {
 			p.d.cfg.Hooks.Leak(m.Event)
@@ -233,28 +296,30 @@ func (p *phoenix) message(m hubclient.Message) {
 	}
 }
 
-func (p *phoenix) any() *hubclient.Channel {
-	if p.sensor != nil {
-		return p.sensor
-	}
-	return p.lamp
-}
-
-func (p *phoenix) readings(payload []byte, n int, answer func(verdict)) {
-	event := "readings"
-	if n == 1 {
-		event = "reading"
-	}
-	p.sensor.Push(event, json.RawMessage(payload), func(r hubclient.Reply, err error) {
+func (p *phoenix) readings(r push, answer func(verdict)) bool {
+	_, ch := p.now()
+	joined := ch.State() == hubclient.Joined
+	then := func(reply hubclient.Reply, err error) {
 		switch {
 		case err == nil:
-			answer(judge(r, n))
+			answer(judge(reply, r.n))
 		case errors.Is(err, hubclient.ErrTimeout):
 			answer(verdict{retry: time.Second, code: "no_answer"})
 		default:
 			answer(verdict{retry: time.Second})
 		}
-	})
+	}
+	switch r.form.Kind {
+	case CBOR:
+		ch.PushBinary("senml", r.payload, then)
+	case SenML:
+		ch.Push("senml", json.RawMessage(r.payload), then)
+	case Batch:
+		ch.Push("readings", json.RawMessage(r.payload), then)
+	default:
+		ch.Push("reading", json.RawMessage(r.payload), then)
+	}
+	return joined
 }
 
 // judge reads the reply to a push of readings.
@@ -315,22 +380,21 @@ func (p *phoenix) ack(payload []byte, _ answerTo) { p.tell("ack", payload) }
 
 // tell sends what is of the present moment only: not kept for a later connection.
 func (p *phoenix) tell(event string, payload []byte) {
+	p.mu.Lock()
 	ch := p.lamp
 	if ch == nil {
 		ch = p.sensor
 	}
-	if ch.State() != hubclient.Joined {
-		return
-	}
-	ch.Push(event, json.RawMessage(payload), func(r hubclient.Reply, err error) {
-		if err == nil && !r.OK() {
-			p.d.failed(code(r))
-		}
-	})
+	p.mu.Unlock()
+	p.say(ch, event, payload)
 }
 
 func (p *phoenix) raw(event string, payload []byte) {
-	ch := p.any()
+	_, ch := p.now()
+	p.say(ch, event, payload)
+}
+
+func (p *phoenix) say(ch *hubclient.Channel, event string, payload []byte) {
 	if ch.State() != hubclient.Joined {
 		return
 	}
@@ -341,6 +405,21 @@ func (p *phoenix) raw(event string, payload []byte) {
 	})
 }
 
-func (p *phoenix) drop(stay time.Duration)    { p.client.Drop(stay) }
-func (p *phoenix) abandon(stay time.Duration) { p.client.Abandon(stay) }
-func (p *phoenix) reconnect()                 { p.client.Reconnect() }
+func (p *phoenix) drop(stay time.Duration) {
+	client, _ := p.now()
+	client.Drop(stay)
+}
+
+func (p *phoenix) abandon(stay time.Duration) {
+	client, _ := p.now()
+	client.Abandon(stay)
+}
+
+func (p *phoenix) reconnect() {
+	client, _ := p.now()
+	client.Reconnect()
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}

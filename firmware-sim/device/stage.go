@@ -15,10 +15,11 @@ const (
 func (d *Device) Stage() Stage { return d.link.stage() }
 
 func (p *phoenix) stage() Stage {
+	client, _ := p.now()
 	switch {
-	case p.client.Waiting():
+	case client.Waiting():
 		return Waiting
-	case p.client.Connected() == "":
+	case client.Connected() == "":
 		return Connecting
 	}
 	p.mu.Lock()
@@ -31,7 +32,7 @@ func (p *phoenix) stage() Stage {
 
 func (m *mqtt) stage() Stage {
 	m.mu.Lock()
-	waiting, connected := m.waiting, m.session != nil
+	waiting, connected := m.waiting, m.up != nil
 	m.mu.Unlock()
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()

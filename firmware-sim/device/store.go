@@ -1,10 +1,6 @@
 package device
 
-import (
-	"encoding/json"
-	"strconv"
-	"time"
-)
+import "time"
 
 // store holds what the hub has not acknowledged, oldest first: batches that were sent at least once, then readings that
 // wait. Its bound is kept by Measure.
@@ -29,11 +25,16 @@ func (s *store) len() int {
 	return n
 }
 
-// cut moves up to n waiting readings of one boot into a batch. It was due when there were enough of them for a push.
+// cut moves up to n waiting readings that can go in one push into a batch. It was due when there were enough of them.
 func (s *store) cut(n, enough int) *batch {
 	n = min(n, len(s.waiting))
+	first := s.waiting[0]
+	if first.Form.Kind.single() {
+		n = 1
+	}
 	for i := 1; i < n; i++ {
-		if s.waiting[i].Boot != s.waiting[0].Boot || s.waiting[i].Seq != s.waiting[0].Seq+uint64(i) {
+		r := s.waiting[i]
+		if r.Form != first.Form || r.Boot != first.Boot || r.Form.numbered() && r.Seq != first.Seq+uint64(i) {
 			n = i
 			break
 		}
@@ -82,7 +83,7 @@ func (s *store) rewind(through map[string]uint64) (known []Reading) {
 }
 
 // Measure records a value, measured at the given moment (which only the observer is told; the hub is told the device's own
-// clock), and sends it as soon as a batch is full. It returns the reading, and false if the store is full.
+// clock, if anything), and sends it as soon as a batch is full. It returns the reading, and false if the store is full.
 func (d *Device) Measure(metric string, value any, unit string, at time.Time) (Reading, bool) {
 	d.mu.Lock()
 	defer d.unlock()
@@ -91,8 +92,11 @@ func (d *Device) Measure(metric string, value any, unit string, at time.Time) (R
 	}
 	// Two values of a metric never share a millisecond, or one would replace the other.
 	d.lastT = max(d.cfg.Clock().UnixMilli(), d.lastT+1)
-	d.seq++
-	r := Reading{Metric: metric, Value: value, Unit: unit, At: at, T: d.lastT, Boot: d.boot, Seq: d.seq}
+	r := Reading{Metric: metric, Value: value, Unit: unit, At: at, T: d.lastT, Boot: d.boot, Form: d.nextForm()}
+	if r.Form.numbered() {
+		d.seq++
+		r.Seq = d.seq
+	}
 	d.store.waiting = append(d.store.waiting, r)
 	if len(d.store.waiting) >= d.cfg.Batch {
 		d.send()
@@ -100,10 +104,20 @@ func (d *Device) Measure(metric string, value any, unit string, at time.Time) (R
 	return r, true
 }
 
+// nextForm is the form of the next reading: that of the push that is being filled, or a new one. The lock is held.
+func (d *Device) nextForm() Form {
+	if d.formLeft == 0 || !d.up && d.form.Kind.single() {
+		d.form, d.formLeft = d.cfg.Style.draw(d.rand, !d.up), d.cfg.Batch
+	}
+	d.formLeft--
+	return d.form
+}
+
 // Flush sends what waits, full batch or not. It was due at the given moment.
 func (d *Device) Flush(due time.Time) {
 	d.mu.Lock()
 	defer d.unlock()
+	d.formLeft = 0
 	if d.mayPush() {
 		for len(d.store.waiting) > 0 && d.flight < d.cfg.InFlight {
 			b := d.store.cut(500, 500)
@@ -165,15 +179,22 @@ func (d *Device) push(b *batch) {
 	d.flight++
 	gen, again := d.gen, b.again
 	b.again = true
-	payload, n := encodeReadings(b.readings), len(b.readings)
-	send := func() { d.link.readings(payload, n, func(v verdict) { d.answered(gen, b, again, v) }) }
-	repeat := func() { d.link.readings(payload, n, func(verdict) {}) }
-	d.jobs = append(d.jobs, d.disturbed(send, repeat))
+	first := b.readings[0]
+	p := push{payload: encode(d.cfg.ID, first.Form, b.readings), n: len(b.readings), form: first.Form, metric: first.Metric}
+	readings := b.readings
+	send := func(answer func(verdict)) {
+		if d.link.readings(p, answer) && d.cfg.Hooks.Sent != nil {
+			d.cfg.Hooks.Sent(readings)
+		}
+	}
+	d.disturbed(func() { send(func(v verdict) { d.answered(gen, b, again, v) }) }, func() { send(func(verdict) {}) })
 }
 
 // answered acts on what the hub says about a batch.
 func (d *Device) answered(gen int, b *batch, again bool, v verdict) {
-	d.failed(v.code)
+	if len(v.refused) == 0 { // else each of them says why
+		d.failed(v.code)
+	}
 	d.mu.Lock()
 	if gen != d.gen {
 		d.unlock()
@@ -187,7 +208,10 @@ func (d *Device) answered(gen int, b *batch, again bool, v verdict) {
 		d.failures = 0
 		d.store.remove(b)
 		stored = b.readings
-		if len(v.refused) > 0 {
+		switch {
+		case v.unheard:
+			stored = nil
+		case len(v.refused) > 0:
 			stored = nil
 			for i, r := range b.readings {
 				if v.refused[i] == "" {
@@ -210,62 +234,4 @@ func (d *Device) answered(gen int, b *batch, again bool, v verdict) {
 			}
 		}
 	}
-}
-
-// encodeReadings writes a push: a "reading" for one, "readings" for more. Both are told apart by the key r.
-func encodeReadings(rs []Reading) []byte {
-	first := rs[0]
-	if len(rs) == 1 {
-		b := append([]byte(`{"m":`), jsonString(first.Metric)...)
-		b = append(b, `,"v":`...)
-		b = appendValue(b, first.Value)
-		b = append(b, `,"t":`...)
-		b = strconv.AppendInt(b, first.T, 10)
-		b = append(b, `,"s":`...)
-		b = strconv.AppendUint(b, first.Seq, 10)
-		if first.Unit != "" {
-			b = append(b, `,"u":`...)
-			b = append(b, jsonString(first.Unit)...)
-		}
-		b = append(b, `,"boot":"`...)
-		return append(append(b, first.Boot...), `"}`...)
-	}
-	b := append([]byte(`{"boot":"`), first.Boot...)
-	b = append(b, `","s0":`...)
-	b = strconv.AppendUint(b, first.Seq, 10)
-	b = append(b, `,"t0":`...)
-	b = strconv.AppendInt(b, first.T, 10)
-	units := map[string]string{}
-	for _, r := range rs {
-		if r.Unit != "" {
-			units[r.Metric] = r.Unit
-		}
-	}
-	if len(units) > 0 {
-		u, _ := json.Marshal(units) // strings always marshal
-		b = append(append(b, `,"u":`...), u...)
-	}
-	b = append(b, `,"r":[`...)
-	for i, r := range rs {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(b, '['), jsonString(r.Metric)...)
-		b = appendValue(append(b, ','), r.Value)
-		b = strconv.AppendInt(append(b, ','), r.T-first.T, 10)
-		b = append(b, ']')
-	}
-	return append(b, `]}`...)
-}
-
-func appendValue(b []byte, v any) []byte {
-	switch v := v.(type) {
-	case float64:
-		return strconv.AppendFloat(b, v, 'g', -1, 64)
-	case bool:
-		return strconv.AppendBool(b, v)
-	case string:
-		return append(b, jsonString(v)...)
-	}
-	return append(b, "null"...)
 }

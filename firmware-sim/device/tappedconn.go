@@ -18,6 +18,9 @@ type tappedConn struct {
 var (
 	errAbandoned = errors.New("connection abandoned")
 	errDropped   = errors.New("connection dropped")
+
+	// ErrLeft is why a connection has ended that the device has closed in order.
+	ErrLeft = errors.New("the device has left")
 )
 
 // drop breaks the connection with a reset, as a device does that lost its power and came back.
