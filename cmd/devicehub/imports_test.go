@@ -45,7 +45,7 @@ func importRows() []importRow {
 
 		{packages: "bridge/...", may: []string{"bridge/...", "devices/...", "hub/pubsub", "hub/presence", "hub/poison", "hub/intake"}, not: []string{"devices/channels", "devices/httpapi"}},
 		{packages: "dashboard", std: true},
-		{packages: "firmware-sim/...", may: []string{"firmware-sim/...", "hub/hubclient"}},
+		{packages: "firmware-sim/...", may: []string{"firmware-sim/...", "hub/hubclient", "hub/poison"}},
 		{packages: "cmd/...", may: []string{"..."}, not: []string{"cmd/..."}},
 	}
 }

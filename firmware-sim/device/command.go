@@ -16,8 +16,9 @@ type Command struct {
 	Attempt   int             `json:"attempt"`
 	By        string          `json:"by"`
 
-	until  time.Time // when it is too late to begin; zero: never
-	answer answerTo
+	until   time.Time // when it is too late to begin; zero: never
+	answer  answerTo
+	reports Reporting
 }
 
 // request is what came with an envelope beside it. Only MQTT 5 has such things.
@@ -53,21 +54,26 @@ func (d *Device) command(payload []byte, asked request) {
 	if known != nil {
 		answer := ackPayload(c.ID, *known)
 		d.mu.Unlock()
+		status := known.status
 		if d.cfg.Hooks.Command != nil {
 			d.cfg.Hooks.Command(c, true)
 		}
-		d.link.ack(answer, c.answer)
+		d.link.ack(answer, c.answer, d.answering(c.ID, status))
 		return
 	}
 	d.ring.add(c.ID, "acked")
 	var think time.Duration
 	if d.light != nil {
 		think = ms(d.light.cfg.Ack, d.rand)
+		if d.light.cfg.Reports != nil {
+			c.reports = d.light.cfg.Reports(d.rand)
+		}
 	}
 	d.mu.Unlock()
 	if d.cfg.Hooks.Command != nil {
 		d.cfg.Hooks.Command(c, false)
 	}
+	d.blips(blipOnArrival)
 	if think <= 0 {
 		d.accept(c, arrived)
 		return
@@ -83,13 +89,26 @@ func (d *Device) accept(c Command, arrived time.Time) {
 		d.finishCommand(c, "rejected", "expired", arrived)
 		return
 	}
-	d.link.ack(ackPayload(c.ID, heard{status: "acked"}), c.answer)
+	if c.Op != "set" {
+		c.reports = ReportAfter
+	}
+	if c.reports != ReportEarly {
+		d.link.ack(ackPayload(c.ID, heard{status: "acked"}), c.answer, d.answering(c.ID, "acked"))
+	}
+	d.blips(blipOnAck)
 	d.mu.Lock()
 	var exec time.Duration
-	fails := false
+	fails, hangs := false, false
 	if d.light != nil {
-		exec = ms(d.light.cfg.Exec, d.rand)
+		if exec = ms(d.light.cfg.Exec, d.rand); c.reports == ReportEarly {
+			exec = 0
+		}
 		fails = d.light.cfg.FailPct > 0 && d.rand.Float64()*100 < d.light.cfg.FailPct
+		hangs = d.light.cfg.HangPct > 0 && d.rand.Float64()*100 < d.light.cfg.HangPct
+	}
+	if hangs {
+		d.mu.Unlock()
+		return
 	}
 	began := time.Now()
 	d.after(exec, func() {
@@ -132,7 +151,15 @@ func (d *Device) finishCommand(c Command, status, code string, began time.Time) 
 		*e = h
 	}
 	d.mu.Unlock()
-	d.link.ack(ackPayload(c.ID, h), c.answer)
+	d.link.ack(ackPayload(c.ID, h), c.answer, d.answering(c.ID, status))
+}
+
+// answering tells that an answer leaves; what it returns, that the hub has it.
+func (d *Device) answering(id, status string) (taken func()) {
+	if d.cfg.Hooks.Answered == nil {
+		return nil
+	}
+	return d.cfg.Hooks.Answered(id, status)
 }
 
 func ackPayload(id string, h heard) []byte {

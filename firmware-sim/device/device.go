@@ -105,6 +105,10 @@ type Hooks struct {
 	// Command hears of each envelope that arrived, and whether its id was known already; Ran when one was executed.
 	Command func(c Command, repeated bool)
 	Ran     func(c Command)
+	// Answered hears of each answer to a command as it leaves, Reported of each state. What they return, if not nil, is called
+	// when the hub has acknowledged it.
+	Answered func(id, status string) func()
+	Reported func(LightState) func()
 	// Leak hears of an event that is not meant for a device: readings, states or presence of whomever.
 	Leak func(event string)
 	// Frame sees each frame or packet payload, for people who watch.
@@ -164,6 +168,8 @@ type Device struct {
 	working bool     // somebody makes them
 
 	duplicate, reorder float64 // Disturb
+	blip               blipMoment
+	parting            bool // Leave: what is measured now is sent at most once
 
 	ring    ring
 	light   *light
@@ -178,8 +184,9 @@ type link interface {
 	run(ctx context.Context) error
 	// readings reports whether the push went to a connection. If not, it is answered as one that came to nothing.
 	readings(p push, answer func(verdict)) bool
-	state(payload []byte)
-	ack(payload []byte, to answerTo)
+	// state and ack call taken, if not nil, when the hub has what was sent.
+	state(payload []byte, taken func())
+	ack(payload []byte, to answerTo, taken func())
 	raw(event string, payload []byte)
 	drop(stay time.Duration)
 	// cork holds back what is sent until the device leaves, so that it goes in one piece.
@@ -294,12 +301,14 @@ func (d *Device) ID() string { return d.cfg.ID }
 func (d *Device) Drop(stay time.Duration)    { d.link.drop(stay) }
 func (d *Device) Abandon(stay time.Duration) { d.link.abandon(stay) }
 
-// Leave has say make the device measure its last values, sends them, and closes the connection in order, all in one go. The
+// Leave has say make the device measure its last values, sends them (over MQTT at most once), and closes the connection in order, all in one go. The
 // device comes back after stay, with reboot as another power-up.
 func (d *Device) Leave(stay time.Duration, reboot bool, say func()) {
 	d.link.cork()
+	d.part(true)
 	say()
 	d.Flush(time.Now())
+	d.part(false)
 	d.mu.Lock()
 	defer d.unlock()
 	d.jobs = append(d.jobs, func() { d.link.leave(stay) })
@@ -308,13 +317,20 @@ func (d *Device) Leave(stay time.Duration, reboot bool, say func()) {
 	}
 }
 
+func (d *Device) part(yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.parting, d.formLeft = yes, 0
+}
+
 // Reconnect ends a stay.
 func (d *Device) Reconnect() { d.link.reconnect() }
 
 // Raw sends an event as it is, and forgets it: for those who misbehave. The payload is JSON.
 func (d *Device) Raw(event string, payload []byte) { d.link.raw(event, payload) }
 
-// Restart is a power cycle: a new boot with numbers from 1. What was stored survives, as in flash.
+// Restart is a power cycle: a new boot with numbers from 1. What was stored survives, as in flash, and which commands were
+// executed.
 func (d *Device) Restart() {
 	d.mu.Lock()
 	d.reboot()
@@ -325,7 +341,7 @@ func (d *Device) Restart() {
 // reboot begins another power-up. The lock is held.
 func (d *Device) reboot() {
 	d.boot, d.seq, d.formLeft = newBoot(), 0, 0
-	d.ring = ring{}
+	d.ring = d.ring.ended()
 }
 
 // Boot returns the id of the present boot.

@@ -21,6 +21,7 @@ type fakeLink struct {
 	states []string
 	acks   []string
 	raws   []string
+	said   []string // states and acks, in their order
 	drops  int
 }
 
@@ -40,20 +41,21 @@ func (l *fakeLink) readings(p push, answer func(verdict)) bool {
 	}
 	return true
 }
-func (l *fakeLink) state(p []byte) {
+func (l *fakeLink) state(p []byte, _ func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.states = append(l.states, string(p))
+	l.states, l.said = append(l.states, string(p)), append(l.said, string(p))
 }
-func (l *fakeLink) ack(p []byte, _ answerTo) {
+func (l *fakeLink) ack(p []byte, _ answerTo, _ func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.acks = append(l.acks, string(p))
+	l.acks, l.said = append(l.acks, string(p)), append(l.said, string(p))
 }
 func (l *fakeLink) raw(event string, p []byte) { l.raws = append(l.raws, event+" "+string(p)) }
 func (l *fakeLink) drop(time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.said = append(l.said, "break")
 	l.drops++
 }
 func (l *fakeLink) abandon(time.Duration) {}
@@ -427,5 +429,24 @@ func FuzzCommand(f *testing.F) {
 				}
 			}
 		})
+	})
+}
+
+// Through a loss of power a device keeps which commands it has executed; what was under way begins anew.
+func TestRingThroughARestart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ran := map[string]int{}
+		d, _ := newTest(t, Config{Light: &LightConfig{Exec: constant(20)}, Hooks: Hooks{Ran: func(c Command) { ran[c.ID]++ }}})
+		send := func(id string) { d.command([]byte(`{"cmd_id":"`+id+`","op":"identify"}`), request{}) }
+		send("done")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		d.Restart()
+		send("done")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if ran["done"] != 1 {
+			t.Errorf("ran %d times, want once", ran["done"])
+		}
 	})
 }

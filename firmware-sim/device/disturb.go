@@ -40,5 +40,39 @@ func (d *Device) Stall(t time.Duration) { d.link.stall(t) }
 // Garbage sends a frame that is none of the protocol's.
 func (d *Device) Garbage() { d.link.garbage() }
 
+// Token is the one that the device has.
+func (d *Device) Token() string { return d.getToken() }
+
 // SetToken gives the device another token, for its next connection.
 func (d *Device) SetToken(token string) { d.setToken(token) }
+
+// A blipMoment is when the connection breaks under a command.
+type blipMoment uint8
+
+const (
+	blipNever blipMoment = iota
+	blipOnArrival
+	blipOnAck
+	blipAtEnd // executed; that it is done is lost
+)
+
+// Blip has the connection break under the next command, before it is acknowledged, after that, or when it was executed, so
+// that the answer is lost; the device comes back at once. n chooses.
+func (d *Device) Blip(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.blip = blipMoment(1 + n%3)
+}
+
+// blips breaks the connection if it is to break at this moment.
+func (d *Device) blips(now blipMoment) {
+	d.mu.Lock()
+	is := d.blip == now
+	if is {
+		d.blip = blipNever
+	}
+	d.mu.Unlock()
+	if is {
+		d.link.drop(0)
+	}
+}

@@ -40,6 +40,12 @@ func TestEncode(t *testing.T) {
 			t.Errorf("%s:\ngot  %s\nwant %s", tt.name, got, tt.want)
 		}
 	}
+	for _, kind := range []Kind{SenML, CBOR} { // small times would be in the future
+		r := Reading{Metric: "x", Value: 1.5, T: 1080}
+		if got, want := string(encode("d", Form{Kind: kind}, []Reading{r})), string(encode("d", Form{Kind: kind, Untimed: true}, []Reading{r})); got != want {
+			t.Errorf("a clock that was never set: got %q, want %q", got, want)
+		}
+	}
 	for want, v := range map[string]any{"true": true, "a \"b\"": `a "b"`, "-3": -3.0} {
 		if got := string(encode("d", Form{Kind: Bare}, []Reading{{Metric: "x", Value: v}})); got != want {
 			t.Errorf("bare %v: got %s, want %s", v, got, want)

@@ -16,8 +16,24 @@ type LightConfig struct {
 	Ack        Dist     // from the command's arrival to the acknowledgement
 	Exec       Dist     // from there to done
 	FailPct    float64
-	Transition bool // honours transition_ms, with interim reports
+	HangPct    float64 // of the commands are acknowledged, and nothing comes of them
+	Transition bool    // honours transition_ms, with interim reports
+	// Reports draws how it shows what a set has made of it. nil: ReportAfter.
+	Reports func(*rand.Rand) Reporting
 }
+
+// Reporting is a way to show what a command has made of a light.
+type Reporting uint8
+
+// The ways.
+const (
+	ReportAfter  Reporting = iota // done, then a report for the command
+	ReportBefore                  // the report for the command, then done
+	ReportEarly                   // a report for no command, before any answer
+	ReportPlain                   // done, then a report for no command
+	ReportAsked                   // done; a report when one is asked for
+	ReportNever                   // done; none at all until another command has been executed
+)
 
 func ms(dist Dist, r *rand.Rand) time.Duration {
 	if dist == nil {
@@ -66,6 +82,7 @@ type light struct {
 	cfg   LightConfig
 	state LightState
 	moves int // counts changes, so that an older transition ends
+	mute  bool
 }
 
 func newLight(cfg LightConfig) *light {
@@ -127,7 +144,7 @@ func (l *light) apply(p setParams) {
 	}
 }
 
-// setLight executes a set, over its transition if it has one: an interim report, then the final one, then done.
+// setLight executes a set, over its transition if it has one: an interim report, then the end.
 func (d *Device) setLight(c Command, began time.Time) {
 	var p setParams
 	if d.light == nil || json.Unmarshal(c.Params, &p) != nil {
@@ -138,11 +155,10 @@ func (d *Device) setLight(c Command, began time.Time) {
 	d.light.moves++
 	move := d.light.moves
 	over := time.Duration(p.Transition) * time.Millisecond
-	if !d.light.cfg.Transition || over <= 0 {
+	if !d.light.cfg.Transition || over <= 0 || c.reports == ReportEarly {
 		d.light.apply(p)
 		d.mu.Unlock()
-		d.finishCommand(c, "done", "", began)
-		d.report("command", c.ID)
+		d.shown(c, began)
 		return
 	}
 	interim := d.light.state
@@ -161,11 +177,34 @@ func (d *Device) setLight(c Command, began time.Time) {
 		}
 		d.light.apply(p)
 		d.mu.Unlock()
-		d.finishCommand(c, "done", "", began)
-		d.report("command", c.ID)
+		d.shown(c, began)
 	})
 	d.mu.Unlock()
-	d.sendState(interim, "command", c.ID)
+	if c.reports < ReportAsked {
+		d.sendState(interim, "command", c.ID)
+	}
+}
+
+// shown answers a set that was executed and reports, in the way that was drawn for it.
+func (d *Device) shown(c Command, began time.Time) {
+	d.mu.Lock()
+	d.light.mute = c.reports == ReportNever
+	d.mu.Unlock()
+	switch c.reports {
+	case ReportBefore:
+		d.report("command", c.ID)
+	case ReportEarly:
+		d.report("command", "")
+		d.link.ack(ackPayload(c.ID, heard{status: "acked"}), c.answer, d.answering(c.ID, "acked"))
+	}
+	d.blips(blipAtEnd)
+	d.finishCommand(c, "done", "", began)
+	switch c.reports {
+	case ReportAfter:
+		d.report("command", c.ID)
+	case ReportPlain:
+		d.report("command", "")
+	}
 }
 
 // Press is somebody at the switch: the light toggles, and says so.
@@ -176,6 +215,7 @@ func (d *Device) Press() {
 		return
 	}
 	d.light.moves++
+	d.light.mute = false
 	d.light.state.On = !d.light.state.On
 	d.mu.Unlock()
 	d.report("local", "")
@@ -189,6 +229,7 @@ func (d *Device) Dim(brightness int) {
 		return
 	}
 	d.light.moves++
+	d.light.mute = false
 	d.light.state.On = brightness > 0
 	if brightness > 0 {
 		d.light.state.Brightness = min(brightness, 255)
@@ -207,11 +248,21 @@ func (d *Device) State() (LightState, bool) {
 	return d.light.state, true
 }
 
-// report sends the whole state.
+// report sends the whole state, unless the light is mute.
 func (d *Device) report(cause, cmd string) {
-	if s, ok := d.State(); ok {
+	if s, ok := d.reportable(); ok {
 		d.sendState(s, cause, cmd)
 	}
+}
+
+// reportable is the state for those who may hear it.
+func (d *Device) reportable() (LightState, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.light == nil || d.light.mute {
+		return LightState{}, false
+	}
+	return d.light.state, true
 }
 
 func (d *Device) sendState(s LightState, cause, cmd string) {
@@ -221,7 +272,15 @@ func (d *Device) sendState(s LightState, cause, cmd string) {
 		d.failed("malformed_state")
 		return
 	}
-	d.link.state(b)
+	d.link.state(b, d.reporting(s))
+}
+
+// reporting tells that a report leaves; what it returns, that the hub has it.
+func (d *Device) reporting(s LightState) (taken func()) {
+	if d.cfg.Hooks.Reported == nil {
+		return nil
+	}
+	return d.cfg.Hooks.Reported(s)
 }
 
 // welcome is the join reply of a light's topic, as far as a device heeds it.

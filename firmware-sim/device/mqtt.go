@@ -329,13 +329,22 @@ func readingsVerdict(err error, n int) verdict {
 	return verdict{retry: time.Second, code: "no_answer"}
 }
 
-func (m *mqtt) state(payload []byte) { m.publish("state", payload, nil) }
+func (m *mqtt) state(payload []byte, taken func()) { m.publish("state", payload, ifTaken(taken)) }
 
-func (m *mqtt) ack(payload []byte, to answerTo) {
+func (m *mqtt) ack(payload []byte, to answerTo, taken func()) {
 	if to.topic == "" {
 		to.topic = m.prefix + "ack"
 	}
-	m.send(message{topic: to.topic, payload: payload, qos: 1, correlation: to.correlation}, nil)
+	m.send(message{topic: to.topic, payload: payload, qos: 1, correlation: to.correlation}, ifTaken(taken))
+}
+
+// ifTaken calls back when a message was acknowledged and not refused.
+func ifTaken(taken func()) func(error) {
+	return func(err error) {
+		if err == nil && taken != nil {
+			taken()
+		}
+	}
 }
 
 // raw sends an event of the channel in its MQTT form: readings on r, a bare one on r/<metric>, the rest on sys with the key e.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"devicehub/hub/poison"
 )
 
 // protocol is one version of MQTT: packets to bytes and back.
@@ -334,6 +336,7 @@ func (c *mqttConn) write() {
 		c.mu.Unlock()
 		c.conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
 		_, err := c.conn.Write(b.Bytes())
+		poison.Bytes(b.Bytes())
 		outBuffers.Put(b)
 		if err != nil {
 			c.end(err)
@@ -345,7 +348,7 @@ func (c *mqttConn) write() {
 func (c *mqttConn) cork() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.corked = true
+	c.corked = c.closed == nil
 }
 
 // leave says goodbye, and returns when that was written, or could not be.

@@ -17,19 +17,21 @@ type phoenix struct {
 	d   *Device
 	cfg hubclient.Config
 
-	mu      sync.Mutex
-	client  *hubclient.Client
-	sensor  *hubclient.Channel
-	lamp    *hubclient.Channel
-	opened  hubclient.Opened
-	at      time.Time // of the opening
-	joined  map[*hubclient.Channel]bool
-	stalls  time.Time // until then nothing is read
-	ctx     context.Context
-	booted  string    // the boot that has reported its light
-	leaving bool      // the client ends because the device leaves
-	until   time.Time // when a device that has left comes back
-	kick    chan struct{}
+	mu     sync.Mutex
+	client *hubclient.Client
+	sensor *hubclient.Channel
+	lamp   *hubclient.Channel
+	opened hubclient.Opened
+	at     time.Time // of the opening
+	joined map[*hubclient.Channel]bool
+	stalls time.Time // until then nothing is read
+	ctx    context.Context
+	booted string // the boot that has reported its light
+	// reported is called when the join that carries the light's state is accepted.
+	reported func()
+	leaving  bool      // the client ends because the device leaves
+	until    time.Time // when a device that has left comes back
+	kick     chan struct{}
 }
 
 func newPhoenix(d *Device) (*phoenix, error) {
@@ -177,8 +179,12 @@ func (p *phoenix) params(ch *hubclient.Channel) any {
 	if p.d.cfg.Firmware != "" {
 		params["fw"] = p.d.cfg.Firmware
 	}
-	if s, ok := p.d.State(); ok && strings.HasPrefix(ch.Topic(), "light:") {
+	if s, ok := p.d.reportable(); ok && strings.HasPrefix(ch.Topic(), "light:") {
 		params["reported"], params["reported_at"] = s, p.d.cfg.Clock().UnixMilli()
+		taken := p.d.reporting(s)
+		p.mu.Lock()
+		p.reported = taken
+		p.mu.Unlock()
 	}
 	return params
 }
@@ -261,6 +267,10 @@ func (p *phoenix) lost(ch *hubclient.Channel, err error) bool {
 func (p *phoenix) lit(w welcome) {
 	boot := p.d.Boot()
 	p.mu.Lock()
+	if p.reported != nil {
+		defer p.reported()
+		p.reported = nil
+	}
 	cause := "sync"
 	if p.booted != boot {
 		cause, p.booted = "boot", boot
@@ -298,7 +308,6 @@ func (p *phoenix) message(m hubclient.Message) {
 
 func (p *phoenix) readings(r push, answer func(verdict)) bool {
 	_, ch := p.now()
-	joined := ch.State() == hubclient.Joined
 	then := func(reply hubclient.Reply, err error) {
 		switch {
 		case err == nil:
@@ -319,7 +328,7 @@ func (p *phoenix) readings(r push, answer func(verdict)) bool {
 	default:
 		ch.Push("reading", json.RawMessage(r.payload), then)
 	}
-	return joined
+	return true // or it waits for the join, and goes then
 }
 
 // judge reads the reply to a push of readings.
@@ -375,32 +384,36 @@ func code(r hubclient.Reply) string {
 	return said.Code
 }
 
-func (p *phoenix) state(payload []byte)           { p.tell("state", payload) }
-func (p *phoenix) ack(payload []byte, _ answerTo) { p.tell("ack", payload) }
+func (p *phoenix) state(payload []byte, taken func())           { p.tell("state", payload, taken) }
+func (p *phoenix) ack(payload []byte, _ answerTo, taken func()) { p.tell("ack", payload, taken) }
 
 // tell sends what is of the present moment only: not kept for a later connection.
-func (p *phoenix) tell(event string, payload []byte) {
+func (p *phoenix) tell(event string, payload []byte, taken func()) {
 	p.mu.Lock()
 	ch := p.lamp
 	if ch == nil {
 		ch = p.sensor
 	}
 	p.mu.Unlock()
-	p.say(ch, event, payload)
+	p.say(ch, event, payload, taken)
 }
 
 func (p *phoenix) raw(event string, payload []byte) {
 	_, ch := p.now()
-	p.say(ch, event, payload)
+	p.say(ch, event, payload, nil)
 }
 
-func (p *phoenix) say(ch *hubclient.Channel, event string, payload []byte) {
+func (p *phoenix) say(ch *hubclient.Channel, event string, payload []byte, taken func()) {
 	if ch.State() != hubclient.Joined {
 		return
 	}
 	ch.Push(event, json.RawMessage(payload), func(r hubclient.Reply, err error) {
-		if err == nil && !r.OK() {
+		switch {
+		case err != nil:
+		case !r.OK():
 			p.d.failed(code(r))
+		case taken != nil:
+			taken()
 		}
 	})
 }

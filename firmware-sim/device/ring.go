@@ -26,6 +26,16 @@ func (r *ring) find(id string) *heard {
 	return nil
 }
 
+// ended is the memory of the commands that have had their end: what was under way when the power went begins anew.
+func (r *ring) ended() (out ring) {
+	for i := range ringSize {
+		if h := r.entries[(r.at+i)%ringSize]; h.id != "" && h.status != "acked" {
+			*out.add(h.id, h.status) = h
+		}
+	}
+	return out
+}
+
 func (r *ring) add(id, status string) *heard {
 	e := &r.entries[r.at%ringSize]
 	r.at++

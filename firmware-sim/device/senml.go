@@ -9,6 +9,12 @@ import (
 // A SenML pack names the device in its first record and gives the time of its first reading there; what follows is relative
 // to both (RFC 8428 §4.1, §4.5.3). Packs have no boot and no numbers.
 
+// senmlAbsolute is where times begin that are not relative to the moment of arrival (RFC 8428 §4.5.3).
+const senmlAbsolute = 1 << 28 // seconds
+
+// timeless reports whether a pack has no times: a clock that was never set has none that a pack could give.
+func timeless(f Form, rs []Reading) bool { return f.Untimed || rs[0].T/1000 < senmlAbsolute }
+
 // baseName is what metrics are appended to. A metric alone is a name for the hub, too; packs of one reading say so.
 func baseName(id string, rs []Reading) string {
 	if len(rs) == 1 {
@@ -19,6 +25,7 @@ func baseName(id string, rs []Reading) string {
 
 func encodeSenML(id string, f Form, rs []Reading) []byte {
 	b := []byte{'['}
+	f.Untimed = timeless(f, rs)
 	for i, r := range rs {
 		b = append(b, '{')
 		if i == 0 {
@@ -71,6 +78,7 @@ const (
 
 func encodeCBOR(id string, f Form, rs []Reading) []byte {
 	b := cborHead(nil, 4, uint64(len(rs))) // RFC 8949 §3.1, an array
+	f.Untimed = timeless(f, rs)
 	for i, r := range rs {
 		bn, bt, dt, pairs := "", false, int64(0), uint64(2)
 		if i == 0 {

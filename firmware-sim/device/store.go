@@ -67,7 +67,7 @@ func (s *store) rewind(through map[string]uint64) (known []Reading) {
 		b.flying = false
 		upTo, ok := through[b.readings[0].Boot]
 		n := 0
-		for ok && n < len(b.readings) && b.readings[n].Seq <= upTo {
+		for ok && n < len(b.readings) && b.readings[n].Seq > 0 && b.readings[n].Seq <= upTo {
 			n++
 		}
 		known = append(known, b.readings[:n]...)
@@ -110,6 +110,9 @@ func (d *Device) nextForm() Form {
 		d.form, d.formLeft = d.cfg.Style.draw(d.rand, !d.up), d.cfg.Batch
 	}
 	d.formLeft--
+	if d.parting && (d.cfg.Transport == MQTT || d.cfg.Transport == MQTT5) {
+		d.form.Delivery = AtMostOnce
+	}
 	return d.form
 }
 
