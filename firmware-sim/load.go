@@ -59,7 +59,7 @@ func (s *Sim) command(ctx context.Context) {
 	next := s.profile.Load.CommandMoments(s.rate(1))
 	mix := s.profile.Load.Commands.Mix
 	if len(mix) == 0 {
-		mix = []profile.Weight{{Op: "set", Weight: 1}}
+		mix = []profile.Weight{{Name: "set", Weight: 1}}
 	}
 	r := mathrand.New(mathrand.NewPCG(s.profile.Seed, 0xc0+uint64(s.cfg.Shard)<<16))
 	slots := make(chan struct{}, maxCommands)
@@ -110,10 +110,10 @@ func drawOp(r *mathrand.Rand, mix []profile.Weight, u *unit) (string, map[string
 		sum += w.Weight
 	}
 	x := r.Float64() * sum
-	op := mix[len(mix)-1].Op
+	op := mix[len(mix)-1].Name
 	for _, w := range mix {
 		if x -= w.Weight; x < 0 {
-			op = w.Op
+			op = w.Name
 			break
 		}
 	}

@@ -24,6 +24,9 @@ const (
 	Reboot       FaultKind = "reboot"        // a part loses its power for a moment
 	KillHub      FaultKind = "kill_hub"      // kill -9 and start again; needs a hub that the simulator runs
 	StoreOutage  FaultKind = "store_outage"  // the hub's disk is full; needs such a hub
+	Comeback     FaultKind = "reconnect"     // a part closes its connections in order and comes straight back, again and again
+	Blip         FaultKind = "blip"          // the connections of a part of the lights break while a command is under way
+	Clone        FaultKind = "clone"         // a part of the sensors over MQTT has a double of the same identity, at the same address
 	BrokerOutage FaultKind = "broker_outage" // the broker behind which devices stand is killed; needs one that the simulator runs
 )
 
@@ -37,15 +40,22 @@ type Fault struct {
 // A FaultPart is one kind with its measures; those that it does not know are zero.
 type FaultPart struct {
 	Kind  FaultKind
+	Of    string        // only groups of this name; "": of all
 	Pct   float64       // of the fleet, 0 to 100
 	Part  float64       // of the pushes, 0 to 1
 	For   time.Duration // 0: until the end, or for a moment
 	Every time.Duration
-	By    time.Duration // skew
+
+	By     time.Duration // skew
+	Within time.Duration // clone: for as long a double may go unnoticed
+	Reboot bool          // reconnect: each time as another power-up
 }
 
 func (p FaultPart) String() string {
 	s := string(p.Kind)
+	if p.Of != "" {
+		s += " of " + p.Of
+	}
 	if p.Pct > 0 {
 		s += fmt.Sprintf(" %g %%", p.Pct)
 	}
@@ -57,6 +67,9 @@ func (p FaultPart) String() string {
 	}
 	if p.By != 0 {
 		s += fmt.Sprintf(" by %v", p.By)
+	}
+	if p.Reboot {
+		s += " with another boot"
 	}
 	if p.For > 0 {
 		s += fmt.Sprintf(" for %v", p.For)
@@ -80,6 +93,7 @@ func parseFault(n *yaml.Node) (Fault, error) {
 		known[string(kind)] = func(n *yaml.Node) error {
 			p := FaultPart{Kind: kind, Pct: 100}
 			k := keys{
+				"of":  func(n *yaml.Node) error { return text(n, &p.Of) },
 				"pct": func(n *yaml.Node) error { return number(n, &p.Pct, 0, 100) },
 				"for": func(n *yaml.Node) error { return duration(n, &p.For) },
 			}
@@ -103,6 +117,18 @@ func parseFault(n *yaml.Node) (Fault, error) {
 	share(Flap, func(p *FaultPart) keys {
 		p.Every = 2 * time.Second
 		return keys{"every": func(n *yaml.Node) error { return duration(n, &p.Every) }}
+	})
+	share(Comeback, func(p *FaultPart) keys {
+		p.Every = 2 * time.Second
+		return keys{
+			"every":  func(n *yaml.Node) error { return duration(n, &p.Every) },
+			"reboot": func(n *yaml.Node) error { return boolean(n, &p.Reboot) },
+		}
+	})
+	share(Blip, nil)
+	share(Clone, func(p *FaultPart) keys {
+		p.Within = time.Minute
+		return keys{"within": func(n *yaml.Node) error { return duration(n, &p.Within) }}
 	})
 	share(HalfOpen, nil)
 	share(SlowReader, nil)

@@ -5,6 +5,7 @@ package profile
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -42,10 +43,12 @@ type Group struct {
 	Area       []string // devices take turns
 	Labels     map[string]string
 	Metrics    []Metric
+	Forms      Forms
 	BatchMax   int
 	BatchEvery time.Duration // 0: a push as soon as the batch is full
 	Clock      Clock
 	Behaviour  Behaviour
+	Reconnect  Reconnect
 	Misbehave  Misbehaviour
 }
 
@@ -80,12 +83,30 @@ type Clock struct {
 	UnsetPct float64 // of the devices have no clock: they count from 1970
 }
 
+// Reconnect is the habit of closing the connection in order, behind some last readings, and coming straight back.
+type Reconnect struct {
+	Every  time.Duration // mean time between; 0: never
+	Reboot bool          // each time as another power-up, as a device does that sleeps deeply
+}
+
+// Reports are the ways in which a light shows what a command has made of it.
+var Reports = []string{
+	"after",  // it is done, and then reports its state, for that command
+	"before", // it reports, and then says that it is done
+	"early",  // it reports, for no command, before it has answered at all
+	"plain",  // it is done, and then reports, for no command
+	"asked",  // it reports when it is asked to
+	"never",  // it does not report, whoever asks
+}
+
 // Behaviour is that of lights.
 type Behaviour struct {
 	Ack        *Dist // ms
 	Exec       *Dist // ms
 	Transition bool
 	FailPct    float64
+	HangPct    float64  // of the commands are acknowledged, and nothing comes of them
+	Reports    []Weight // drawn for each command
 	PressPerH  float64
 	Modes      []string
 	MinKelvin  int
@@ -122,9 +143,9 @@ type Commands struct {
 	Life time.Duration // expires_in_ms, 0: the hub's default
 }
 
-// A Weight is one op of a mix.
+// A Weight is one of a mix.
 type Weight struct {
-	Op     string
+	Name   string
 	Weight float64
 }
 
@@ -189,12 +210,25 @@ func Parse(b []byte) (*Profile, error) {
 	if p.Load.Commands.Rate > 0 && !slices.ContainsFunc(p.Fleet, func(g Group) bool { return g.Light }) {
 		return nil, at(inside(root, "load", "commands"), "load.commands: the fleet has no lights")
 	}
-	return p, nil
+	return p, p.checkFaults(inside(root, "faults"))
+}
+
+// checkFaults reports faults of groups that there are not.
+func (p *Profile) checkFaults(n *yaml.Node) error {
+	for i, f := range p.Faults {
+		for _, k := range f.Kinds {
+			if k.Of != "" && !slices.ContainsFunc(p.Fleet, func(g Group) bool { return g.Name == k.Of }) {
+				return at(n.Content[i], "faults: no group of the fleet has the name %q", k.Of)
+			}
+		}
+	}
+	return nil
 }
 
 func (p *Profile) addGroup(n *yaml.Node) error {
-	g := Group{Count: 1, BatchMax: 1}
-	err := object(n, keys{
+	g := Group{Count: 1, BatchMax: 1, Forms: everyForm()}
+	g.Behaviour.Reports = []Weight{{"after", 0.6}, {"before", 0.15}, {"early", 0.1}, {"plain", 0.15}}
+	known := keys{
 		"count": func(n *yaml.Node) error { return between(n, &g.Count, 1, 1_000_000) },
 		"name":  func(n *yaml.Node) error { return text(n, &g.Name) },
 		"kind": func(n *yaml.Node) error {
@@ -254,8 +288,15 @@ func (p *Profile) addGroup(n *yaml.Node) error {
 				"malformed":    func(n *yaml.Node) error { return number(n, &m.Malformed, 0, 1) },
 			})
 		},
-	})
-	if err != nil {
+		"reconnect": func(n *yaml.Node) error {
+			return object(n, keys{
+				"every":  func(n *yaml.Node) error { return duration(n, &g.Reconnect.Every) },
+				"reboot": func(n *yaml.Node) error { return boolean(n, &g.Reconnect.Reboot) },
+			})
+		},
+	}
+	maps.Copy(known, g.Forms.keys())
+	if err := object(n, known); err != nil {
 		return err
 	}
 	if !g.Sensor && !g.Light {
@@ -275,6 +316,9 @@ func (p *Profile) addGroup(n *yaml.Node) error {
 	}
 	if g.BatchEvery == 0 && g.BatchMax > 1 {
 		g.BatchEvery = 30 * time.Second
+	}
+	if err := g.Forms.check(n, &g); err != nil {
+		return err
 	}
 	p.Fleet = append(p.Fleet, g)
 	return nil
@@ -333,6 +377,8 @@ func (b *Behaviour) parse(n *yaml.Node) error {
 		"exec_ms":           func(n *yaml.Node) error { return distribution(n, &b.Exec) },
 		"transition":        func(n *yaml.Node) error { return boolean(n, &b.Transition) },
 		"fail_pct":          func(n *yaml.Node) error { return number(n, &b.FailPct, 0, 100) },
+		"hang_pct":          func(n *yaml.Node) error { return number(n, &b.HangPct, 0, 100) },
+		"reports":           func(n *yaml.Node) (err error) { b.Reports, err = weights(n, "reports", Reports); return },
 		"local_press_per_h": func(n *yaml.Node) error { return number(n, &b.PressPerH, 0, 1e6) },
 		"modes":             func(n *yaml.Node) (err error) { b.Modes, err = texts(n); return },
 		"min_kelvin":        func(n *yaml.Node) error { return between(n, &b.MinKelvin, 1000, 20000) },
@@ -351,17 +397,7 @@ func (l *Load) parse(n *yaml.Node) error {
 			return object(n, keys{
 				"rate": func(n *yaml.Node) error { return rate(n, &l.Commands.Rate) },
 				"life": func(n *yaml.Node) error { return duration(n, &l.Commands.Life) },
-				"mix": func(n *yaml.Node) error {
-					return each(n, func(key, v *yaml.Node) error {
-						w := Weight{Op: key.Value}
-						if !slices.Contains(ops, w.Op) {
-							return at(key, "mix: %q is none of %v", w.Op, ops)
-						}
-						err := number(v, &w.Weight, 0, 1e9)
-						l.Commands.Mix = append(l.Commands.Mix, w)
-						return err
-					})
-				},
+				"mix":  func(n *yaml.Node) (err error) { l.Commands.Mix, err = weights(n, "mix", ops); return },
 			})
 		},
 		"watchers": func(n *yaml.Node) error { return between(n, &l.Watchers, 0, 100_000) },

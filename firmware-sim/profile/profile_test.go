@@ -95,6 +95,18 @@ func TestErrorsNameTheLine(t *testing.T) {
 		{"assertion", ok + "assert:\n  - lost_acked = 0\n", `line 6: "lost_acked = 0" is not an assertion`},
 		{"figure", ok + "assert:\n  - happiness > 1\n", `line 6: assertion "happiness > 1"`},
 		{"histogram", ok + "assert:\n  - p99(joy_ms) < 1\n", `"joy_ms" is none of`},
+		{"forms", "fleet:\n  - kind: sensor\n    metrics: {temperature: {}}\n    forms: {xml: 1}\n", `line 4: forms: "xml" is none of bare, json, batch, senml, cbor`},
+		{"forms of nothing", "fleet:\n  - kind: sensor\n    metrics: {temperature: {}}\n    forms: {json: 0}\n", "line 4: forms: the weights add up to nothing"},
+		{"bare over channels", "fleet:\n  - kind: sensor\n    metrics: {temperature: {}}\n    forms: {bare: 1}\n", "line 4: forms: bare values travel over mqtt and mqtt5 alone, not over websocket"},
+		{"no place for a bridge token", "fleet:\n  - kind: sensor\n    via: {bridge: b, trust: token}\n    metrics: {temperature: {}}\n    forms: {json: 1, senml: 1}\n", "line 5: forms: a bridge token"},
+		{"qos", "fleet:\n  - kind: sensor\n    metrics: {temperature: {}}\n    qos: {3: 1}\n", `line 4: qos: "3" is none of 0, 1, 2`},
+		{"untimed", "fleet:\n  - kind: sensor\n    metrics: {temperature: {}}\n    untimed: 30\n", `line 4: "30" is not a number from 0 to 1`},
+		{"boot", "fleet:\n  - kind: sensor\n    metrics: {temperature: {}}\n    boot: never\n", `line 4: "never" is neither`},
+		{"reconnect", "fleet:\n  - kind: light\n    reconnect: {often: 1s}\n", `line 3: unknown key "often"; there are every, reboot`},
+		{"reports", "fleet:\n  - kind: light\n    behaviour: {reports: {loudly: 1}}\n", `line 3: reports: "loudly" is none of after, before, early, plain, asked, never`},
+		{"dips of no counter", "fleet:\n  - kind: sensor\n    metrics: {temperature: {gen: ou, dips: 0.1}}\n", "line 3: resets and dips are those of a counter"},
+		{"fault of nobody", ok + "faults:\n  - {at: 1s, drop: {of: Ghost}}\n", `line 6: faults: no group of the fleet has the name "Ghost"`},
+		{"clone", ok + "faults:\n  - {at: 1s, clone: {within: soon}}\n", `line 6: "soon" is not a duration`},
 		{"percentile", ok + "assert:\n  - p0(ack_ms) < 1\n", "not a percentile"},
 	}
 	for _, tt := range tests {
@@ -145,9 +157,88 @@ func TestDistributions(t *testing.T) {
 	}
 }
 
+// A group that says nothing writes in every form; one behind a bridge with tokens in those that have a place for one.
+func TestForms(t *testing.T) {
+	p, err := profile.Parse([]byte(`
+fleet:
+  - {kind: sensor, metrics: {temperature: {}}}
+  - {kind: sensor, via: {bridge: b, trust: token}, metrics: {temperature: {}}}
+  - {kind: sensor, transport: mqtt, forms: {bare: 1}, qos: {0: 1}, metrics: {temperature: {}}}
+  - {kind: sensor, forms: {bare: 0.3, json: 0.4, batch: 0.2, senml: 0.1}, untimed: 0.5, plain: 0, units: 1, boot: false, metrics: {temperature: {}}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(f profile.Forms) string {
+		var out []string
+		for _, k := range f.Kinds {
+			out = append(out, k.Name)
+		}
+		return strings.Join(out, " ")
+	}
+	for i, want := range []string{strings.Join(profile.FormKinds, " "), "json batch", "bare", "bare json batch senml"} {
+		if got := names(p.Fleet[i].Forms); got != want {
+			t.Errorf("group %d: %s, want %s", i, got, want)
+		}
+	}
+	if f := p.Fleet[0].Forms; f.Untimed <= 0 || f.Plain <= 0 || f.Units <= 0 || f.QoS[0] <= 0 || f.QoS[1] <= 0 || f.QoS[2] <= 0 || f.NoBoot {
+		t.Errorf("what says nothing: %+v", f)
+	}
+	if f := p.Fleet[2].Forms; f.Untimed != 1 || f.QoS != [3]float64{1, 0, 0} {
+		t.Errorf("bare alone: %+v; such devices have no times", f)
+	}
+	if f := p.Fleet[3].Forms; f.Untimed != 0.5 || f.Plain != 0 || f.Units != 1 || !f.NoBoot {
+		t.Errorf("as it was said: %+v", f)
+	}
+}
+
+// Counters rise but for resets and dips, angles stay in the circle and cross the north.
+func TestCountersAndAngles(t *testing.T) {
+	p, err := profile.Parse([]byte(`
+fleet:
+  - kind: sensor
+    metrics:
+      energy: {gen: counter, mean: 1000, per_day: 5000, digits: 3, resets: 10m, dips: 0.1}
+      wind_direction: {gen: angle, noise: 20}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	meter := profile.NewSource(p.Fleet[0].Metrics[0].Gen, rand.New(rand.NewPCG(1, 2)))
+	vane := profile.NewSource(p.Fleet[0].Metrics[1].Gen, rand.New(rand.NewPCG(1, 2)))
+	at := time.UnixMilli(1_700_000_000_000)
+	resets, dips, crossed, before, was := 0, 0, 0, 0.0, 0.0
+	for range 2000 {
+		at = at.Add(5 * time.Second)
+		v, d := meter.Next(at).(float64), vane.Next(at).(float64)
+		switch {
+		case v < before/2:
+			resets++
+		case v < before:
+			dips++
+			if before-v > 0.0011 {
+				t.Fatalf("fell from %v to %v", before, v)
+			}
+		}
+		if d < 0 || d >= 360 {
+			t.Fatalf("an angle of %v", d)
+		}
+		if was-d > 180 || d-was > 180 {
+			crossed++
+		}
+		before, was = v, d
+	}
+	if resets < 5 || dips < 50 || crossed < 10 {
+		t.Errorf("%d resets, %d dips, crossed the north %d times", resets, dips, crossed)
+	}
+	if v := meter.Next(at.Add(-time.Hour)).(float64); v != v {
+		t.Error("a time that goes back makes no number")
+	}
+}
+
 // Values follow from the seed and the times alone, and stay in their bounds.
 func TestSourcesAreDeterministic(t *testing.T) {
-	for _, gen := range []string{"constant", "diurnal", "ou", "drain", "counter", "random", "toggle"} {
+	for _, gen := range []string{"constant", "diurnal", "ou", "drain", "counter", "angle", "random", "toggle"} {
 		p, err := profile.Parse([]byte("fleet:\n  - kind: sensor\n    metrics: {humidity: {gen: " + gen + ", min: 20, max: 70}}\n"))
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +253,7 @@ func TestSourcesAreDeterministic(t *testing.T) {
 			if x != y {
 				t.Fatalf("%s: %v and %v", gen, x, y)
 			}
-			if f, ok := x.(float64); ok && (f < 20 || f > 70) {
+			if f, ok := x.(float64); ok && gen != "angle" && (f < 20 || f > 70) {
 				t.Fatalf("%s: %v out of bounds", gen, f)
 			}
 		}
