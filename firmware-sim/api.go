@@ -298,88 +298,27 @@ type Row struct {
 	} `json:"status"`
 }
 
+// Device reads one.
+func (a *API) Device(ctx context.Context, id string) (Row, error) {
+	var r Row
+	err := a.call(ctx, http.MethodGet, "/devices/"+id, nil, nil, &r)
+	return r, err
+}
+
 // Devices lists the devices with a label, k:v, page by page.
 func (a *API) Devices(ctx context.Context, label string, each func(Row)) error {
-	cursor := ""
-	for {
-		query := url.Values{"label": {label}, "limit": {"200"}}
-		if cursor != "" {
-			query.Set("cursor", cursor)
-		}
+	return pages(func(query url.Values) (string, bool, error) {
+		query.Set("label", label)
 		var page struct {
 			Devices []Row  `json:"devices"`
 			Next    string `json:"next_cursor"`
 		}
-		if err := a.call(ctx, http.MethodGet, "/devices", query, nil, &page); err != nil {
-			return err
-		}
+		err := a.call(ctx, http.MethodGet, "/devices", query, nil, &page)
 		for _, r := range page.Devices {
 			each(r)
 		}
-		if cursor = page.Next; cursor == "" || len(page.Devices) == 0 {
-			return nil
-		}
-	}
-}
-
-// Stored is one exported reading.
-type Stored struct {
-	Metric string          `json:"metric"`
-	T      int64           `json:"t"`
-	V      json.RawMessage `json:"v"`
-}
-
-// Export streams what the hub has of a device, from that time on.
-func (a *API) Export(ctx context.Context, id string, from, to time.Time, each func(Stored)) error {
-	tok, err := a.bearer(ctx, false)
-	if err != nil {
-		return err
-	}
-	query := url.Values{"format": {"ndjson"}, "from": {msText(from)}, "to": {msText(to)}}
-	resp, err := a.open(ctx, http.MethodGet, "/devices/"+id+"/export", query, nil, tok)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	dec := json.NewDecoder(resp.Body)
-	for {
-		var s Stored
-		if err := dec.Decode(&s); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("export of %s: %w", id, err)
-		}
-		each(s)
-	}
-}
-
-// A Bucket is a stretch of a series.
-type Bucket struct {
-	T     int64 `json:"t"` // where it begins
-	Count int   `json:"count"`
-}
-
-// Counted returns how many readings the series route finds for a metric, and the buckets that it counts them in.
-func (a *API) Counted(ctx context.Context, id, metric string, from, to time.Time) (int, []Bucket, error) {
-	var out struct {
-		Buckets []Bucket `json:"buckets"`
-	}
-	query := url.Values{"metric": {metric}, "from": {msText(from)}, "to": {msText(to)}, "points": {"200"}}
-	err := a.patient(ctx, 10*time.Second, http.MethodGet, "/devices/"+id+"/series", query, nil, &out)
-	n := 0
-	for _, b := range out.Buckets {
-		n += b.Count
-	}
-	return n, out.Buckets, err
-}
-
-func msText(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
-
-// CommandRecord is a command as the hub recorded it.
-type CommandRecord struct {
-	ID     string `json:"cmd_id"`
-	Status string `json:"status"`
-	Code   string `json:"code"`
+		return page.Next, len(page.Devices) > 0, err
+	})
 }
 
 // Command issues one and, if wait is "done" or "confirmed", waits for that or for another end.
@@ -391,12 +330,5 @@ func (a *API) Command(ctx context.Context, device string, body map[string]any, w
 	}
 	var rec CommandRecord
 	err := a.call(ctx, http.MethodPost, "/devices/"+device+"/commands", query, body, &rec)
-	return rec, err
-}
-
-// CommandByID reads a command's record.
-func (a *API) CommandByID(ctx context.Context, device, id string) (CommandRecord, error) {
-	var rec CommandRecord
-	err := a.patient(ctx, 10*time.Second, http.MethodGet, "/devices/"+device+"/commands/"+id, nil, nil, &rec)
 	return rec, err
 }

@@ -71,7 +71,10 @@ func (r *Report) charts() []chart {
 		series{"p50", 0, true, of(func(s Snapshot) float64 { return s.AckP50 })})
 	if r.Commands.Issued > 0 {
 		add("Commands", "per second", series{"issued", 5, false, rate(func(s Snapshot) int64 { return s.Commands })},
-			series{"confirmed", 0, false, rate(func(s Snapshot) int64 { return s.CommandsOK })})
+			series{"done", 2, false, rate(func(s Snapshot) int64 { return s.CommandsDone })},
+			series{"confirmed", 0, false, rate(func(s Snapshot) int64 { return s.CommandsConfirmed })},
+			series{"unconfirmed", 1, false, rate(func(s Snapshot) int64 { return s.CommandsUnconfirmed })},
+			series{"failed", 3, false, rate(func(s Snapshot) int64 { return s.CommandsFailed })})
 		add("Confirmation of a command, in each second", "ms", series{"p99", 1, true, of(func(s Snapshot) float64 { return s.ConfirmP99 })},
 			series{"p50", 0, true, of(func(s Snapshot) float64 { return s.ConfirmP50 })})
 	}

@@ -16,6 +16,42 @@ func Plan(p *profile.Profile, scale float64, duration time.Duration) []string {
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
+// formsOf says how the devices of a group write their readings.
+func formsOf(g *profile.Group) string {
+	f := &g.Forms
+	text := "written as " + sharesOf(f.Kinds)
+	for _, part := range []struct {
+		what string
+		of   float64
+	}{{"without times", f.Untimed}, {"without boot and numbers", f.Plain}, {"in other units", f.Units}} {
+		if part.of > 0 {
+			text += fmt.Sprintf("; %g %% of the devices %s", 100*part.of, part.what)
+		}
+	}
+	if f.NoBoot {
+		text += "; no boots are told"
+	}
+	if overMQTT(*g) {
+		text += "; QoS " + sharesOf([]profile.Weight{{Name: "0", Weight: f.QoS[0]}, {Name: "1", Weight: f.QoS[1]}, {Name: "2", Weight: f.QoS[2]}})
+	}
+	return text
+}
+
+// sharesOf lists the parts of a mix.
+func sharesOf(ws []profile.Weight) string {
+	sum := 0.0
+	for _, w := range ws {
+		sum += w.Weight
+	}
+	var out []string
+	for _, w := range ws {
+		if w.Weight > 0 {
+			out = append(out, fmt.Sprintf("%s %.3g %%", w.Name, 100*w.Weight/sum))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
 // WritePlan says what a run of the profile would do, without a hub.
 func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Duration) {
 	pr := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
@@ -63,6 +99,15 @@ func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Dur
 		pr("  %2d. %d × %s %q over %s", i+1, n, strings.Join(kinds, "+"), g.Name, strings.Join(shares, ", "))
 		if len(ms) > 0 {
 			pr("      %s", strings.Join(ms, ", "))
+		}
+		if g.Sensor {
+			pr("      %s", formsOf(&g))
+		}
+		if g.Light {
+			pr("      shows what it has done: %s", sharesOf(g.Behaviour.Reports))
+		}
+		if g.Reconnect.Every > 0 {
+			pr("      says goodbye and comes straight back every %v%s", g.Reconnect.Every, map[bool]string{true: ", as another power-up"}[g.Reconnect.Reboot])
 		}
 		if g.Misbehave.Bad() {
 			pr("      misbehaves: %+v", g.Misbehave)

@@ -4,76 +4,135 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	mochi "github.com/mochi-mqtt/server/v2"
+
 	"devicehub/hub"
 )
 
 // fakeHub keeps the hub's promises to devices in memory, or breaks one on purpose, so that the judge is judged. It speaks
-// the routes and topics of 1-product and 2-domain as far as the simulator uses them.
+// the hub's routes and topics, over channels and MQTT, as far as the simulator uses them.
 type fakeHub struct {
 	t    *testing.T
-	addr string
+	addr string // of HTTP
+	mqtt string // of MQTT
 
 	mu       sync.Mutex
 	srv      *http.Server
 	ep       *hub.Endpoint
+	mq       *mochi.Server
 	devices  map[string]*fakeDevice
 	commands map[string]*fakeCommand
+	bridge   *fakeBridge
+	n        int // readings that were taken
 
-	// What is wrong with it; each is asked under the lock.
-	lose      func(n int) bool // the n-th reading is acknowledged and forgotten
-	twice     func(n int) bool // the n-th reading is stored again a ms later
-	alter     func(n int) bool // the n-th reading is stored with another value
-	falseDone bool             // commands are confirmed without being sent
-	resend    bool             // commands are sent again when the device has forgotten their ids
-	leak      bool             // devices hear what is for people
-	backwards bool             // live readings are shown with times that go back
-	blind     bool             // devices are shown online whatever happens
-	deny      bool             // no device may join
-	hidden    bool             // no device is listed
-	miscount  bool             // a series has one reading less than there are
-	n         int
+	lie lies
+}
+
+// lies are what is wrong with a fake hub. Each is asked under the lock.
+type lies struct {
+	lose        func(n int) bool // the n-th reading is acknowledged and forgotten
+	loseUnheard bool             // readings at QoS 0 are forgotten
+	twice       func(n int) bool // the n-th reading is stored again a ms later
+	alter       func(n int) bool // the n-th reading is stored with another value
+	rename      func(n int) bool // the n-th reading is stored under the name of the one before
+	swap        bool             // two readings that the hub stamps change places now and then
+	ignore      bool             // readings are not answered
+	refuse      func(n int) bool // the n-th reading is refused
+	slow        time.Duration    // before anything is answered
+	slowConnect time.Duration    // before a connection is let in
+	slowJoin    time.Duration
+	slowFeed    time.Duration // before a live reading is told
+	slowBridge  time.Duration // before a bridge is read again
+
+	leak      bool // devices hear what is for people
+	backwards bool // live readings are shown with times that go back
+	stale     bool // the latest value is the one before
+	miscount  bool // a series has one reading less than there are
+	straight  bool // the mean of directions is that of numbers
+	shortSum  bool // a window of a counter counts from its own first reading
+
+	falseDone     bool          // what is acknowledged is called done
+	falseConfirm  bool          // what is done is called confirmed
+	falseFailed   bool          // what is done is called failed
+	blindToProof  bool          // no report is looked at
+	forget        bool          // commands are done, and there is no record of them
+	record        string        // what records say in place of confirmed
+	resend        bool          // commands are sent again when the device has forgotten their ids
+	hold          time.Duration // before a command is sent
+	mute          bool          // commands are confirmed as the device does them, and the giver waits longer
+	wrongPresence bool          // devices are shown online whatever happens
+	oneOfTwo      bool          // two devices of one identity are taken for one
+	twoOfOne      bool          // a device that comes back is taken for two
+	lost          bool          // a device that leaves in order is called lost
+	deny          bool          // no device may join
+	denyAgain     bool          // no device may come back
+	hidden        bool          // no device is listed
 }
 
 type fakeDevice struct {
 	id     string
 	kinds  []string
-	stored map[string]map[int64]json.RawMessage
+	stored map[string][]fakeRow
 	seen   map[string]bool // boot/s
 	ack    map[string]uint64
-	conn   *hub.Socket
 	sent   []map[string]any // envelopes
+	state  fakeState
+	events []map[string]any // the newest first
+
+	link     *fakeLink
+	epoch    int
+	replaced []time.Time // when a connection that was alive was replaced
+	opened   []time.Time
+	dupTill  time.Time
+	held     *fakeRow // to change places with the next, with its metric
+	heldOf   string
 }
 
-type fakeCommand struct {
-	id, status string
-	done       chan struct{}
+// fakeLink is a device's connection, of whatever kind.
+type fakeLink struct {
+	epoch int
+	push  func(event string, v any)
+	end   func()
+	done  chan struct{} // closed when the hub has handled all that it had received there
+}
+
+type fakeRow struct {
+	t int64
+	v json.RawMessage
 }
 
 func newFakeHub(t *testing.T) *fakeHub {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &fakeHub{t: t, addr: ln.Addr().String(), devices: map[string]*fakeDevice{}, commands: map[string]*fakeCommand{}}
-	h.serve(ln)
+	h := &fakeHub{t: t, devices: map[string]*fakeDevice{}, commands: map[string]*fakeCommand{}}
+	ln, mq := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	h.addr, h.mqtt = ln.Addr().String(), mq.Addr().String()
+	h.serve(ln, mq)
 	t.Cleanup(func() { h.Kill() })
 	return h
 }
 
+func listen(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
 func (h *fakeHub) url() *url.URL { return &url.URL{Scheme: "http", Host: h.addr} }
 
-func (h *fakeHub) serve(ln net.Listener) {
+func (h *fakeHub) mqttURL() *url.URL { return &url.URL{Scheme: "mqtt", Host: h.mqtt} }
+
+func (h *fakeHub) serve(ln, mqtt net.Listener) {
 	router := hub.NewRouter(func(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
 		id, ok := strings.CutPrefix(info.AuthToken, "token-")
 		if !ok && info.AuthToken != "person" {
@@ -81,6 +140,8 @@ func (h *fakeHub) serve(ln net.Listener) {
 		}
 		if !ok {
 			id = "" // a person
+		} else if h.refuses(id) {
+			return nil, hub.ErrRefused
 		}
 		return context.WithValue(ctx, fakeKey{}, id), nil
 	})
@@ -90,26 +151,52 @@ func (h *fakeHub) serve(ln net.Listener) {
 	ep := hub.New()
 	ep.Socket("/socket", router)
 	mux := http.NewServeMux()
-	mux.Handle("/socket/", ep)
+	mux.HandleFunc("/socket/", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(h.lied().slowConnect)
+		ep.ServeHTTP(w, r)
+	})
 	h.routes(mux)
 	srv := &http.Server{Handler: mux}
+	mq := h.serveMQTT(mqtt)
 	h.mu.Lock()
-	h.srv, h.ep = srv, ep
+	h.srv, h.ep, h.mq = srv, ep, mq
+	bridge := h.bridge
 	h.mu.Unlock()
 	go srv.Serve(ln)
+	if bridge != nil {
+		bridge.resume()
+	}
+}
+
+// refuses reports whether a device is not let in.
+func (h *fakeHub) refuses(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.devices[id]
+	return d == nil || h.lie.denyAgain && d.epoch > 0
+}
+
+func (h *fakeHub) lied() lies {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lie
 }
 
 // Kill and Start are a sim.Server.
 func (h *fakeHub) Kill() error {
 	h.mu.Lock()
-	srv, ep := h.srv, h.ep
+	srv, ep, mq, bridge := h.srv, h.ep, h.mq, h.bridge
 	h.srv = nil
 	h.mu.Unlock()
 	if srv != nil {
+		if bridge != nil {
+			bridge.pause()
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		srv.Close()
 		ep.Drain(ctx)
+		mq.Close()
 	}
 	return nil
 }
@@ -119,18 +206,81 @@ func (h *fakeHub) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.serve(ln)
+	mq, err := net.Listen("tcp", h.mqtt)
+	if err != nil {
+		return err
+	}
+	h.serve(ln, mq)
 	return nil
 }
 
 type fakeKey struct{}
 
-func (h *fakeHub) routes(mux *http.ServeMux) {
-	answer := func(w http.ResponseWriter, status int, v any) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(v)
+var quiet = slog.New(slog.DiscardHandler)
+
+// open makes a connection the device's, and ends the one before; the lock is held. It reports what waited for the device.
+func (h *fakeHub) open(d *fakeDevice, l *fakeLink) {
+	now := time.Now()
+	d.epoch++
+	l.epoch = d.epoch
+	if old := d.link; old != nil {
+		d.replaced = append(d.replaced, now)
+		h.event(d, "online", "online", "replaced")
+		go old.end()
 	}
+	d.opened = append(d.opened, now)
+	recent := func(all []time.Time) (n int) {
+		for _, t := range all {
+			if now.Sub(t) < time.Minute {
+				n++
+			}
+		}
+		return n
+	}
+	if recent(d.replaced) >= 2 && !h.lie.oneOfTwo || recent(d.opened) >= 3 && h.lie.twoOfOne {
+		d.dupTill = now.Add(time.Minute)
+	}
+	d.link = l
+	h.event(d, "offline", "online", "")
+	h.resendTo(d)
+}
+
+// closed ends a connection, unless a newer one has taken over; the lock is held.
+func (h *fakeHub) closed(d *fakeDevice, l *fakeLink, reason string) {
+	if d.link != l {
+		return
+	}
+	if reason == "client_close" && h.lie.lost {
+		reason = "connection_lost"
+	}
+	d.link = nil
+	h.event(d, "online", "offline", reason)
+}
+
+func (h *fakeHub) event(d *fakeDevice, from, to, reason string) {
+	e := map[string]any{"at": time.Now().UnixMilli(), "from": from, "to": to, "reason": reason}
+	d.events = append([]map[string]any{e}, d.events...)
+}
+
+func (h *fakeHub) status(d *fakeDevice) map[string]any {
+	s := map[string]any{"state": "offline", "link": "down"}
+	if d.link != nil || h.lie.wrongPresence {
+		s = map[string]any{"state": "online", "link": "up"}
+	}
+	if time.Now().Before(d.dupTill) {
+		s["flapping"], s["reason"] = true, "duplicate_identity"
+	}
+	return s
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}
+
+func (h *fakeHub) routes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /api/v1/login", func(w http.ResponseWriter, r *http.Request) {
 		var in struct{ Username, Password string }
 		json.NewDecoder(r.Body).Decode(&in)
@@ -140,252 +290,89 @@ func (h *fakeHub) routes(mux *http.ServeMux) {
 		}
 		answer(w, 200, map[string]any{"token": "person", "expires_at": 0})
 	})
-	mux.HandleFunc("POST /api/v1/devices", func(w http.ResponseWriter, r *http.Request) {
-		var in []struct {
-			ID    string
-			Kinds []string
-		}
-		json.NewDecoder(r.Body).Decode(&in)
-		var out []any
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		for _, d := range in {
-			h.devices[d.ID] = &fakeDevice{id: d.ID, kinds: d.Kinds, stored: map[string]map[int64]json.RawMessage{}, seen: map[string]bool{}, ack: map[string]uint64{}}
-			out = append(out, map[string]any{"device": map[string]any{"id": d.ID}, "token": "token-" + d.ID})
-		}
-		answer(w, 201, map[string]any{"devices": out})
-	})
+	mux.HandleFunc("POST /api/v1/devices", h.register)
 	mux.HandleFunc("GET /api/v1/devices", func(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		var out []any
 		for id, d := range h.devices {
-			if h.hidden || r.FormValue("label") != "sim:"+strings.Split(id, "-")[1] {
-				continue
+			if !h.lie.hidden && r.FormValue("label") == "sim:"+strings.Split(id, "-")[1] {
+				out = append(out, map[string]any{"id": id, "status": h.status(d)})
 			}
-			link := "down"
-			if d.conn != nil || h.blind {
-				link = "up"
-			}
-			out = append(out, map[string]any{"id": id, "status": map[string]any{"state": "online", "link": link}})
 		}
 		answer(w, 200, map[string]any{"devices": out, "total": len(out)})
 	})
-	mux.HandleFunc("DELETE /api/v1/devices/{id}", func(w http.ResponseWriter, r *http.Request) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.devices, r.PathValue("id"))
+	device := func(pattern string, f func(w http.ResponseWriter, r *http.Request, d *fakeDevice)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if d := h.devices[r.PathValue("id")]; d != nil {
+				f(w, r, d)
+			} else {
+				answer(w, 404, map[string]string{"code": "not_found"})
+			}
+		})
+	}
+	device("GET /api/v1/devices/{id}", func(w http.ResponseWriter, _ *http.Request, d *fakeDevice) {
+		answer(w, 200, map[string]any{"id": d.id, "status": h.status(d)})
+	})
+	device("DELETE /api/v1/devices/{id}", func(w http.ResponseWriter, _ *http.Request, d *fakeDevice) {
+		delete(h.devices, d.id)
 		w.WriteHeader(204)
 	})
-	mux.HandleFunc("GET /api/v1/devices/{id}/export", func(w http.ResponseWriter, r *http.Request) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		for metric, rows := range h.devices[r.PathValue("id")].stored {
-			for t, v := range rows {
-				fmt.Fprintf(w, `{"device":%q,"metric":%q,"t":%d,"v":%s}`+"\n", r.PathValue("id"), metric, t, v)
-			}
-		}
+	device("GET /api/v1/devices/{id}/events", func(w http.ResponseWriter, _ *http.Request, d *fakeDevice) {
+		answer(w, 200, map[string]any{"events": d.events})
 	})
-	mux.HandleFunc("GET /api/v1/devices/{id}/series", func(w http.ResponseWriter, r *http.Request) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		counts := map[int64]int64{}
-		for t := range h.devices[r.PathValue("id")].stored[r.FormValue("metric")] {
-			counts[t-t%100]++
-		}
-		buckets := []map[string]int64{}
-		for _, t := range slices.Sorted(maps.Keys(counts)) {
-			buckets = append(buckets, map[string]int64{"t": t, "count": counts[t]})
-		}
-		if h.miscount {
-			buckets[len(buckets)/2]["count"]--
-		}
-		answer(w, 200, map[string]any{"buckets": buckets})
+	device("POST /api/v1/devices/{id}/tokens", func(w http.ResponseWriter, _ *http.Request, d *fakeDevice) {
+		answer(w, 201, map[string]any{"token": "token-" + d.id})
 	})
+	device("GET /api/v1/devices/{id}/export", h.export)
+	device("GET /api/v1/devices/{id}/series", h.series)
+	device("GET /api/v1/devices/{id}/latest", h.latest)
+	device("GET /api/v1/devices/{id}/commands", h.listCommands)
+	device("GET /api/v1/devices/{id}/commands/{cmd}", h.oneCommand)
 	mux.HandleFunc("POST /api/v1/devices/{id}/commands", h.postCommand)
-	mux.HandleFunc("POST /api/v1/devices/{id}/tokens", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, 201, map[string]any{"token": "token-" + r.PathValue("id")})
-	})
-	mux.HandleFunc("GET /api/v1/devices/{id}/commands/{cmd}", func(w http.ResponseWriter, r *http.Request) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		c := h.commands[r.PathValue("cmd")]
-		if c == nil {
-			answer(w, 404, map[string]string{"code": "not_found"})
-			return
+	mux.HandleFunc("GET /api/v1/bridges", func(w http.ResponseWriter, _ *http.Request) {
+		out := []any{}
+		if h.bridge != nil {
+			out = append(out, h.bridge.shown())
 		}
-		answer(w, 200, map[string]string{"cmd_id": c.id, "status": c.status})
+		answer(w, 200, map[string]any{"bridges": out})
 	})
 }
 
-func (h *fakeHub) postCommand(w http.ResponseWriter, r *http.Request) {
-	var in struct {
-		Op     string          `json:"op"`
-		Params json.RawMessage `json:"params"`
-		ID     string          `json:"cmd_id"`
+func (h *fakeHub) register(w http.ResponseWriter, r *http.Request) {
+	var in []struct {
+		ID    string
+		Kinds []string
 	}
 	json.NewDecoder(r.Body).Decode(&in)
+	var out []any
 	h.mu.Lock()
-	d := h.devices[r.PathValue("id")]
-	c := &fakeCommand{id: in.ID, status: "sent", done: make(chan struct{})}
-	h.commands[in.ID] = c
-	if in.Op == "toggle" || in.Op == "step" { // resolved by the hub
-		in.Op, in.Params = "set", json.RawMessage(`{"on":true}`)
+	defer h.mu.Unlock()
+	for _, d := range in {
+		h.devices[d.ID] = &fakeDevice{id: d.ID, kinds: d.Kinds, stored: map[string][]fakeRow{}, seen: map[string]bool{}, ack: map[string]uint64{}}
+		out = append(out, map[string]any{"device": map[string]any{"id": d.ID}, "token": "token-" + d.ID})
 	}
-	envelope := map[string]any{"cmd_id": in.ID, "op": in.Op, "params": in.Params, "ttl_ms": 10000}
-	if h.falseDone {
-		c.status = "confirmed"
-		close(c.done)
-	} else if d.conn != nil {
-		d.conn.Push("command", envelope)
-		d.conn.Push("command", envelope) // at least once, as the hub says
-		d.sent = append(d.sent, envelope)
-		if n := len(d.sent) - 33; h.resend && n >= 0 { // a device remembers 32
-			d.conn.Push("command", d.sent[n])
-		}
-	}
-	h.mu.Unlock()
-	select {
-	case <-c.done:
-	case <-time.After(time.Second):
-		w.WriteHeader(504)
-		return
-	}
-	json.NewEncoder(w).Encode(map[string]string{"cmd_id": c.id, "status": c.status})
+	answer(w, 201, map[string]any{"devices": out})
 }
 
-// fakeChannel is a device's topic, or a person's view of it.
-type fakeChannel struct {
-	h      *fakeHub
-	kind   string
-	d      *fakeDevice
-	person bool
-	s      *hub.Socket
+func (h *fakeHub) latest(w http.ResponseWriter, _ *http.Request, d *fakeDevice) {
+	out := map[string]any{}
+	for metric, rows := range d.stored {
+		newest := rows[len(rows)-1]
+		if h.lie.stale && len(rows) > 1 {
+			newest = rows[len(rows)-2]
+		}
+		out[metric] = map[string]any{"v": newest.v, "t": newest.t}
+	}
+	answer(w, 200, map[string]any{"metrics": out, "server_time": time.Now().UnixMilli()})
 }
 
-func (c *fakeChannel) Join(ctx context.Context, s *hub.Socket, _ hub.Payload) (hub.Reply, error) {
-	id := strings.TrimPrefix(s.Topic(), c.kind+":")
-	c.h.mu.Lock()
-	defer c.h.mu.Unlock()
-	c.d, c.s = c.h.devices[id], s
-	c.person = ctx.Value(fakeKey{}) == ""
-	if c.d == nil || !c.person && c.h.deny || !c.person && ctx.Value(fakeKey{}) != id || !slices.Contains(c.d.kinds, c.kind) {
-		return hub.Refuse("unauthorized"), nil
-	}
-	if c.person {
-		return hub.OK(map[string]any{}), nil
-	}
-	c.d.conn = s
-	var through []any
-	for boot, n := range c.d.ack {
-		through = append(through, map[string]any{"boot": boot, "s": n})
-	}
-	return hub.OK(map[string]any{"server_time": time.Now().UnixMilli(), "ack_through": through}), nil
-}
-
-func (c *fakeChannel) HandleIn(_ context.Context, s *hub.Socket, event string, p hub.Payload) (hub.Reply, error) {
-	c.h.mu.Lock()
-	defer c.h.mu.Unlock()
-	switch event {
-	case "reading", "readings":
-		return c.readings(s, event, p), nil
-	case "ack":
-		var in struct {
-			ID     string `json:"cmd_id"`
-			Status string `json:"status"`
+func (h *fakeHub) export(w http.ResponseWriter, _ *http.Request, d *fakeDevice) {
+	for metric, rows := range d.stored {
+		for _, r := range rows {
+			fmt.Fprintf(w, `{"device":%q,"metric":%q,"t":%d,"v":%s,"q":[]}`+"\n", d.id, metric, r.t, r.v)
 		}
-		p.Decode(&in)
-		if cmd := c.h.commands[in.ID]; cmd != nil && in.Status == "done" && cmd.status == "sent" {
-			cmd.status = "confirmed"
-			close(cmd.done)
-		}
-	case "state":
-		return hub.OK(map[string]int{"ver": 1}), nil
-	}
-	return hub.OK(nil), nil
-}
-
-func (c *fakeChannel) readings(s *hub.Socket, event string, p hub.Payload) hub.Reply {
-	var in struct {
-		M    string              `json:"m"`
-		V    json.RawMessage     `json:"v"`
-		T    int64               `json:"t"`
-		S    uint64              `json:"s"`
-		Boot string              `json:"boot"`
-		S0   uint64              `json:"s0"`
-		T0   int64               `json:"t0"`
-		R    [][]json.RawMessage `json:"r"`
-	}
-	if p.Decode(&in) != nil || event == "reading" && (in.M != "temperature" && in.M != "humidity" || in.V == nil || in.V[0] == '{' || in.V[0] == '"') {
-		return hub.Error(map[string]any{"code": "invalid", "reason": "malformed"})
-	}
-	if event == "reading" {
-		in.S0, in.T0 = in.S, in.T
-		m, _ := json.Marshal(in.M)
-		in.R = [][]json.RawMessage{{m, in.V}}
-	}
-	dup := 0
-	var live []any
-	for i, e := range in.R {
-		var metric string
-		json.Unmarshal(e[0], &metric)
-		t := in.T0
-		if len(e) > 2 {
-			dt, _ := strconv.ParseInt(string(e[2]), 10, 64)
-			t += dt
-		}
-		seq := in.S0 + uint64(i)
-		key := in.Boot + "/" + strconv.FormatUint(seq, 10)
-		if c.d.seen[key] {
-			dup++
-			continue
-		}
-		c.d.seen[key] = true
-		for c.d.seen[in.Boot+"/"+strconv.FormatUint(c.d.ack[in.Boot]+1, 10)] {
-			c.d.ack[in.Boot]++
-		}
-		c.h.n++
-		if c.h.lose != nil && c.h.lose(c.h.n) {
-			continue
-		}
-		rows := c.d.stored[metric]
-		if rows == nil {
-			rows = map[int64]json.RawMessage{}
-			c.d.stored[metric] = rows
-		}
-		rows[t] = e[1]
-		if c.h.alter != nil && c.h.alter(c.h.n) {
-			rows[t] = json.RawMessage("99.5")
-		}
-		if c.h.twice != nil && c.h.twice(c.h.n) {
-			rows[t+1] = e[1]
-		}
-		if c.h.backwards {
-			t -= int64(c.h.n) * 1000
-		}
-		live = append(live, map[string]any{"m": metric, "v": e[1], "t": t})
-	}
-	if c.h.leak {
-		s.Push("reading", map[string]any{"device": c.d.id, "r": live})
-	}
-	s.BroadcastFrom("reading", map[string]any{"device": c.d.id, "r": live})
-	return hub.OK(map[string]any{"ack": c.d.ack[in.Boot], "accepted": len(in.R) - dup, "dup": dup, "rejected": []any{}})
-}
-
-// Devices get no broadcasts.
-func (c *fakeChannel) Intercepts() []string { return []string{"reading"} }
-
-func (c *fakeChannel) HandleOut(_ context.Context, s *hub.Socket, event string, p hub.Payload) error {
-	if !c.person {
-		return nil
-	}
-	return s.Push(event, json.RawMessage(p.Bytes()))
-}
-
-func (c *fakeChannel) Terminate(s *hub.Socket, _ error) {
-	c.h.mu.Lock()
-	defer c.h.mu.Unlock()
-	if c.d != nil && c.d.conn == s {
-		c.d.conn = nil
 	}
 }

@@ -15,9 +15,32 @@ import (
 
 // faultLog remembers when the hub itself was away, when its word about presence is not judged.
 type faultLog struct {
-	mu   sync.Mutex
-	away bool
-	back time.Time
+	mu    sync.Mutex
+	away  bool
+	back  time.Time
+	times []time.Time // it went, it came, it went …
+	full  bool        // its disk takes nothing
+}
+
+func (f *faultLog) setFull(yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.full = yes
+}
+
+// takes reports whether the hub can take what it does not acknowledge.
+func (f *faultLog) takes() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.full
+}
+
+// calmAt reports whether the hub was there at a moment, and had been and was to be for a while.
+func (f *faultLog) calmAt(t time.Time) bool {
+	const settled = 10 * time.Second
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !slices.ContainsFunc(f.times, func(x time.Time) bool { return t.Sub(x).Abs() < settled })
 }
 
 func (f *faultLog) quietSince(t time.Time) bool {
@@ -36,10 +59,29 @@ func (f *faultLog) set(away bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.away, f.back = away, time.Now()
+	f.times = append(f.times, f.back)
 }
 
-// HubAway tells the judge that the hub was killed, or is back, by somebody other than the simulator.
-func (s *Sim) HubAway(away bool) {
+// calmFor reports whether the hub did not go away within a while after a moment.
+func (f *faultLog) calmFor(t time.Time, d time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !slices.ContainsFunc(f.times, func(x time.Time) bool { return x.After(t) && x.Before(t.Add(d)) })
+}
+
+// storeFull notes that the hub's disk takes nothing, or does so again. What is sent at QoS 0 meanwhile may be lost.
+func (s *Sim) storeFull(yes bool) {
+	s.faults.setFull(yes)
+	if !yes {
+		return
+	}
+	for _, u := range s.units {
+		u.ledger.closed(false)
+	}
+}
+
+// hubAway notes that the hub was killed, or is back.
+func (s *Sim) hubAway(away bool) {
 	s.faults.set(away)
 	s.note("the hub is %s", map[bool]string{true: "away", false: "back"}[away])
 }
@@ -56,16 +98,17 @@ func (s *Sim) breakThings(ctx, after context.Context) {
 			case <-time.After(time.Until(s.began.Add(f.At))):
 			}
 			over := s.began.Add(f.At).Before(s.resumed)
-			r := rand.New(rand.NewPCG(s.profile.Seed, 0xfa0+uint64(i)))
+			of := rand.New(rand.NewPCG(s.profile.Seed, 0xfa0+uint64(i)))
 			for _, p := range f.Kinds {
-				units := s.some(r, p.Pct)
+				units := s.some(of, p)
+				r := rand.New(rand.NewPCG(of.Uint64(), 0xfa1))
 				if over && !p.Lasts() {
 					continue
 				}
 				s.note(faultEvent+"%v", p)
 				wg.Go(func() {
 					defer s.force(p)()
-					s.fault(ctx, after, p, units)
+					s.fault(ctx, after, p, units, r)
 					sleep(ctx, lasting(p))
 				})
 			}
@@ -134,11 +177,11 @@ func (s *Sim) faultSigns(elapsed time.Duration) (now []FaultSign, next *FaultSig
 	return now, next
 }
 
-// some picks a part of the fleet.
-func (s *Sim) some(r *rand.Rand, pct float64) []*unit {
+// some picks the part of the fleet that a fault is about.
+func (s *Sim) some(r *rand.Rand, p profile.FaultPart) []*unit {
 	var out []*unit
 	for _, u := range s.units {
-		if r.Float64()*100 < pct {
+		if r.Float64()*100 < p.Pct && (p.Of == "" || p.Of == u.group.Name) {
 			out = append(out, u)
 		}
 	}
@@ -155,7 +198,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*unit) {
+func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*unit, r *rand.Rand) {
 	switch p.Kind {
 	case profile.Drop:
 		for _, u := range units {
@@ -166,14 +209,21 @@ func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*un
 			u.halfOpen(p.For)
 		}
 	case profile.Flap:
-		ctx, cancel := context.WithTimeout(ctx, max(p.For, p.Every))
-		defer cancel()
-		for ctx.Err() == nil {
+		again(ctx, p, func() {
 			for _, u := range units {
 				u.drop(0)
 			}
-			sleep(ctx, p.Every)
-		}
+		})
+	case profile.Comeback:
+		again(ctx, p, func() {
+			for _, u := range units {
+				s.wish(ctx, func(due time.Time) { s.comeback(u, due, p.Reboot) })
+			}
+		})
+	case profile.Blip:
+		s.blip(ctx, r, units)
+	case profile.Clone:
+		s.clone(ctx, p, units)
 	case profile.Reboot:
 		for _, u := range units {
 			u.dev.Restart()
@@ -219,6 +269,17 @@ func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*un
 			s.judge.unable("broker outage: %v", err)
 		}
 		s.note("broker outage over")
+		s.awaitBacklog(ctx, time.Now())
+	}
+}
+
+// again does something again and again, for as long as a fault is in force.
+func again(ctx context.Context, p profile.FaultPart, do func()) {
+	ctx, cancel := context.WithTimeout(ctx, max(p.For, p.Every))
+	defer cancel()
+	for ctx.Err() == nil {
+		do()
+		sleep(ctx, p.Every)
 	}
 }
 
@@ -242,11 +303,12 @@ func (s *Sim) revoke(ctx, after context.Context, p profile.FaultPart, units []*u
 }
 
 func (s *Sim) killHub(after context.Context, p profile.FaultPart) {
-	s.HubAway(true)
+	s.hubAway(true)
 	if err := killFor(after, s.cfg.Server, p.For); err != nil {
 		s.judge.unable("kill the hub: %v", err)
 	}
-	s.HubAway(false)
+	s.hubAway(false)
+	s.awaitBacklog(after, time.Now())
 }
 
 // killFor kills a server and starts it again after a while.
@@ -263,6 +325,8 @@ func (s *Sim) storeOutage(ctx context.Context, p profile.FaultPart) {
 		s.judge.unable("store outage: the hub does not belong to the simulator")
 		return
 	}
+	s.storeFull(true)
+	defer s.storeFull(false)
 	if err := server.StoreOutage(true); err != nil {
 		s.judge.unable("store outage: %v", err)
 		return
@@ -271,5 +335,6 @@ func (s *Sim) storeOutage(ctx context.Context, p profile.FaultPart) {
 	if err := server.StoreOutage(false); err != nil {
 		s.judge.unable("end of the store outage: %v", err)
 	}
+	sleep(ctx, time.Second) // until it has noticed
 	s.note("store outage over")
 }

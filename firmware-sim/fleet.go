@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -22,18 +23,26 @@ type unit struct {
 	dev     *device.Device
 	rand    *rand.Rand // of the schedule's goroutine alone
 	sources []*profile.Source
-	stamped bool // its clock was so wrong that the hub put its own times; of the schedule's goroutine, then of the judge
+	units   []string // in which it measures, one for each metric; "" is the metric's own
+	stamped bool     // its clock was so wrong that the hub may have put its own times; of the schedule's goroutine, then of the judge
 	ledger  ledger
+	twin    *ledger // of its double; nil: it has had none
 
 	mu       sync.Mutex
 	power    power
 	unable   error // why its last attempt to connect failed
 	up       bool
-	since    time.Time // of up
-	turns    []string  // the last of its comings and goings, for the time line of a finding
-	half     bool      // half open: the hub cannot know yet
-	heldTill time.Time // by a fault
-	refused  bool      // since it was last up
+	since    time.Time   // of up
+	turns    []string    // the last of its comings and goings, for the time line of a finding
+	half     bool        // half open: the hub cannot know yet
+	heldTill time.Time   // by a fault
+	refused  bool        // since it was last up
+	leaves   []time.Time // when it closed its connection in order
+	breaks   []time.Time // when it lost one otherwise
+	leaving  bool        // it has said goodbye, and is not back yet
+	cloned   bool        // it has a double
+	alone    time.Time   // since when it has none any more
+	accused  bool        // of having one, when it had none
 	skew     time.Duration
 	drift    float64
 	clocked  time.Time // when the clock started
@@ -81,8 +90,11 @@ func (s *Sim) newUnit(g *profile.Group, n, i, count int) *unit {
 		Batch: g.BatchMax, Seed: s.profile.Seed*1_000_003 + uint64(n), Clock: u.clock}
 	if g.Sensor {
 		u.decl.Kinds = append(u.decl.Kinds, "sensor")
+		u.config.Style, u.config.NoBoot = style(&g.Forms, n), g.Forms.NoBoot
+		another := share(n, 2) < g.Forms.Units && !u.sendsBare()
 		for i := range g.Metrics {
 			u.sources = append(u.sources, profile.NewSource(g.Metrics[i].Gen, r))
+			u.units = append(u.units, u.unitOf(&g.Metrics[i], another))
 		}
 	}
 	if g.Light {
@@ -92,7 +104,8 @@ func (s *Sim) newUnit(g *profile.Group, n, i, count int) *unit {
 		if len(b.Modes) == 0 {
 			u.decl.Light.Modes = []string{"brightness"}
 		}
-		u.config.Light = &device.LightConfig{Modes: b.Modes, FailPct: b.FailPct, Transition: b.Transition, Ack: sampler(b.Ack), Exec: sampler(b.Exec)}
+		u.config.Light = &device.LightConfig{Modes: b.Modes, FailPct: b.FailPct, HangPct: b.HangPct, Transition: b.Transition,
+			Ack: sampler(b.Ack), Exec: sampler(b.Exec), Reports: reporting(b.Reports)}
 	}
 	c := g.Clock
 	if c.Skew != nil {
@@ -101,9 +114,62 @@ func (s *Sim) newUnit(g *profile.Group, n, i, count int) *unit {
 	u.drift = c.DriftPPM * (2*r.Float64() - 1) / 1e6
 	if c.UnsetPct > 0 && r.Float64()*100 < c.UnsetPct {
 		u.skew = -time.Duration(time.Now().UnixNano()) // counts from 1970
+		// SenML has no place for such times; and packs without any would not keep their order with JSON that has them.
+		u.config.Style.Kinds[device.SenML], u.config.Style.Kinds[device.CBOR] = 0, 0
 	}
 	u.stamped = astray(u.skew)
 	return u
+}
+
+// share places a device in 0 to 1 by a trait: evenly, and each trait for itself (the additive recurrence R3).
+func share(n, trait int) float64 {
+	return math.Mod(0.5+float64(n)*[...]float64{0.8191725133961645, 0.6710436067037893, 0.5497004779019703}[trait], 1)
+}
+
+// style is how device n writes its readings.
+func style(f *profile.Forms, n int) device.Style {
+	s := device.Style{Untimed: share(n, 0) < f.Untimed, Plain: share(n, 1) < f.Plain}
+	s.QoS[device.AtMostOnce], s.QoS[device.AtLeastOnce], s.QoS[device.ExactlyOnce] = f.QoS[0], f.QoS[1], f.QoS[2]
+	for _, w := range f.Kinds {
+		s.Kinds[formKinds[w.Name]] = w.Weight
+	}
+	return s
+}
+
+// sendsBare reports whether the device may send values alone, with which no unit can go.
+func (u *unit) sendsBare() bool {
+	return u.overMQTT() && u.config.Style.Untimed && u.config.Style.Kinds[device.Bare] > 0
+}
+
+func (u *unit) overMQTT() bool {
+	return u.config.Transport == device.MQTT || u.config.Transport == device.MQTT5
+}
+
+var formKinds = map[string]device.Kind{"json": device.Object, "batch": device.Batch, "senml": device.SenML, "cbor": device.CBOR, "bare": device.Bare}
+
+// unitOf is the unit in which the device measures a metric.
+func (u *unit) unitOf(m *profile.Metric, another bool) string {
+	if others := otherUnits[m.Name]; m.Unit == "" && another && len(others) > 0 {
+		return others[u.n%len(others)].name
+	}
+	return m.Unit
+}
+
+// reporting draws ways to report.
+func reporting(ways []profile.Weight) func(*rand.Rand) device.Reporting {
+	sum := 0.0
+	for _, w := range ways {
+		sum += w.Weight
+	}
+	return func(r *rand.Rand) device.Reporting {
+		x := r.Float64() * sum
+		for _, w := range ways {
+			if x -= w.Weight; x < 0 {
+				return device.Reporting(slices.Index(profile.Reports, w.Name))
+			}
+		}
+		return device.ReportAfter
+	}
 }
 
 func sampler(d *profile.Dist) device.Dist {
@@ -146,6 +212,16 @@ func (u *unit) clock() time.Time {
 // astray reports whether a clock is so wrong that the hub puts its own times.
 func astray(off time.Duration) bool { return off > 55*time.Second || off < -24*time.Hour }
 
+// standing is since when the connection stands; zero: there is none, or nobody at its other end.
+func (u *unit) standing() time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.up || u.half {
+		return time.Time{}
+	}
+	return u.since
+}
+
 func (u *unit) isUp() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -158,21 +234,34 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 	return device.Hooks{
 		Up: func(up device.Up) {
 			u.mu.Lock()
-			u.up, u.half, u.refused, u.heldTill = true, false, false, time.Time{}
+			u.up, u.half, u.refused, u.leaving, u.heldTill = true, false, false, false, time.Time{}
 			u.turned("up")
 			u.mu.Unlock()
 			st.connects.Add(1)
 			st.record("connect_ms", up.Connect)
 			st.record("join_ms", up.Join)
 		},
-		Down: func(error) {
+		Down: func(err error) {
+			left := errors.Is(err, device.ErrLeft)
 			u.mu.Lock()
 			was := u.up
 			u.up = false
-			u.turned("down")
+			u.turned(map[bool]string{true: "left", false: "down"}[left])
+			if !left {
+				if u.breaks = append(u.breaks, u.since); len(u.breaks) > 200 {
+					u.breaks = u.breaks[100:]
+				}
+			}
 			u.mu.Unlock()
-			if was {
+			u.ledger.closed(left)
+			if was && !left {
 				st.drops.Add(1)
+			}
+		},
+		Sent: func(rs []device.Reading) {
+			st.unheard.Add(u.ledger.sent(rs, u.group.Via == nil && s.faults.takes()))
+			if form := rs[0].Form; form.Untimed || form.Delivery == device.AtMostOnce {
+				s.cfg.Journal.sent(u.n, rs)
 			}
 		},
 		Unable: func(err error) {
@@ -203,21 +292,32 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			st.failed("refused:" + code)
 		},
 		Error: func(code string) {
+			if slices.Contains(later, code) { // what was sent at most once may be what could not be taken
+				u.ledger.closed(false)
+			}
 			u.heard(code)
 			st.failed(code)
 		},
 		Command: func(c device.Command, repeated bool) {
 			s.cfg.Journal.command(u.n, c.ID, false)
-			u.ledger.command(c.ID, false)
+			u.ledger.command(c.ID, arrived)
 			if repeated {
 				st.repeats.Add(1)
+			}
+			if first := s.judge.commands.arrives(c.ID); first != nil && first.arrivedAt.After(first.given) {
+				st.record("reach_ms", first.arrivedAt.Sub(first.given))
+				if first.blip {
+					st.record("blip_ms", first.arrivedAt.Sub(first.given))
+				}
 			}
 		},
 		Ran: func(c device.Command) {
 			st.executed.Add(1)
 			s.cfg.Journal.command(u.n, c.ID, true)
-			u.ledger.command(c.ID, true)
+			u.ledger.command(c.ID, ran)
 		},
+		Answered: u.ledger.answering,
+		Reported: u.ledger.reporting,
 		Leak: func(event string) {
 			st.leaked.Add(1)
 			s.judge.found("leaked", Finding{Device: u.id, Text: "a device was sent event " + event, Line: []string{stamp(time.Now()) + "  " + event + " arrived"}})
@@ -239,7 +339,7 @@ func (u *unit) turned(what string) {
 func (u *unit) missing() (bool, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.power == off || u.up || u.group.Misbehave.Bad() {
+	if u.power == off || u.up || u.cloned || u.group.Misbehave.Bad() {
 		return false, nil
 	}
 	if u.since.IsZero() {
@@ -247,6 +347,9 @@ func (u *unit) missing() (bool, error) {
 	}
 	return true, nil
 }
+
+// later are the codes with which a hub says that it cannot take something now.
+var later = []string{"overloaded", "platform_unavailable", "rate_limited"}
 
 // lights are the units that take commands.
 func (s *Sim) lights() []*unit {

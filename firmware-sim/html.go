@@ -70,18 +70,37 @@ var verdictWords = map[int]string{0: "passed", 1: "failed", 3: "no verdict: the 
 
 // promises are the invariants and the latencies in words.
 var promises = map[string]string{
-	"lost_acked":       "a reading that was acknowledged and is not stored",
-	"dup_stored":       "a reading that is stored more than once, or was never sent",
-	"value_wrong":      "a reading that is stored with another value",
-	"series_differs":   "a series that counts other readings than the export has",
-	"cmd_run_twice":    "a command that ran twice",
-	"cmd_false_done":   "a command that is called done and never ran, or refused and ran",
-	"presence_wrong":   "a device that is shown online and is not, or the other way round",
-	"latest_backwards": "a live reading that is older than the one before",
-	"leaked":           "something that was heard by whom it is not for",
+	"lost_acked":          "a reading that was acknowledged and is not stored under its name",
+	"lost_sent":           "a reading that was sent at QoS 0 on a connection that did not break, and is not stored",
+	"dup_stored":          "a reading that is stored more often than it may be",
+	"value_wrong":         "a reading that is stored with another value, or one that was never sent",
+	"order_wrong":         "readings that the hub put its time on, and that stand in another order than they were sent",
+	"series_foreign":      "a series, or a name among the latest or the live values, that the device never sent",
+	"series_differs":      "a series that counts other readings than the export has",
+	"series_wrong":        "a bucket whose mean, least or greatest value is not that of its readings",
+	"window_wrong":        "windows of a counter that do not add up to what it rose by",
+	"latest_wrong":        "a latest value that is not the newest that is stored",
+	"latest_backwards":    "a live reading that is older than the one before",
+	"leaked":              "something that was heard by whom it is not for",
+	"cmd_run_twice":       "a command that ran twice",
+	"cmd_lost":            "a command that was taken and has no record, or never came to a device that was there",
+	"cmd_false_done":      "a command that is called done, of which the device never said so",
+	"cmd_false_confirmed": "a command that is called confirmed, which the device never showed",
+	"cmd_false_failed":    "a command that is called failed, expired or refused, and is not",
+	"cmd_proof_ignored":   "a command of which the hub has heard that it is done, or seen it, and does not say so",
+	"cmd_differs":         "a command whose giver was told another end than stands in its record",
+	"presence_wrong":      "a device that is shown online and is not, or the other way round",
+	"close_wrong":         "a connection that the device closed in order, and that the hub takes for lost",
+	"clone_missed":        "two devices of one identity that are taken for one",
+	"clone_false":         "a device alone that is taken for two",
 
 	"ack":     "from the moment at which a push was due to its acknowledgement",
+	"done":    "from the moment at which a command was due that nothing can be seen of, to its end",
 	"confirm": "from the moment at which a command was due to its confirmation",
+	"reach":   "from the moment at which a command was given to its arrival",
+	"blip":    "the same, of the next command after a connection broke under one",
+	"backlog": "from the end of an outage until the hub has what brokers had acknowledged",
+	"clone":   "until the hub says that two devices share an identity",
 	"connect": "until the hub let the device in",
 	"join":    "from then until the last topic was joined",
 	"watch":   "from the measurement to those who look on",
@@ -95,10 +114,12 @@ type tile struct{ Figure, Name, More string }
 func (r *Report) tiles() []tile {
 	out := []tile{
 		{number(float64(r.Devices)), "devices", fmt.Sprintf("%d not connected at the end", r.Offline)},
-		{number(float64(r.Readings.Acknowledged)), "readings acknowledged", "of " + number(float64(r.Readings.Sent)) + " sent"},
+		{number(float64(r.Readings.Acknowledged)), "readings acknowledged", "of " + number(float64(r.Readings.Sent)) + " sent, " + number(float64(r.Readings.Unheard)) + " at QoS 0"},
 	}
 	if r.Commands.Issued > 0 {
-		out = append(out, tile{number(float64(r.Commands.Confirmed)), "commands confirmed", "of " + number(float64(r.Commands.Issued)) + " issued"})
+		c := r.Commands
+		out = append(out, tile{number(float64(c.Confirmed)), "commands confirmed", fmt.Sprintf("of %s issued; %s done, %s unconfirmed, %s failed",
+			number(float64(c.Issued)), number(float64(c.Done)), number(float64(c.Unconfirmed)), number(float64(c.Failed)))})
 	}
 	for _, l := range r.Latency {
 		if name := map[string]string{"ack_ms": "to acknowledge a reading", "confirm_ms": "to confirm a command"}[l.Name]; name != "" {

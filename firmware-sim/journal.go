@@ -51,7 +51,8 @@ const (
 	lineHead     = 'H'
 	lineResumed  = 'R'
 	lineEnded    = 'E'
-	lineMeasured = 'm' // unit, metric, t, true time, seq, boot, unit of measure, value, state
+	lineMeasured = 'm' // unit, metric, t, true time, seq, boot, unit of measure, value, state, form
+	lineSent     = 'o' // unit, metric, t, form; of readings without a time or an acknowledgement
 	lineAcked    = 'a' // unit, metric, t, sent again
 	lineRefused  = 'r' // unit, metric, t
 	lineGiven    = 'c' // unit, command, op
@@ -225,8 +226,34 @@ func (j *Journal) measured(n int, r device.Reading, state entryState) {
 		b = tab(append(b, r.Unit...))
 		value, _ := json.Marshal(r.Value) // a number, a bool or a string
 		b = tab(append(b, value...))
-		return strconv.AppendInt(b, int64(state), 10)
+		b = tab(strconv.AppendInt(b, int64(state), 10))
+		return strconv.AppendInt(b, packForm(r.Form), 10)
 	})
+}
+
+func (j *Journal) sent(n int, rs []device.Reading) {
+	for _, r := range rs {
+		j.line(lineSent, func(b []byte) []byte {
+			b = tab(append(unitField(b, n), r.Metric...))
+			return strconv.AppendInt(tab(strconv.AppendInt(b, r.T, 10)), packForm(r.Form), 10)
+		})
+	}
+}
+
+// packForm writes a form as a number; 0 is the zero Form.
+func packForm(f device.Form) int64 {
+	n := int64(f.Kind) | int64(f.Delivery)<<6
+	if f.Untimed {
+		n |= 1 << 4
+	}
+	if f.Plain {
+		n |= 1 << 5
+	}
+	return n
+}
+
+func unpackForm(n int64) device.Form {
+	return device.Form{Kind: device.Kind(n & 0xf), Untimed: n&(1<<4) != 0, Plain: n&(1<<5) != 0, Delivery: device.Delivery(min(n>>6&3, int64(device.ExactlyOnce)))}
 }
 
 func (j *Journal) acked(n int, r device.Reading, late bool) {

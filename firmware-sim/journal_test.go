@@ -17,11 +17,13 @@ const kept = `
 seed: 3
 fleet:
   - {count: 5, kind: sensor, transport: {websocket: 0.6, longpoll: 0.4}, metrics: {temperature: {every: 20ms}, mode: {gen: toggle, every: 50ms}}, batch: {max: 3, every: 100ms}}
+  - {count: 4, kind: sensor, transport: {mqtt: 0.5, mqtt5: 0.5}, qos: {0: 0.3, 1: 0.6, 2: 0.1}, untimed: 0.5, metrics: {temperature: {every: 40ms}}}
   - {count: 1, kind: sensor, clock: {unset_pct: 100}, metrics: {temperature: {every: 30ms}}}
   - {count: 3, kind: light, behaviour: {ack_ms: 2, exec_ms: 3}}
 load: {hold: 2500ms, warmup: 200ms, commands: {rate: 40/s, mix: {set: 0.8, toggle: 0.2}}, watchers: 1}
 faults: [{at: 300ms, duplicate: 0.05}, {at: 2s, drop: {pct: 100, for: 100ms}}]
-assert: [lost_acked == 0, dup_stored == 0, value_wrong == 0, cmd_run_twice == 0, cmd_false_done == 0, leaked == 0, unacknowledged == 0]
+assert: [lost_acked == 0, lost_sent == 0, dup_stored == 0, value_wrong == 0, order_wrong == 0, series_foreign == 0, latest_wrong == 0, cmd_run_twice == 0, cmd_false_done == 0,
+  cmd_false_confirmed == 0, cmd_false_failed == 0, cmd_proof_ignored == 0, cmd_differs == 0, leaked == 0, unacknowledged == 0]
 `
 
 // killed plays the beginning of a run, and returns the folder of its journal as kill -9 would leave it at some moment: without
@@ -29,7 +31,7 @@ assert: [lost_acked == 0, dup_stored == 0, value_wrong == 0, cmd_run_twice == 0,
 func killed(t *testing.T, h *fakeHub, after time.Duration, missing int64) string {
 	t.Helper()
 	dir := t.TempDir()
-	cfg := sim.Config{Profile: parse(t, kept), Hub: h.url(), Username: "admin", Password: "secret", Server: h, Settle: 10 * time.Millisecond, Scale: 1, Keep: true, NoJudge: true}
+	cfg := sim.Config{Profile: parse(t, kept), Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Server: h, Settle: 10 * time.Millisecond, Scale: 1, Keep: true, NoJudge: true}
 	j, err := sim.CreateJournal(dir, &cfg, []byte(kept))
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +69,7 @@ func killed(t *testing.T, h *fakeHub, after time.Duration, missing int64) string
 
 func resume(t *testing.T, h *fakeHub, dir string) *sim.Report {
 	t.Helper()
-	cfg := sim.Config{Hub: h.url(), Username: "admin", Password: "secret", Server: h}
+	cfg := sim.Config{Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Server: h}
 	j, err := sim.OpenJournal(dir, &cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -128,8 +130,8 @@ func eventText(r *sim.Report) string {
 func TestResumeStillJudges(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(h *fakeHub){
-		"lost_acked": func(h *fakeHub) { h.lose = func(n int) bool { return n == 100 } },
-		"dup_stored": func(h *fakeHub) { h.twice = func(n int) bool { return n == 100 } },
+		"lost_acked": func(h *fakeHub) { h.lie.lose = func(n int) bool { return n%40 == 0 } },
+		"dup_stored": func(h *fakeHub) { h.lie.twice = func(n int) bool { return n%40 == 0 } },
 	}
 	for verdict, bad := range tests {
 		t.Run(verdict, func(t *testing.T) {

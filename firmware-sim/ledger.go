@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/json"
 	"hash/fnv"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -13,24 +14,34 @@ import (
 // ledger is what one device has measured, and what it was told about it.
 type ledger struct {
 	mu       sync.Mutex
-	metrics  map[string][]entry
-	commands map[string][]moment // by command id
-	gaps     []span              // of which nothing is known
+	metrics  map[string]*measured
+	open     []sentOnce // on the present connection
+	gaps     []span     // of which nothing is known
+	commands map[string][]moment
+	reports  []report // of a light, in the order in which they left
 }
 
-// moment is when an envelope of a command arrived, or when it was executed.
-type moment struct {
-	at  time.Time
-	ran bool
+// measured is the readings of one metric.
+type measured struct {
+	entries []entry // in the order of t
+	sends   []int64 // t of those that the hub stamps, in the order in which they went to a connection, some more than once
 }
 
-// entry is one reading. Those of a metric stand in the order of t.
+// sentOnce is a reading that was sent at most once: whether it arrived is known when the connection has ended.
+type sentOnce struct {
+	of *measured
+	t  int64
+}
+
+// entry is one reading.
 type entry struct {
 	t     int64   // device time, ms
 	at    int64   // true time, ms
-	v     float64 // the value, or a number for it
-	text  bool    // v stands for a string
+	v     float64 // the value in the hub's unit, or a number for it
+	took  uint32  // ms from at to the answer, or where none comes, to the sending
 	state entryState
+	form  entryForm
+	text  bool // v stands for a string
 	late  bool // acknowledged only after it was sent again
 }
 
@@ -41,7 +52,40 @@ const (
 	acknowledged
 	refused
 	deliberate // a value that the hub may refuse, alter or stamp: not judged by its value
+	underWay   // sent at most once, on a connection that stands
+	delivered  // sent at most once, on a connection that was closed in order, or stood for long after
+	doubtful   // sent at most once, on a connection that broke
 )
+
+// required reports whether the hub must have a reading that is in the state.
+func (s entryState) required() bool { return s == acknowledged || s == delivered }
+
+var stateNames = map[entryState]string{unanswered: "unanswered", acknowledged: "acknowledged", refused: "refused", deliberate: "odd on purpose",
+	underWay: "sent at QoS 0", delivered: "sent at QoS 0", doubtful: "sent at QoS 0 before the connection broke"}
+
+// entryForm is what of a reading's form matters to the judge.
+type entryForm uint8
+
+const (
+	stamped  entryForm = 1 << iota // the hub puts the time
+	repeated                       // the hub cannot tell when it comes again
+)
+
+func formOf(r device.Reading) (out entryForm) {
+	if hubStamps(r) {
+		out |= stamped
+	}
+	if !r.Form.Once() || hubStamps(r) && r.Seq == 0 {
+		out |= repeated
+	}
+	return out
+}
+
+// clockUnset is before what a hub takes for the time of a clock that was set.
+var clockUnset = time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+
+// hubStamps reports whether the hub puts its own time on a reading.
+func hubStamps(r device.Reading) bool { return r.Form.Untimed || r.T < clockUnset }
 
 // asNumber turns any value into a number that is equal for equal values.
 func asNumber(v any) float64 {
@@ -65,32 +109,51 @@ func asNumber(v any) float64 {
 func storedNumber(raw json.RawMessage) float64 {
 	var v any
 	if json.Unmarshal(raw, &v) != nil {
-		return 0
+		return math.NaN()
 	}
 	return asNumber(v)
 }
 
+// of returns the readings of a metric. The lock is held.
+func (l *ledger) of(metric string) *measured {
+	if l.metrics == nil {
+		l.metrics = make(map[string]*measured)
+	}
+	m := l.metrics[metric]
+	if m == nil {
+		m = new(measured)
+		l.metrics[metric] = m
+	}
+	return m
+}
+
+// at returns the entry of a reading, which is made if there is none: answers may be quicker than the ledger. The lock is held.
+func (m *measured) at(r device.Reading) *entry {
+	i, ok := find(m.entries, r.T)
+	if !ok {
+		m.entries = slices.Insert(m.entries, i, entry{t: r.T})
+		m.entries[i].take(r)
+	}
+	return &m.entries[i]
+}
+
+func (e *entry) take(r device.Reading) {
+	_, e.text = r.Value.(string)
+	e.at, e.v, e.form = r.At.UnixMilli(), asNumber(canonical(r.Metric, r.Unit, r.Value)), formOf(r)
+}
+
+// measured notes a reading.
 func (l *ledger) measured(r device.Reading, state entryState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.metrics == nil {
-		l.metrics = make(map[string][]entry)
-	}
 	if n := len(l.gaps); n > 0 && l.gaps[n-1].open {
 		l.gaps[n-1].open, l.gaps[n-1].to = false, max(l.gaps[n-1].to, r.T)
 	}
-	es := l.metrics[r.Metric]
-	_, text := r.Value.(string)
-	e := entry{t: r.T, at: r.At.UnixMilli(), v: asNumber(r.Value), text: text, state: state}
-	// The answer may be quicker than this line; then the entry stands already.
-	if i, ok := find(es, r.T); ok {
-		es[i].at, es[i].v, es[i].text = e.at, e.v, e.text
-		if state == deliberate {
-			es[i].state = state
-		}
-		return
+	e := l.of(r.Metric).at(r)
+	e.take(r)
+	if state == deliberate {
+		e.state = state
 	}
-	l.metrics[r.Metric] = append(es, e)
 }
 
 func find(es []entry, t int64) (int, bool) {
@@ -105,65 +168,87 @@ func find(es []entry, t int64) (int, bool) {
 	})
 }
 
+const mostOpen = 1000
+
+// sent notes readings that were handed to a connection, and returns how many of them nobody will acknowledge. sure says that
+// a broker which is not the hub's has no part in it.
+func (l *ledger) sent(rs []device.Reading, sure bool) (unheard int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range rs {
+		m := l.of(r.Metric)
+		if hubStamps(r) {
+			m.sends = append(m.sends, r.T)
+		}
+		if r.Form.Delivery != device.AtMostOnce {
+			continue
+		}
+		e := m.at(r)
+		if e.state != unanswered {
+			continue
+		}
+		unheard++
+		e.took = tookTill(e)
+		if e.state = doubtful; sure {
+			e.state = underWay
+			l.open = append(l.open, sentOnce{m, r.T})
+		}
+	}
+	if len(l.open) > 2*mostOpen { // what went first has stood the time
+		l.settle(l.open[:mostOpen], delivered)
+		l.open = append(l.open[:0], l.open[mostOpen:]...)
+	}
+	return unheard
+}
+
+// closed notes that a connection has ended; in order, or not: then what was sent last may be lost.
+func (l *ledger) closed(inOrder bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	state := doubtful
+	if inOrder {
+		state = delivered
+	}
+	l.settle(l.open, state)
+	l.open = nil
+}
+
+// settle says what became of readings that were sent at most once. The lock is held.
+func (l *ledger) settle(open []sentOnce, state entryState) {
+	for _, o := range open {
+		if i, ok := find(o.of.entries, o.t); ok && o.of.entries[i].state == underWay {
+			o.of.entries[i].state = state
+		}
+	}
+}
+
 // answered notes an acknowledgement or a refusal.
 func (l *ledger) answered(r device.Reading, state entryState, late bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.metrics == nil {
-		l.metrics = make(map[string][]entry)
+	e := l.of(r.Metric).at(r)
+	if e.state == unanswered {
+		e.state = state
 	}
-	es := l.metrics[r.Metric]
-	i, ok := find(es, r.T)
-	if !ok {
-		es = slices.Insert(es, i, entry{t: r.T, at: r.At.UnixMilli(), v: asNumber(r.Value)})
-		l.metrics[r.Metric] = es
-	}
-	if es[i].state == unanswered {
-		es[i].state = state
-	}
-	es[i].late = es[i].late || late
+	e.took = tookTill(e)
+	e.late = e.late || late
 }
 
-// when returns the true time of a reading.
+// tookTill is how long ago a reading was measured.
+func tookTill(e *entry) uint32 {
+	return uint32(min(max(time.Now().UnixMilli()-e.at, 0), math.MaxUint32))
+}
+
+// when returns the true time of a reading by its own, if the hub has that from the device.
 func (l *ledger) when(metric string, t int64) (time.Time, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i, ok := find(l.metrics[metric], t); ok {
-		return time.UnixMilli(l.metrics[metric][i].at), true
-	}
-	return time.Time{}, false
-}
-
-func (l *ledger) command(id string, ran bool) { l.commandAt(id, moment{time.Now(), ran}) }
-
-func (l *ledger) commandAt(id string, m moment) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.commands == nil {
-		l.commands = make(map[string][]moment)
-	}
-	l.commands[id] = append(l.commands[id], m)
-}
-
-// executions is how often a command ran. The lock is held.
-func (l *ledger) executions(id string) (n int) {
-	for _, m := range l.commands[id] {
-		if m.ran {
-			n++
+	if m := l.metrics[metric]; m != nil {
+		if i, ok := find(m.entries, t); ok && m.entries[i].form&stamped == 0 {
+			return time.UnixMilli(m.entries[i].at), true
 		}
 	}
-	return n
-}
-
-// told is what happened to a command, for the time line of a finding. The lock is held.
-func (l *ledger) told(id string) (lines []string) {
-	for _, m := range l.commands[id] {
-		lines = append(lines, stamp(m.at)+map[bool]string{true: "  executed", false: "  envelope arrived"}[m.ran])
-	}
-	if lines == nil {
-		lines = []string{"the device never heard of it"}
-	}
-	return lines
+	return time.Time{}, false
 }
 
 func stamp(t time.Time) string { return t.Format("15:04:05.000") }

@@ -66,7 +66,7 @@ faults:
 func TestRefusedIsAState(t *testing.T) {
 	t.Parallel()
 	h := newFakeHub(t)
-	h.deny = true
+	h.lie.deny = true
 	var mu sync.Mutex
 	refused := 0
 	play(t, h, small, func(c *sim.Config) {

@@ -23,8 +23,22 @@ const (
 type issued struct {
 	unit   *unit
 	id, op string
-	status string // "" while unknown
-	doubt  bool   // it was given by a process that did not live to hear of its end
+	given  time.Time
+	blip   bool // it is the one after a blip, which must be there at once
+
+	// What came of it, as far as its giver was told. Guarded by the log's lock.
+	status, code string // "" while unknown
+	taken        bool   // the hub did not refuse it
+	toldAt       time.Time
+	shown        string // the end that those were told who look on
+	arrivedAt    time.Time
+	upSince      time.Time // the device was connected, without a break, from before until now; zero: it was not
+	calm         bool      // the hub was there all the time
+
+	old   bool // given by an earlier process of the run
+	doubt bool // which did not live to hear of its end
+
+	unwritten bool // the hub was killed just after it had told its end; of the judge
 }
 
 // commandLog is every command that was given.
@@ -44,10 +58,38 @@ func (l *commandLog) add(c *issued) {
 	l.seen[c.id] = c
 }
 
-func (l *commandLog) ended(c *issued, status string) {
+func (l *commandLog) ended(c *issued, status, code string, taken bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.status = status
+	c.status, c.code, c.taken, c.toldAt = status, code, taken, time.Now()
+}
+
+// arrives notes that a command has reached its device, and returns it the first time that it does.
+func (l *commandLog) arrives(id string) *issued {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.seen[id]
+	if c == nil || !c.arrivedAt.IsZero() {
+		return nil
+	}
+	c.arrivedAt = time.Now()
+	return c
+}
+
+// shown notes the end of a command that those were told who look on.
+func (l *commandLog) shown(rec CommandRecord) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.seen[rec.ID]; c != nil && ended(rec.Status) {
+		c.shown, c.toldAt = rec.Status, time.Now()
+	}
+}
+
+// never reports whether a command has not reached its device.
+func (l *commandLog) never(c *issued) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return c.arrivedAt.IsZero()
 }
 
 // command gives commands at the profile's rate, each at its moment, to lights that are up.
@@ -99,7 +141,7 @@ func (s *Sim) command(ctx context.Context) {
 		s.stats.record("lag_ms", time.Since(due))
 		wg.Go(func() {
 			defer func() { <-slots }()
-			s.issue(calls, u, op, params, due)
+			s.issue(calls, &issued{unit: u, op: op}, params, due)
 		})
 	}
 }
@@ -140,51 +182,77 @@ func drawOp(r *mathrand.Rand, mix []profile.Weight, u *unit) (string, map[string
 }
 
 // issue gives one command and waits for its end.
-func (s *Sim) issue(ctx context.Context, u *unit, op string, params map[string]any, due time.Time) {
-	c := &issued{unit: u, op: op, id: ulid.MustNew(ulid.Now(), rand.Reader).String()}
+func (s *Sim) issue(ctx context.Context, c *issued, params map[string]any, due time.Time) {
+	c.id, c.given = ulid.MustNew(ulid.Now(), rand.Reader).String(), time.Now()
+	upSince, quiet := c.unit.standing(), s.faults.quietSince(c.given)
 	s.judge.commands.add(c)
 	s.cfg.Journal.given(c)
 	s.stats.commands.Add(1)
-	body := map[string]any{"op": op, "params": params, "cmd_id": c.id}
+	body := map[string]any{"op": c.op, "params": params, "cmd_id": c.id}
 	if life := s.profile.Load.Commands.Life; life > 0 {
 		body["expires_in_ms"] = life.Milliseconds()
 	}
 	wait := "confirmed"
-	if op == "identify" || op == "refresh" {
+	if c.op == "identify" || c.op == "refresh" {
 		wait = "done"
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandWait+5*time.Second)
 	defer cancel()
-	rec, err := s.api.Command(ctx, u.id, body, wait, commandWait)
+	rec, err := s.api.Command(ctx, c.unit.id, body, wait, commandWait)
+	s.judge.commands.stood(c, upSince, quiet && s.faults.quietSince(c.given))
+	if c.blip && s.judge.commands.never(c) {
+		s.stats.record("blip_ms", commandWait)
+	}
 	if err != nil {
-		s.stats.commandsBad.Add(1)
-		if e, ok := errors.AsType[*APIError](err); ok {
-			s.stats.failed("command:" + e.Code)
-			if e.Status != 504 && e.Status < 500 {
-				s.cfg.Journal.told(c, "refused")
-				s.judge.commands.ended(c, "refused") // it never left
-			}
-		} else {
-			s.stats.failed("command:no_answer")
-		}
+		s.unheard(c, err)
 		return
 	}
 	s.cfg.Journal.told(c, rec.Status)
-	s.judge.commands.ended(c, rec.Status)
-	switch rec.Status {
-	case "confirmed", "done":
-		s.stats.commandsOK.Add(1)
-		if op != "restart" {
-			// A light that takes its time because it was told to is not slow.
-			transition, _ := params["transition_ms"].(int)
-			s.stats.record("confirm_ms", time.Since(due)-time.Duration(transition)*time.Millisecond)
-		}
-	default:
-		s.stats.commandsBad.Add(1)
+	s.judge.commands.ended(c, rec.Status, rec.Code, true)
+	outcome := outcomeOf(rec.Status, rec.Code)
+	s.stats.outcome(outcome)
+	// A light that takes its time because it was told to is not slow.
+	transition, _ := params["transition_ms"].(int)
+	took := time.Since(due) - time.Duration(transition)*time.Millisecond
+	switch {
+	case c.op == "restart":
+	case outcome == isConfirmed:
+		s.stats.record("confirm_ms", took)
+	case outcome == isDone:
+		s.stats.record("done_ms", took)
+	}
+	if outcome == isFailed || outcome == isUnconfirmed {
 		code := rec.Status
 		if rec.Code != "" {
 			code += "/" + rec.Code
 		}
 		s.stats.failed("command:" + code)
+	}
+}
+
+// unheard is a command whose giver was not told its end.
+func (s *Sim) unheard(c *issued, err error) {
+	e, answered := errors.AsType[*APIError](err)
+	switch {
+	case !answered:
+		s.stats.failed("command:no_answer")
+	case e.Status != 504 && e.Status < 500: // it never left
+		s.stats.failed("command:" + e.Code)
+		s.stats.outcome(isRefused)
+		s.cfg.Journal.told(c, statusRefused)
+		s.judge.commands.ended(c, statusRefused, e.Code, false)
+	default:
+		s.stats.failed("command:" + e.Code)
+		s.judge.commands.ended(c, "", "", e.Status == 504)
+	}
+}
+
+// stood notes how long the device, and the hub, have been there: at the beginning and at the end of a command.
+func (l *commandLog) stood(c *issued, upSince time.Time, calm bool) {
+	now := c.unit.standing()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.calm = calm; now.Equal(upSince) {
+		c.upSince = upSince
 	}
 }

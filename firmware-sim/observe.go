@@ -9,25 +9,34 @@ import (
 
 // A Snapshot is one second of a run.
 type Snapshot struct {
-	At         time.Time `json:"at"`
-	Phase      string    `json:"phase"`
-	Elapsed    float64   `json:"elapsed_s"`
-	Left       float64   `json:"left_s,omitzero"` // of the hold; 0: none, or until stopped
-	Warming    bool      `json:"warming,omitzero"`
-	Devices    int       `json:"devices"`
-	Up         int64     `json:"up"`
-	Sent       int64     `json:"sent"`
-	SentPerS   float64   `json:"sent_per_s"`
-	Acked      int64     `json:"acknowledged"`
-	AckedPerS  float64   `json:"acknowledged_per_s"`
-	Commands   int64     `json:"commands"`
-	CommandsOK int64     `json:"commands_confirmed"`
-	Errors     int64     `json:"errors"`
-	Drops      int64     `json:"drops"`
-	Goroutines int       `json:"goroutines"`
-	HeapMB     float64   `json:"heap_mb"`
-	CPU        float64   `json:"cpu_s"`     // of this process, since it began
-	CPUShare   float64   `json:"cpu_share"` // of all cores, in this second
+	At        time.Time `json:"at"`
+	Phase     string    `json:"phase"`
+	Elapsed   float64   `json:"elapsed_s"`
+	Left      float64   `json:"left_s,omitzero"` // of the hold; 0: none, or until stopped
+	Warming   bool      `json:"warming,omitzero"`
+	Devices   int       `json:"devices"`
+	Up        int64     `json:"up"`
+	Sent      int64     `json:"sent"`
+	SentPerS  float64   `json:"sent_per_s"`
+	Acked     int64     `json:"acknowledged"`
+	AckedPerS float64   `json:"acknowledged_per_s"`
+	Unheard   int64     `json:"at_qos_0"`
+	Refused   int64     `json:"refused"`
+	Commands  int64     `json:"commands"`
+
+	// What their givers were told became of them. Those that are missing have not ended, or were refused or superseded.
+	CommandsDone        int64 `json:"commands_done"`
+	CommandsConfirmed   int64 `json:"commands_confirmed"`
+	CommandsUnconfirmed int64 `json:"commands_unconfirmed"`
+	CommandsFailed      int64 `json:"commands_failed"`
+
+	Errors     int64   `json:"errors"`
+	Drops      int64   `json:"drops"`
+	Leaves     int64   `json:"left"` // connections that devices have closed in order, and come back
+	Goroutines int     `json:"goroutines"`
+	HeapMB     float64 `json:"heap_mb"`
+	CPU        float64 `json:"cpu_s"`     // of this process, since it began
+	CPUShare   float64 `json:"cpu_share"` // of all cores, in this second
 
 	// Percentiles of this second; 0 without any. Lag is how late the schedule was.
 	AckP50     float64 `json:"ack_p50_ms"`
@@ -63,8 +72,10 @@ func (s *Sim) Live() Snapshot {
 	s.mu.Lock()
 	phase, began, hold := s.phase, s.began, s.hold
 	s.mu.Unlock()
+	commands := s.stats.commandCounts()
 	now := Snapshot{At: time.Now(), Phase: phase, Devices: len(s.units), Sent: s.stats.measured.Load(),
-		Acked: s.stats.acked.Load(), Commands: s.stats.commands.Load(), CommandsOK: s.stats.commandsOK.Load(), Drops: s.stats.drops.Load(),
+		Acked: s.stats.acked.Load(), Unheard: s.stats.unheard.Load(), Refused: s.stats.refused.Load(), Commands: commands.Issued, CommandsDone: commands.Done, CommandsConfirmed: commands.Confirmed,
+		CommandsUnconfirmed: commands.Unconfirmed, CommandsFailed: commands.Failed, Drops: s.stats.drops.Load(), Leaves: s.stats.leaves.Load(),
 		Goroutines: runtime.NumGoroutine(), Links: s.links(), Codes: s.stats.errorCounts()}
 	now.Up = int64(now.AllLinks().Up)
 	if !began.IsZero() {

@@ -38,6 +38,7 @@ type pastUnit struct {
 	measured int64
 	acked    int64
 	refused  int64
+	unheard  int64
 	ran      []string // commands, oldest first
 }
 
@@ -58,19 +59,19 @@ type pastFinding struct {
 
 // figures are the counters that do not follow from the other lines.
 type figures struct {
-	Replayed   int64            `json:"replayed"`
-	Overflow   int64            `json:"overflow"`
-	Connects   int64            `json:"connects"`
-	Drops      int64            `json:"drops"`
-	CommandsOK int64            `json:"commands_ok"`
-	Failed     int64            `json:"commands_bad"`
-	Late       int64            `json:"commands_late"`
-	Executed   int64            `json:"executed"`
-	Repeats    int64            `json:"repeats"`
-	Leaked     int64            `json:"leaked"`
-	Backwards  int64            `json:"backwards"`
-	Errors     map[string]int64 `json:"errors"`
-	Checked    map[string]int64 `json:"checked"`
+	Replayed  int64            `json:"replayed"`
+	Overflow  int64            `json:"overflow"`
+	Connects  int64            `json:"connects"`
+	Drops     int64            `json:"drops"`
+	Leaves    int64            `json:"left"`
+	Outcomes  map[string]int64 `json:"outcomes"`
+	Late      int64            `json:"commands_late"`
+	Executed  int64            `json:"executed"`
+	Repeats   int64            `json:"repeats"`
+	Leaked    int64            `json:"leaked"`
+	Backwards int64            `json:"backwards"`
+	Errors    map[string]int64 `json:"errors"`
+	Checked   map[string]int64 `json:"checked"`
 }
 
 var errJournal = errors.New("not a journal")
@@ -124,11 +125,16 @@ func (p *past) take(line []byte) (err error) {
 	case lineMeasured:
 		u, r := p.unit(f.number()), device.Reading{Metric: f.text(), T: f.number(), At: time.UnixMilli(f.number()), Seq: uint64(f.number()), Boot: f.text(), Unit: f.text()}
 		value, state := f.text(), entryState(f.number())
-		if f.err == nil {
+		if r.Form = unpackForm(f.optional()); f.err == nil {
 			f.err = json.Unmarshal([]byte(value), &r.Value)
 		}
 		if f.err == nil {
 			u.measure(r, state)
+		}
+	case lineSent:
+		u, r := p.unit(f.number()), device.Reading{Metric: f.text(), T: f.number()}
+		if r.Form = unpackForm(f.number()); f.err == nil {
+			u.sent(r)
 		}
 	case lineAcked, lineRefused:
 		u, key := p.unit(f.number()), readingKey{f.text(), f.number()}
@@ -150,10 +156,12 @@ func (p *past) take(line []byte) (err error) {
 	case lineArrived, lineRan:
 		u, id, at := p.unit(f.number()), f.text(), time.UnixMilli(f.number())
 		if f.err == nil {
-			u.ledger.commandAt(id, moment{at, kind == lineRan})
+			m := moment{at.UnixMilli(), arrived}
 			if kind == lineRan {
+				m.what = ran
 				u.ran = append(u.ran, id)
 			}
+			u.ledger.commandAt(id, m)
 		}
 	case lineFound:
 		var found pastFinding
@@ -209,6 +217,16 @@ func (u *pastUnit) measure(r device.Reading, state entryState) {
 	u.waiting = append(u.waiting, r)
 }
 
+// sent is a reading that went to a connection. What is sent at most once waits for no answer, and may have been lost with the
+// process.
+func (u *pastUnit) sent(r device.Reading) {
+	u.ledger.sent([]device.Reading{r}, false)
+	if r.Form.Delivery == device.AtMostOnce {
+		u.answers[readingKey{r.Metric, r.T}] = true
+		u.unheard++
+	}
+}
+
 // answer notes one, of a reading whose own line stands a little further down, or before it, or is lost.
 func (u *pastUnit) answer(k readingKey, state entryState, late bool) {
 	u.answers[k] = true
@@ -244,10 +262,14 @@ func (u *pastUnit) lost(now time.Time) {
 
 // unanswer forgets an answer to a reading of which nothing more is known.
 func (u *pastUnit) unanswer(k readingKey) {
-	if state, ok := u.ledger.forget(k.metric, k.t); ok && state == acknowledged {
+	switch state, ok := u.ledger.forget(k.metric, k.t); {
+	case !ok:
+	case state == acknowledged:
 		u.acked--
-	} else if ok {
+	case state == refused:
 		u.refused--
+	case state == doubtful:
+		u.unheard--
 	}
 }
 
@@ -278,6 +300,14 @@ func (f *fields) text() string {
 	}
 	f.rest = rest
 	return string(field)
+}
+
+// optional is a number that earlier programs did not write.
+func (f *fields) optional() int64 {
+	if len(f.rest) == 0 {
+		return 0
+	}
+	return f.number()
 }
 
 func (f *fields) number() int64 {
@@ -315,12 +345,12 @@ func (l *ledger) inGap(t int64) bool {
 func (l *ledger) forget(metric string, t int64) (entryState, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	es := l.metrics[metric]
-	i, ok := find(es, t)
+	m := l.of(metric)
+	i, ok := find(m.entries, t)
 	if !ok {
 		return 0, false
 	}
-	state := es[i].state
-	l.metrics[metric] = append(es[:i], es[i+1:]...)
+	state := m.entries[i].state
+	m.entries = append(m.entries[:i], m.entries[i+1:]...)
 	return state, true
 }

@@ -45,7 +45,7 @@ func TestReadJournal(t *testing.T) {
 			t.Errorf("t=%d is unknown: %v", at, !want)
 		}
 	}
-	if _, ok := find(u.ledger.metrics["temperature"], 99999); ok {
+	if _, ok := find(u.ledger.of("temperature").entries, 99999); ok {
 		t.Error("an answer to a lost reading stands in the ledger")
 	}
 }

@@ -57,9 +57,12 @@ func (s *Sim) checkPresence(ctx context.Context) {
 // reports whether it could: whoever came or went a moment ago is not judged.
 func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Duration) bool {
 	u.mu.Lock()
-	up, since, half := u.up, u.since, u.half
+	up, since, half, cloned, alone := u.up, u.since, u.half, u.cloned, u.alone
 	u.mu.Unlock()
-	if since.IsZero() || half || r.Status.Unverified {
+	if !cloned && alone.IsZero() && !since.IsZero() {
+		s.compareIdentity(u, r, asked)
+	}
+	if since.IsZero() || half || cloned || r.Status.Unverified {
 		return false
 	}
 	if !up && u.config.Transport == device.LongPoll {
@@ -87,6 +90,22 @@ func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Durati
 		"the device has been %s for %v, the hub says %s (link %s, reason %q)", map[bool]string{true: "up", false: "down"}[up],
 		asked.Sub(since).Round(time.Millisecond), r.Status.State, r.Status.Link, r.Status.Reason), Line: turns})
 	return true
+}
+
+// compareIdentity looks whether a device that is alone is taken for two.
+func (s *Sim) compareIdentity(u *unit, r Row, asked time.Time) {
+	s.judge.checked("clone_false", 1)
+	if r.Status.Reason != duplicateIdentity {
+		return
+	}
+	u.mu.Lock()
+	again := u.accused
+	u.accused = true
+	turns := append(slices.Clone(u.turns), stamp(asked)+"  the hub says that several devices use its identity")
+	u.mu.Unlock()
+	if !again {
+		s.judge.found("clone_false", Finding{Device: u.id, Text: "the device is the only one of its identity, and is taken for two", Line: turns})
+	}
 }
 
 func socketURL(hub *url.URL) string {

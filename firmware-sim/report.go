@@ -57,27 +57,19 @@ type Machine struct {
 	CPUDev float64 `json:"cpu_ms_per_device"`
 }
 
-// Readings counts them. Sent is what devices have recorded; of these Acknowledged have been confirmed to them, Lost are
-// acknowledged and not stored, Duplicates stored twice. Unrecorded found the device's store full.
+// Readings counts them. Sent is what devices have recorded; of these Acknowledged have been confirmed to them, Unheard were
+// sent at QoS 0, which nobody acknowledges; Lost are those that the hub must have and has not, Duplicates are stored twice.
+// Unrecorded found the device's store full.
 type Readings struct {
 	Sent           int64 `json:"sent"`
 	Acknowledged   int64 `json:"acknowledged"`
 	Replayed       int64 `json:"replayed"`
 	Refused        int64 `json:"refused"`
+	Unheard        int64 `json:"at_qos_0"`
 	Unacknowledged int64 `json:"unacknowledged"`
 	Unrecorded     int64 `json:"unrecorded"`
 	Lost           int64 `json:"lost"`
 	Duplicates     int64 `json:"duplicates"`
-}
-
-// Commands counts them. Executed counts on the devices, Repeats the envelopes that came again.
-type Commands struct {
-	Issued    int64 `json:"issued"`
-	Confirmed int64 `json:"confirmed"`
-	Failed    int64 `json:"failed"`
-	Executed  int64 `json:"executed"`
-	Repeats   int64 `json:"repeats"`
-	Twice     int64 `json:"run_twice"`
 }
 
 // A Result is one assertion of the profile.
@@ -97,7 +89,13 @@ type Result struct {
 func (r Result) Failed() bool { return !r.Holds && !r.Idle }
 
 // The invariants that are shown even when nothing was found.
-var invariants = []string{"lost_acked", "dup_stored", "value_wrong", "series_differs", "cmd_run_twice", "cmd_false_done", "presence_wrong", "latest_backwards", "leaked"}
+var invariants = []string{"lost_acked", "lost_sent", "dup_stored", "value_wrong", "order_wrong", "series_foreign", "series_differs", "series_wrong", "window_wrong",
+	"latest_wrong", "latest_backwards", "leaked", "cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed", "cmd_proof_ignored",
+	"cmd_differs", "presence_wrong", "close_wrong", "clone_missed", "clone_false"}
+
+// readBack are those that need what the hub has stored.
+var readBack = []string{"lost_acked", "lost_sent", "dup_stored", "value_wrong", "order_wrong", "series_differs", "series_wrong", "window_wrong", "latest_wrong",
+	"cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed", "cmd_proof_ignored", "cmd_differs", "close_wrong"}
 
 func (s *Sim) report() *Report {
 	live := s.Live()
@@ -114,13 +112,15 @@ func (s *Sim) report() *Report {
 		r.Verdicts = append(r.Verdicts, *s.judge.verdict(name))
 	}
 	r.Unjudged = slices.Clone(s.judge.failures)
+	outcomes := s.judge.outcomes
 	s.judge.mu.Unlock()
 	st := s.stats
 	r.Readings = Readings{Sent: st.measured.Load(), Acknowledged: st.acked.Load(), Replayed: st.replayed.Load(), Refused: st.refused.Load(),
-		Unrecorded: st.overflow.Load(), Lost: r.broken("lost_acked"), Duplicates: r.broken("dup_stored")}
-	r.Readings.Unacknowledged = max(0, r.Readings.Sent-r.Readings.Acknowledged-r.Readings.Refused)
-	r.Commands = Commands{Issued: st.commands.Load(), Confirmed: st.commandsOK.Load(), Failed: st.commandsBad.Load(),
-		Executed: st.executed.Load(), Repeats: st.repeats.Load(), Twice: r.broken("cmd_run_twice")}
+		Unheard: st.unheard.Load(), Unrecorded: st.overflow.Load(), Lost: r.broken("lost_acked") + r.broken("lost_sent"), Duplicates: r.broken("dup_stored")}
+	r.Readings.Unacknowledged = max(0, r.Readings.Sent-r.Readings.Acknowledged-r.Readings.Refused-r.Readings.Unheard)
+	r.Commands = st.commandCounts()
+	r.Commands.Twice = r.broken("cmd_run_twice")
+	r.Commands.asRecorded(outcomes)
 	s.mu.Lock()
 	r.Events, r.History = slices.Clone(s.events), slices.Clone(s.history)
 	s.mu.Unlock()
@@ -167,17 +167,55 @@ func (r *Report) conclude(p *profile.Profile) {
 
 // idle says why a run of a profile has nothing to check for a figure, "" if it has.
 func idle(p *profile.Profile, figure string) string {
-	sensors := slices.ContainsFunc(p.Fleet, func(g profile.Group) bool { return g.Sensor })
-	lights := slices.ContainsFunc(p.Fleet, func(g profile.Group) bool { return g.Light })
-	commands := p.Load.Commands.Rate > 0 || slices.ContainsFunc(p.Load.Stages, func(s profile.Stage) bool { return s.Commands > 0 })
+	any := func(f func(profile.Group) bool) bool { return slices.ContainsFunc(p.Fleet, f) }
+	plays := func(kind profile.FaultKind) bool {
+		return slices.ContainsFunc(p.Faults, func(f profile.Fault) bool {
+			return slices.ContainsFunc(f.Kinds, func(k profile.FaultPart) bool { return k.Kind == kind })
+		})
+	}
+	sensors := any(func(g profile.Group) bool { return g.Sensor })
+	lights := any(func(g profile.Group) bool { return g.Light })
+	commands := p.Load.Commands.Rate > 0 || plays(profile.Blip) || slices.ContainsFunc(p.Load.Stages, func(s profile.Stage) bool { return s.Commands > 0 })
+	reconnects := plays(profile.Comeback) || any(func(g profile.Group) bool { return g.Reconnect.Every > 0 })
 	switch figure {
-	case "lost_acked", "dup_stored", "value_wrong", "series_differs", "unacknowledged", "refused", "ack_ms":
+	case "lost_acked", "dup_stored", "value_wrong", "series_foreign", "series_differs", "series_wrong", "latest_wrong", "unacknowledged", "refused", "ack_ms":
 		if !sensors {
 			return "the fleet has no sensors"
 		}
-	case "cmd_run_twice", "cmd_false_done", "commands_unconfirmed", "confirm_ms":
+	case "lost_sent":
+		if !any(func(g profile.Group) bool { return g.Sensor && g.Via == nil && overMQTT(g) && g.Forms.QoS[0] > 0 }) && !reconnects {
+			return "the profile has nobody send at QoS 0"
+		}
+	case "order_wrong":
+		if !any(func(g profile.Group) bool { return g.Sensor && (g.Forms.Untimed > 0 || g.Clock.UnsetPct > 0) }) {
+			return "the profile has nobody send without times"
+		}
+	case "window_wrong":
+		if !any(func(g profile.Group) bool {
+			return slices.ContainsFunc(g.Metrics, func(m profile.Metric) bool { return m.Gen.Kind == "counter" && isCounter(m.Name) })
+		}) {
+			return "the profile has no counters"
+		}
+	case "cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed", "cmd_proof_ignored", "cmd_differs", "commands_unconfirmed", "commands_failed",
+		"done_ms", "confirm_ms", "reach_ms":
 		if !lights || !commands {
 			return "the profile gives no commands"
+		}
+	case "blip_ms":
+		if !lights || !plays(profile.Blip) {
+			return "the profile has no blips"
+		}
+	case "close_wrong":
+		if !reconnects {
+			return "the profile has nobody leave in order"
+		}
+	case "clone_missed", "clone_ms":
+		if !plays(profile.Clone) {
+			return "the profile has no clones"
+		}
+	case "backlog_ms":
+		if !any(func(g profile.Group) bool { return g.Sensor && g.Via != nil }) || !plays(profile.KillHub) && !plays(profile.BrokerOutage) {
+			return "the profile has no bridge that is cut off"
 		}
 	case "latest_backwards", "watch_ms":
 		if !sensors || p.Load.Watchers == 0 {
@@ -185,6 +223,10 @@ func idle(p *profile.Profile, figure string) string {
 		}
 	}
 	return ""
+}
+
+func overMQTT(g profile.Group) bool {
+	return slices.ContainsFunc(g.Transport, func(s profile.Share) bool { return strings.HasPrefix(s.Transport, "mqtt") && s.Weight > 0 })
 }
 
 func (r *Report) broken(name string) int64 {
@@ -234,7 +276,6 @@ func (r *Report) assert(a profile.Assertion) Result {
 		res.Holds = res.Known && a.Holds(res.Got)
 		return res
 	}
-	readBack := []string{"lost_acked", "dup_stored", "value_wrong", "series_differs", "cmd_false_done"}
 	seen := true
 	switch a.Figure {
 	case "unacknowledged":
@@ -248,6 +289,8 @@ func (r *Report) assert(a profile.Assertion) Result {
 	case "offline":
 		res.Got = float64(r.Offline)
 	case "commands_unconfirmed":
+		res.Got, seen = float64(r.Commands.Unconfirmed), r.Commands.Issued > 0
+	case "commands_failed":
 		res.Got, seen = float64(r.Commands.Failed), r.Commands.Issued > 0
 	default:
 		v := r.Verdict(strings.TrimSuffix(a.Figure, "_after"))

@@ -44,13 +44,14 @@ func (s *Sim) takeUp() error {
 			s.stats.measured.Add(was.measured)
 			s.stats.acked.Add(was.acked)
 			s.stats.refused.Add(was.refused)
+			s.stats.unheard.Add(was.unheard)
 		} else {
 			u.ledger.lost(0, p.resumed.UnixMilli())
 		}
 	}
 	for _, c := range p.commands {
 		if u := byN[c.n]; u != nil {
-			s.judge.commands.add(&issued{unit: u, id: c.id, op: c.op, status: c.status, doubt: c.status == ""})
+			s.judge.commands.add(&issued{unit: u, id: c.id, op: c.op, status: c.status, old: true, doubt: c.status == ""})
 			s.stats.commands.Add(1)
 		}
 	}
@@ -69,6 +70,7 @@ func (s *Sim) takeUp() error {
 // takeUp is a device after a loss of power. Its flash has what the hub has not answered, and the commands that it did.
 func (u *unit) takeUp(was *pastUnit) {
 	u.ledger.metrics, u.ledger.commands, u.ledger.gaps = was.ledger.metrics, was.ledger.commands, was.ledger.gaps
+	u.stamped = u.stamped || u.config.Style.Untimed
 	u.config.Flash.Readings, u.config.Flash.LastT, u.config.Flash.Commands = was.waiting, was.lastT, was.ran
 }
 
@@ -171,9 +173,13 @@ func (s *Sim) save(whole bool) {
 }
 
 func (s *stats) figures() figures {
-	return figures{Replayed: s.replayed.Load(), Overflow: s.overflow.Load(), Connects: s.connects.Load(), Drops: s.drops.Load(),
-		CommandsOK: s.commandsOK.Load(), Failed: s.commandsBad.Load(), Late: s.commandsLate.Load(), Executed: s.executed.Load(),
-		Repeats: s.repeats.Load(), Leaked: s.leaked.Load(), Backwards: s.backwards.Load(), Errors: s.errorCounts(), Checked: map[string]int64{}}
+	f := figures{Replayed: s.replayed.Load(), Overflow: s.overflow.Load(), Connects: s.connects.Load(), Drops: s.drops.Load(), Leaves: s.leaves.Load(),
+		Late: s.commandsLate.Load(), Executed: s.executed.Load(),
+		Repeats: s.repeats.Load(), Leaked: s.leaked.Load(), Backwards: s.backwards.Load(), Errors: s.errorCounts(), Checked: map[string]int64{}, Outcomes: map[string]int64{}}
+	for o := range outcomes {
+		f.Outcomes[outcomeNames[o]] = s.outcomes[o].Load()
+	}
+	return f
 }
 
 func (s *stats) restore(f figures) {
@@ -181,8 +187,10 @@ func (s *stats) restore(f figures) {
 	s.overflow.Store(f.Overflow)
 	s.connects.Store(f.Connects)
 	s.drops.Store(f.Drops)
-	s.commandsOK.Store(f.CommandsOK)
-	s.commandsBad.Store(f.Failed)
+	s.leaves.Store(f.Leaves)
+	for o := range outcomes {
+		s.outcomes[o].Store(f.Outcomes[outcomeNames[o]])
+	}
 	s.commandsLate.Store(f.Late)
 	s.executed.Store(f.Executed)
 	s.repeats.Store(f.Repeats)

@@ -4,8 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"time"
-
-	"devicehub/firmware-sim/profile"
 )
 
 // job is something that a device does again and again, at moments that do not depend on what the hub does.
@@ -37,22 +35,36 @@ func (s *Sim) schedule(ctx context.Context) {
 	heap.Init(&a)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for len(a) > 0 {
-		j := a[0]
-		if wait := time.Until(j.due); wait > 0 {
-			timer.Reset(wait)
-			select {
-			case <-ctx.Done():
-				return
-			case <-timer.C:
-			}
-		} else if ctx.Err() != nil {
-			return
+	for {
+		wait := time.Hour // for wishes alone
+		if len(a) > 0 {
+			wait = max(0, time.Until(a[0].due))
 		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case do := <-s.wishes:
+			do(time.Now())
+			continue
+		case <-timer.C:
+		}
+		if len(a) == 0 {
+			continue
+		}
+		j := a[0]
 		s.stats.record("lag_ms", time.Since(j.due))
 		j.do(j.due)
 		j.due = j.next(j.due)
 		heap.Fix(&a, 0)
+	}
+}
+
+// wish has something done by the goroutine of the schedule, to which what devices measure belongs.
+func (s *Sim) wish(ctx context.Context, do func(due time.Time)) {
+	select {
+	case s.wishes <- do:
+	case <-ctx.Done():
 	}
 }
 
@@ -66,13 +78,13 @@ func (s *Sim) agenda() agenda {
 		}
 		g := u.group
 		for mi := range g.Metrics {
-			m, src := &g.Metrics[mi], u.sources[mi]
+			m := &g.Metrics[mi]
 			a = append(a, &job{unit: u,
 				due: on.Add(time.Duration(u.rand.Float64() * float64(m.Every))),
 				next: func(due time.Time) time.Time {
 					return due.Add(time.Duration(float64(m.Every) * (1 + m.Jitter*(2*u.rand.Float64()-1))))
 				},
-				do: func(due time.Time) { s.measure(u, m, src, due) },
+				do: func(due time.Time) { s.measure(u, mi, due) },
 			})
 		}
 		if g.BatchEvery > 0 {
@@ -90,6 +102,9 @@ func (s *Sim) agenda() agenda {
 		if g.Misbehave.Restart > 0 {
 			a = append(a, s.sometimes(u, on, g.Misbehave.Restart, func() { u.dev.Restart() }))
 		}
+		if g.Reconnect.Every > 0 {
+			a = append(a, s.sometimes(u, on, g.Reconnect.Every, func() { s.comeback(u, time.Now(), g.Reconnect.Reboot) }))
+		}
 	}
 	return a
 }
@@ -100,13 +115,14 @@ func (s *Sim) sometimes(u *unit, from time.Time, mean time.Duration, do func()) 
 	return &job{unit: u, due: from.Add(gap()), next: func(due time.Time) time.Time { return due.Add(gap()) }, do: func(time.Time) { do() }}
 }
 
-// measure takes one value, or does what a bad device does instead.
-func (s *Sim) measure(u *unit, m *profile.Metric, src *profile.Source, due time.Time) {
-	v, unit, state := src.Next(due), m.Unit, unanswered
+// measure takes one value of a metric of the group, or does what a bad device does instead.
+func (s *Sim) measure(u *unit, metric int, due time.Time) {
+	m := &u.group.Metrics[metric]
+	v, unit, state := u.sources[metric].Next(due), u.units[metric], unanswered
 	if bad := u.group.Misbehave; bad.Bad() {
 		switch x := u.rand.Float64(); {
 		case x < bad.Malformed:
-			u.dev.Raw("reading", malformed[u.rand.IntN(len(malformed))])
+			u.malformed(m.Name)
 			return
 		case x < bad.Malformed+bad.OutOfRange:
 			v, state = 1e7, deliberate
@@ -114,10 +130,10 @@ func (s *Sim) measure(u *unit, m *profile.Metric, src *profile.Source, due time.
 			unit, state = "furlong", deliberate
 		}
 	}
-	if astray(time.Until(u.clock())) {
+	if now := u.clock(); astray(time.Until(now)) && now.UnixMilli() >= clockUnset {
 		u.stamped, state = true, deliberate
 	}
-	r, ok := u.dev.Measure(m.Name, v, unit, due)
+	r, ok := u.dev.Measure(m.Name, in(m.Name, unit, v), unit, due)
 	if !ok {
 		s.stats.overflow.Add(1)
 		return
@@ -127,8 +143,21 @@ func (s *Sim) measure(u *unit, m *profile.Metric, src *profile.Source, due time.
 	u.ledger.measured(r, state)
 }
 
-// What a broken program sends in place of a reading; valid JSON, or the whole connection would be at fault.
-var malformed = [][]byte{
-	[]byte(`{}`), []byte(`{"m":"temperature"}`), []byte(`{"m":"Not A Metric","v":1}`), []byte(`{"m":"temperature","v":{"a":1}}`),
-	[]byte(`{"v":21}`), []byte(`{"m":"temperature","v":"warm"}`), []byte(`{"m":"temperature","v":21,"t":"yesterday"}`),
+// What a broken program sends in place of a reading; valid JSON, or the whole connection would be at fault. The bare ones are
+// what stands on r/<metric>.
+var (
+	malformed = [][]byte{
+		[]byte(`{}`), []byte(`{"m":"temperature"}`), []byte(`{"m":"Not A Metric","v":1}`), []byte(`{"m":"temperature","v":{"a":1}}`),
+		[]byte(`{"v":21}`), []byte(`{"m":"temperature","v":"warm"}`), []byte(`{"m":"temperature","v":21,"t":"yesterday"}`),
+	}
+	malformedBare = [][]byte{[]byte(`nan`), []byte(``), []byte("\x00\x01"), []byte(`1e999`)}
+)
+
+// malformed sends something that is no reading of a metric.
+func (u *unit) malformed(metric string) {
+	if n := u.rand.IntN(len(malformed) + len(malformedBare)); n < len(malformed) || !u.overMQTT() {
+		u.dev.Raw("reading", malformed[n%len(malformed)])
+	} else {
+		u.dev.Raw("r/"+metric, malformedBare[n-len(malformed)])
+	}
 }

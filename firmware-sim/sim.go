@@ -1,6 +1,7 @@
 // Package sim plays a fleet of devices against a hub, and judges whether the hub kept its promises: that every reading it
-// acknowledged is stored exactly once, that no command ran twice or is reported done without having run, that presence is
-// right, that nobody hears what is not meant for him.
+// acknowledged is stored exactly once, under its own name and in its order, that series make of readings what they are, that
+// no command ran twice or has another end than its device knows of, that presence is right and devices are taken for who they
+// are, that nobody hears what is not meant for him.
 //
 //	run, err := sim.New(sim.Config{Profile: p, Hub: u, Username: "admin", Password: pw})
 //	report, err := run.Run(ctx)    // registers the devices, plays, judges, removes them
@@ -8,6 +9,11 @@
 //
 // The load is open: every value and every command has its moment, whether or not the hub has answered the one before, and
 // latency counts from that moment. The simulator measures its own lag too, and says so when it was itself too slow.
+//
+// Devices write their readings in every form that a hub takes, and do what devices do: leave and come straight back, sleep,
+// share an identity by mistake, stand behind a broker, report before they answer or not at all. What a hub stamps itself is
+// judged by its value, its order and the stretch of time in which it can have arrived. A reading at QoS 0 must be there when
+// its connection did not break.
 //
 // A Snapshot is one second of a run, for those who watch: where the devices stand, by transport, and how the hub answers.
 // The Report has the verdicts. What nothing was seen of does not hold; only what the profile does not ask for, commands in a
@@ -30,7 +36,6 @@ import (
 	"sync"
 	"time"
 
-	"devicehub/firmware-sim/device"
 	"devicehub/firmware-sim/profile"
 )
 
@@ -101,6 +106,8 @@ type Sim struct {
 	unsaved     bool // the journal is broken
 	judge       judge
 	faults      faultLog
+	wishes      chan func(due time.Time) // for the goroutine of the schedule
+	measuring   sync.WaitGroup           // Hear
 	history     []Snapshot
 	offline     int           // at the end
 	atEndOfLoad func()        // for tests
@@ -141,7 +148,7 @@ func New(cfg Config) (*Sim, error) {
 		cfg.Run = NewRun()
 	}
 	cfg.Shards = max(cfg.Shards, 1)
-	s := &Sim{cfg: cfg, profile: cfg.Profile, run: cfg.Run, stats: newStats(), phase: "registering", grace: 10 * time.Minute,
+	s := &Sim{cfg: cfg, profile: cfg.Profile, run: cfg.Run, stats: newStats(), phase: "registering", grace: 10 * time.Minute, wishes: make(chan func(time.Time), 64),
 		api: NewAPI(cfg.Hub, cfg.Username, cfg.Password, cfg.Token)}
 	poll := &http.Transport{MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute, ReadBufferSize: 1024, WriteBufferSize: 1024}
 	if s.sources = s.addresses(); len(s.sources) > 0 {
@@ -216,6 +223,7 @@ func (s *Sim) Run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	s.play(ctx, after, cancel)
+	s.measuring.Wait()
 	s.cfg.Journal.silence()
 	s.judgeDevices()
 	switch {
@@ -329,6 +337,9 @@ func (s *Sim) play(ctx, after context.Context, end func()) {
 	observing.Wait()
 	switchOff()
 	devices.Wait()
+	for _, u := range s.units {
+		u.ledger.closed(true) // whoever was there has left in order
+	}
 }
 
 func (s *Sim) warmUp(ctx context.Context) {
@@ -427,93 +438,4 @@ func (s *Sim) settle(ctx context.Context) {
 	if never > 0 {
 		s.judge.unable("%d of %d devices were never connected: %v", never, len(s.units), reason)
 	}
-}
-
-// register makes the devices on the hub. begun says that there may be some even if it fails.
-func (s *Sim) register(ctx context.Context) (begun bool, err error) {
-	if err := s.api.Login(ctx); err != nil {
-		return false, err
-	}
-	if err := s.awaitBridges(ctx); err != nil {
-		return false, err
-	}
-	known, err := s.known(ctx)
-	if err != nil {
-		return false, err
-	}
-	const chunk = 200
-	for from := 0; from < len(s.units); from += chunk {
-		units := s.units[from:min(from+chunk, len(s.units))]
-		tokens, err := s.tokens(ctx, units, known)
-		if err != nil {
-			return from > 0 || !unheard(err), fmt.Errorf("register devices: %w", err)
-		}
-		if from == 0 {
-			s.setPhase("registering")
-		}
-		for _, u := range units {
-			if err := s.build(ctx, u, tokens[u.id]); err != nil {
-				return true, err
-			}
-		}
-	}
-	return true, nil
-}
-
-// unheard reports that a call has changed nothing: it did not reach the hub, or was refused.
-func unheard(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return true
-	}
-	_, refused := errors.AsType[*APIError](err)
-	return refused
-}
-
-func (s *Sim) unregister(ctx context.Context) {
-	s.setPhase("removing devices")
-	if !s.reachable(ctx) {
-		s.cfg.Log.Warn("the hub does not answer: its devices stay registered", "devices", len(s.units))
-		return
-	}
-	var wg sync.WaitGroup
-	ids := make(chan string)
-	var failed sync.Once
-	for range 8 {
-		wg.Go(func() {
-			for id := range ids {
-				if err := s.api.Remove(ctx, id); err != nil {
-					failed.Do(func() { s.cfg.Log.Warn("device not removed", "device", id, "err", err) })
-				}
-			}
-		})
-	}
-	for _, u := range s.units {
-		ids <- u.id
-	}
-	close(ids)
-	wg.Wait()
-}
-
-// build makes the simulated device of a unit.
-func (s *Sim) build(ctx context.Context, u *unit, token string) (err error) {
-	cfg := u.config
-	cfg.Token = token
-	cfg.Hub, cfg.MQTT = s.cfg.Hub, s.cfg.MQTT
-	if via := u.group.Via; via != nil {
-		cfg.MQTT, cfg.Bridged = s.cfg.Bridge, true
-		if via.Token {
-			if cfg.Carry, err = s.api.IssueBridge(ctx, u.id, via.Bridge); err != nil {
-				return err
-			}
-		}
-	}
-	cfg.HTTP, cfg.WriteBuffers = s.http, &s.buffers
-	cfg.Log = s.cfg.Log
-	if len(s.sources) > 0 {
-		cfg.Dial = dialFrom(s.sources[u.n%len(s.sources)])
-	}
-	cfg.Hooks = u.hooks(s)
-	dev, err := device.New(cfg)
-	u.dev = dev
-	return err
 }

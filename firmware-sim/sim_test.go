@@ -38,13 +38,22 @@ func parse(t *testing.T, text string) *profile.Profile {
 
 func play(t *testing.T, h *fakeHub, text string, change func(*sim.Config)) *sim.Report {
 	t.Helper()
-	cfg := sim.Config{Profile: parse(t, text), Hub: h.url(), Username: "admin", Password: "secret", Server: h, Settle: 10 * time.Second}
+	return playWith(t, h, text, change, nil)
+}
+
+// playWith plays a profile; with, if not nil, has the run before it begins.
+func playWith(t *testing.T, h *fakeHub, text string, change func(*sim.Config), with func(*sim.Sim)) *sim.Report {
+	t.Helper()
+	cfg := sim.Config{Profile: parse(t, text), Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Server: h, Settle: 10 * time.Second}
 	if change != nil {
 		change(&cfg)
 	}
 	s, err := sim.New(cfg)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if with != nil {
+		with(s)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -87,50 +96,6 @@ func TestAGoodHubPasses(t *testing.T) {
 	}
 }
 
-func TestABadHubFails(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		verdict string
-		bad     func(h *fakeHub)
-	}{
-		{"lost_acked", func(h *fakeHub) { h.lose = func(n int) bool { return n == 100 } }},
-		{"dup_stored", func(h *fakeHub) { h.twice = func(n int) bool { return n == 100 } }},
-		{"cmd_false_done", func(h *fakeHub) { h.falseDone = true }},
-		{"value_wrong", func(h *fakeHub) { h.alter = func(n int) bool { return n == 100 } }},
-		{"cmd_run_twice", func(h *fakeHub) { h.resend = true }},
-		{"leaked", func(h *fakeHub) { h.leak = true }},
-		{"latest_backwards", func(h *fakeHub) { h.backwards = true }},
-		{"presence_wrong", func(h *fakeHub) { h.blind = true }},
-		{"series_differs", func(h *fakeHub) { h.miscount = true }},
-	}
-	for _, tt := range tests {
-		t.Run(tt.verdict, func(t *testing.T) {
-			t.Parallel()
-			h := newFakeHub(t)
-			tt.bad(h)
-			text, duration := small, 700*time.Millisecond
-			switch tt.verdict {
-			case "cmd_run_twice": // more commands than a device remembers
-				text = strings.NewReplacer("count: 3, kind: light", "count: 1, kind: light", "rate: 40/s", "rate: 100/s").Replace(text)
-			case "presence_wrong": // dropped, and looked at
-				text = strings.Replace(text, "leaked == 0", "leaked == 0, presence_wrong_after(500ms) == 0", 1) + "\nfaults: [{at: 1s, drop: {pct: 100, for: 3s}}]\n"
-				duration = 4 * time.Second
-			}
-			r := play(t, h, text, func(c *sim.Config) { c.Duration = duration })
-			v := r.Verdict(tt.verdict)
-			if v.Count == 0 || len(v.First) == 0 || len(v.First[0].Line) == 0 || r.ExitCode() != 1 {
-				t.Errorf("%s: count %d, exit code %d; want it found, with its time line\n%s", tt.verdict, v.Count, r.ExitCode(), table(r))
-			}
-			if line := strings.Join(v.First[0].Line, "\n"); !strings.Contains(line, "<--") && tt.verdict == "series_differs" {
-				t.Errorf("the time line does not show where: %s", line)
-			}
-			if out := table(r); !strings.Contains(out, "BROKEN  "+tt.verdict) || !strings.Contains(out, "verdict: failed") {
-				t.Errorf("the table does not say so:\n%s", out)
-			}
-		})
-	}
-}
-
 // Of what nobody looked at it is not known whether it holds; the run has failed to check it.
 func TestNothingSeenDoesNotHold(t *testing.T) {
 	t.Parallel()
@@ -140,8 +105,8 @@ func TestNothingSeenDoesNotHold(t *testing.T) {
 		hub     func(h *fakeHub)
 		unknown []string // the assertions that are not known to hold
 	}{
-		{"a hub that lists nobody", func(h *fakeHub) { h.hidden = true }, []string{"presence_wrong_after(500ms) == 0"}},
-		{"a hub that lets nobody in", func(h *fakeHub) { h.deny = true }, []string{"lost_acked == 0", "dup_stored == 0", "value_wrong == 0",
+		{"a hub that lists nobody", func(h *fakeHub) { h.lie.hidden = true }, []string{"presence_wrong_after(500ms) == 0"}},
+		{"a hub that lets nobody in", func(h *fakeHub) { h.lie.deny = true }, []string{"lost_acked == 0", "dup_stored == 0", "value_wrong == 0",
 			"cmd_run_twice == 0", "cmd_false_done == 0", "leaked == 0", "latest_backwards == 0", "presence_wrong_after(500ms) == 0", "series_differs == 0"}},
 	}
 	for _, tt := range tests {
@@ -321,7 +286,7 @@ func TestReportDir(t *testing.T) {
 	if err != nil || bytes.Contains(html, []byte("<script")) || bytes.Contains(html, []byte("http-equiv")) || bytes.Contains(html, []byte("NaN")) {
 		t.Errorf("report.html: %v", err)
 	}
-	for _, want := range []string{r.Run, "Assertions", "Devices by state of their connection", "per second", ">0:02<", "99.9 %", "12 devices, for 2s", "assert lost_acked == 0",
+	for _, want := range []string{r.Run, "Assertions", "Devices by state of their connection", "per second", ">0:02<", "99.9 %", "<th>issued<th>done<th>confirmed<th>unconfirmed<th>failed", "a command that is called confirmed, which the device never showed", "12 devices, for 2s", "assert lost_acked == 0",
 		`title="fault: drop 50 % for 500ms"`, "cores"} {
 		if !bytes.Contains(html, []byte(want)) {
 			t.Errorf("report.html: no %q", want)

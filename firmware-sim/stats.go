@@ -14,8 +14,11 @@ import (
 type stats struct {
 	measured, acked, replayed, refused, overflow atomic.Int64
 	connects, drops                              atomic.Int64
-	commands, commandsOK, commandsBad            atomic.Int64
-	commandsLate                                 atomic.Int64 // not issued in time: the generator's fault
+	unheard                                      atomic.Int64 // readings sent at most once, each time
+	leaves                                       atomic.Int64 // connections closed in order
+	commands                                     atomic.Int64
+	outcomes                                     [outcomes]atomic.Int64 // of commands, as their givers were told
+	commandsLate                                 atomic.Int64           // not issued in time: the generator's fault
 	executed, repeats                            atomic.Int64
 	leaked, backwards                            atomic.Int64
 	warm                                         atomic.Bool // from here on histograms count
@@ -32,6 +35,20 @@ func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 3_600_0
 func newStats() *stats {
 	return &stats{errors: map[string]int64{}, hist: map[string]*hdrhistogram.Histogram{},
 		second: map[string]*hdrhistogram.Histogram{"ack_ms": newHistogram(), "confirm_ms": newHistogram(), "lag_ms": newHistogram()}}
+}
+
+func (s *stats) outcome(o outcome) { s.outcomes[o].Add(1) }
+
+// commandCounts is how the commands stand, as their givers were told.
+func (s *stats) commandCounts() Commands {
+	c := Commands{Issued: s.commands.Load(), Executed: s.executed.Load(), Repeats: s.repeats.Load()}
+	c.Open = c.Issued
+	for o := isDone; o < outcomes; o++ {
+		n := s.outcomes[o].Load()
+		*c.of(o) = n
+		c.Open -= n
+	}
+	return c
 }
 
 func (s *stats) failed(code string) {

@@ -57,11 +57,29 @@ func (w *watcher) join(client *hubclient.Client, u *unit) {
 		OnRefused: func(hubclient.Reply) { w.s.stats.failed("watcher_refused") },
 		OnJoin:    func(hubclient.Reply) {},
 		OnMessage: func(m hubclient.Message) {
-			if m.Event == "reading" {
+			switch m.Event {
+			case "reading":
 				w.reading(u, m)
+			case "command_status":
+				w.command(m)
 			}
 		},
 	}).Join()
+}
+
+// knows reports whether the device, or its double, can have sent a metric.
+func (u *unit) knows(metric string) bool {
+	return u.generator(metric) != nil || u.measured(metric) != nil
+}
+
+// command notes what those who look on are told of a command.
+func (w *watcher) command(m hubclient.Message) {
+	var rec CommandRecord
+	if m.Decode(&rec) != nil {
+		w.s.stats.failed("watcher_malformed")
+		return
+	}
+	w.s.judge.commands.shown(rec)
 }
 
 // reading checks a live event: it is of the topic's device, and not older than the one before.
@@ -86,6 +104,10 @@ func (w *watcher) reading(u *unit, m hubclient.Message) {
 			Line: []string{stamp(now) + "  a reading of " + said.Device + " arrived on the topic of " + u.id}})
 	}
 	for _, r := range said.R {
+		if !u.knows(r.M) {
+			w.s.judge.found("series_foreign", Finding{Device: u.id, Text: fmt.Sprintf("a live reading of %q, which the device never sent", r.M),
+				Line: []string{fmt.Sprintf("%s  %s arrived", stamp(now), m.Payload)}})
+		}
 		key := u.id + "/" + r.M
 		if r.T < w.latest[key] {
 			w.s.stats.backwards.Add(1)

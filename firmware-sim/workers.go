@@ -102,18 +102,10 @@ func (a *Readings) add(b Readings) {
 	a.Replayed += b.Replayed
 	a.Refused += b.Refused
 	a.Unacknowledged += b.Unacknowledged
+	a.Unheard += b.Unheard
 	a.Unrecorded += b.Unrecorded
 	a.Lost += b.Lost
 	a.Duplicates += b.Duplicates
-}
-
-func (a *Commands) add(b Commands) {
-	a.Issued += b.Issued
-	a.Confirmed += b.Confirmed
-	a.Failed += b.Failed
-	a.Executed += b.Executed
-	a.Repeats += b.Repeats
-	a.Twice += b.Twice
 }
 
 // addHistory adds two histories, second by second, as far as the longer one goes.
@@ -138,15 +130,21 @@ func (s Snapshot) Add(o Snapshot) Snapshot {
 	s.Up += o.Up
 	s.Sent += o.Sent
 	s.Acked += o.Acked
+	s.Unheard += o.Unheard
+	s.Refused += o.Refused
 	s.SentPerS += o.SentPerS
 	s.AckedPerS += o.AckedPerS
 	s.Commands += o.Commands
-	s.CommandsOK += o.CommandsOK
+	s.CommandsDone += o.CommandsDone
+	s.CommandsConfirmed += o.CommandsConfirmed
+	s.CommandsUnconfirmed += o.CommandsUnconfirmed
+	s.CommandsFailed += o.CommandsFailed
 	s.Errors += o.Errors
 	s.AckP50, s.AckP99 = max(s.AckP50, o.AckP50), max(s.AckP99, o.AckP99)
 	s.ConfirmP50, s.ConfirmP99 = max(s.ConfirmP50, o.ConfirmP50), max(s.ConfirmP99, o.ConfirmP99)
 	s.LagP99 = max(s.LagP99, o.LagP99)
 	s.Drops += o.Drops
+	s.Leaves += o.Leaves
 	s.Goroutines += o.Goroutines
 	s.HeapMB += o.HeapMB
 	s.CPU += o.CPU
@@ -201,9 +199,39 @@ func SplitFaults(p *profile.Profile) (hub []profile.Fault) {
 	return hub
 }
 
-// BreakHub makes faults of the hub's and the broker's process happen, counted from began; away hears when the hub goes and
-// comes back.
-func BreakHub(ctx context.Context, server, broker Server, faults []profile.Fault, began time.Time, away func(bool)) error {
+// A Word tells what befalls the hub and the broker, to those who play a share of the fleet.
+type Word string
+
+// The words.
+const (
+	HubAway    Word = "away"
+	HubBack    Word = "back"
+	HubFull    Word = "full" // its disk takes nothing
+	HubTakes   Word = "takes"
+	BrokerBack Word = "broker"
+)
+
+// Hear takes a word of the process that breaks the hub. What is measured after an outage ends with ctx, and Run waits for it.
+func (s *Sim) Hear(ctx context.Context, w Word) {
+	measure := func() {
+		now := time.Now()
+		s.measuring.Go(func() { s.awaitBacklog(ctx, now) })
+	}
+	switch w {
+	case HubAway:
+		s.hubAway(true)
+	case HubBack:
+		s.hubAway(false)
+		measure()
+	case HubFull, HubTakes:
+		s.storeFull(w == HubFull)
+	case BrokerBack:
+		measure()
+	}
+}
+
+// BreakHub makes faults of the hub's and the broker's process happen, counted from began; tell is told of them.
+func BreakHub(ctx context.Context, server, broker Server, faults []profile.Fault, began time.Time, tell func(Word)) error {
 	var errs []error
 	for _, f := range faults {
 		sleep(ctx, time.Until(began.Add(f.At)))
@@ -213,18 +241,22 @@ func BreakHub(ctx context.Context, server, broker Server, faults []profile.Fault
 		for _, p := range f.Kinds {
 			switch p.Kind {
 			case profile.KillHub:
-				away(true)
+				tell(HubAway)
 				errs = append(errs, killFor(context.WithoutCancel(ctx), server, p.For))
-				away(false)
+				tell(HubBack)
 				continue
 			case profile.BrokerOutage:
 				errs = append(errs, killFor(context.WithoutCancel(ctx), broker, max(p.For, time.Second)))
+				tell(BrokerBack)
 				continue
 			}
 			if o, ok := server.(Outage); ok {
+				tell(HubFull)
 				errs = append(errs, o.StoreOutage(true))
 				sleep(ctx, max(p.For, time.Second))
 				errs = append(errs, o.StoreOutage(false))
+				sleep(ctx, time.Second) // until it has noticed
+				tell(HubTakes)
 			}
 		}
 	}

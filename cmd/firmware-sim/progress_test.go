@@ -30,7 +30,7 @@ func TestProgressWithoutTerminal(t *testing.T) {
 }
 
 var second = sim.Snapshot{Phase: "playing", Elapsed: 42, Left: 258, Devices: 20, Up: 14, Sent: 5000, Acked: 4990, SentPerS: 120, AckedPerS: 118,
-	AckP50: 1.2, AckP99: 4, Commands: 40, CommandsOK: 38, ConfirmP50: 21, ConfirmP99: 90, Errors: 9, Drops: 6, LagP99: 0.4, CPUShare: 0.12, HeapMB: 23,
+	AckP50: 1.2, AckP99: 4, Commands: 40, CommandsDone: 3, CommandsConfirmed: 33, CommandsUnconfirmed: 2, CommandsFailed: 1, Unheard: 4, Refused: 1, ConfirmP50: 21, ConfirmP99: 90, Errors: 9, Drops: 6, Leaves: 2, LagP99: 0.4, CPUShare: 0.12, HeapMB: 23,
 	Codes:  map[string]int64{"unauthorized": 5, "rate_limited": 2, "command:expired": 1, "no_answer": 1},
 	Faults: []sim.FaultSign{{Text: "drop 20 % for 30s", Left: 12}}, Next: &sim.FaultSign{Text: "flap 5 % every 2s", Left: 48},
 	Links: map[string]sim.Links{"websocket": {Up: 10, Connecting: 1, Joining: 1}, "mqtt5": {Up: 3, Waiting: 1, Dropped: 2, HalfOpen: 1}, "bridged": {Up: 1}}}
@@ -51,9 +51,9 @@ func TestViewShowsEverything(t *testing.T) {
 		"playing  0:42 of 5:00, 4:18 left", "14 of 20 up",
 		"transport  all  connecting  joining  up  waiting  dropped  half open",
 		"bridged      1                        1", "mqtt5        7                        3        1        2          1", "websocket   12           1        1  10",
-		"120/s sent  118/s acknowledged", "█", "5000 sent  4990 acknowledged  10 not yet",
-		"p50 1.2 ms  p99 4.0 ms", "40 given  38 confirmed  p50 21 ms  p99 90 ms",
-		"9  5 unauthorized, 2 rate_limited, 1 command:expired, 1 no_answer", "6 connections",
+		"120/s sent  118/s acknowledged", "█", "5000 sent  4990 acknowledged  4 at QoS 0  1 refused  5 not yet",
+		"p50 1.2 ms  p99 4.0 ms", "40 given  3 done  33 confirmed  2 unconfirmed  1 failed", "p50 21 ms  p99 90 ms",
+		"9  5 unauthorized, 2 rate_limited, 1 command:expired, 1 no_answer", "6 connections", "2 connections, in order",
 		"drop 20 % for 30s, 0:12 left", "0:48  flap 5 % every 2s",
 		"0.4 ms late (p99)  12 % of the CPUs  23 MB of heap", "Ctrl-C ends the run, and the verdict follows",
 	} {

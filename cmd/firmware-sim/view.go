@@ -223,14 +223,15 @@ var rank = map[string]int{"up": 0, "joining": 1, "connecting": 2, "waiting": 3, 
 
 func (v *view) load() []string {
 	s := v.now
-	open := max(0, s.Sent-s.Acked)
+	open := max(0, s.Sent-s.Acked-s.Unheard-s.Refused)
 	lines := []string{
 		row("readings", fmt.Sprintf("%s/s sent  %s/s acknowledged  ", figure(v.sentPS), figure(v.ackdPS))+good.Render(spark(v.acked, v.width-50))),
-		row("", quiet.Render(fmt.Sprintf("%d sent  %d acknowledged  %d not yet", s.Sent, s.Acked, open))),
+		row("", quiet.Render(fmt.Sprintf("%d sent  %d acknowledged  %d at QoS 0  %d refused  %d not yet", s.Sent, s.Acked, s.Unheard, s.Refused, open))),
 		row("ack", fmt.Sprintf("p50 %s  p99 %s  ", ms(v.p50), ms(v.p99))+number.Render(spark(v.delays, v.width-50))),
 	}
 	if s.Commands > 0 {
-		lines = append(lines, row("commands", fmt.Sprintf("%d given  %d confirmed  p50 %s  p99 %s", s.Commands, s.CommandsOK, ms(v.confirm50), ms(v.confirm99))))
+		lines = append(lines, row("commands", fmt.Sprintf("%d given  %d done  %d confirmed  %d unconfirmed  %d failed", s.Commands, s.CommandsDone, s.CommandsConfirmed,
+			s.CommandsUnconfirmed, s.CommandsFailed)), row("confirm", fmt.Sprintf("p50 %s  p99 %s", ms(v.confirm50), ms(v.confirm99))))
 	}
 	return lines
 }
@@ -245,6 +246,9 @@ func (v *view) trouble() []string {
 	lines := []string{row("errors", lipgloss.NewStyle().Width(max(20, v.width-labels)).Render(errors))}
 	if s.Drops > 0 {
 		lines = append(lines, row("lost", fmt.Sprintf("%d connections", s.Drops)))
+	}
+	if s.Leaves > 0 {
+		lines = append(lines, row("left", fmt.Sprintf("%d connections, in order", s.Leaves)))
 	}
 	for _, f := range s.Faults {
 		text := doubt.Render(f.Text)

@@ -80,7 +80,7 @@ func (w *workers) run(ctx context.Context, n int, server, broker sim.Server, hub
 	faults, cancel := context.WithCancel(ctx)
 	var breaking sync.WaitGroup
 	if len(hubFaults) > 0 {
-		breaking.Go(func() { errs[n] = sim.BreakHub(faults, server, broker, hubFaults, time.Now(), w.away) })
+		breaking.Go(func() { errs[n] = sim.BreakHub(faults, server, broker, hubFaults, time.Now(), w.tell) })
 	}
 	wg.Wait()
 	cancel()
@@ -133,9 +133,9 @@ func (w *workers) sum() sim.Snapshot {
 	return sum
 }
 
-func (w *workers) away(gone bool) {
+func (w *workers) tell(word sim.Word) {
 	for _, p := range w.pipes {
-		fmt.Fprintln(p, map[bool]string{true: "away", false: "back"}[gone])
+		fmt.Fprintln(p, word)
 	}
 }
 
@@ -239,7 +239,7 @@ func (f *runFlags) asWorker(cmd *cobra.Command, p *profile.Profile) error {
 				cancel()
 				return
 			}
-			s.HubAway(strings.TrimSpace(line) == "away")
+			s.Hear(ctx, sim.Word(strings.TrimSpace(line)))
 		}
 	}()
 	report, err := s.Run(ctx)

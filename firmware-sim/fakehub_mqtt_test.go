@@ -1,0 +1,271 @@
+package sim_test
+
+import (
+	"encoding/json"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/hooks/auth"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// serveMQTT lets devices in over MQTT.
+func (h *fakeHub) serveMQTT(ln net.Listener) *mochi.Server {
+	mq := mochi.New(&mochi.Options{InlineClient: true, Logger: quiet})
+	if err := mq.AddHook(&fakeDoor{h: h, mq: mq, links: map[*mochi.Client]*fakeLink{}}, nil); err != nil {
+		h.t.Error(err)
+	}
+	if err := mq.AddListener(listeners.NewNet("t", ln)); err != nil {
+		h.t.Error(err)
+	}
+	go mq.Serve()
+	return mq
+}
+
+// fakeDoor is the hub behind an MQTT listener.
+type fakeDoor struct {
+	mochi.HookBase
+	h  *fakeHub
+	mq *mochi.Server
+
+	mu    sync.Mutex
+	links map[*mochi.Client]*fakeLink
+}
+
+func (f *fakeDoor) ID() string { return "door" }
+
+func (f *fakeDoor) Provides(b byte) bool {
+	switch b {
+	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnDisconnect, mochi.OnSessionEstablished, mochi.OnPacketEncode:
+		return true
+	}
+	return false
+}
+
+func (f *fakeDoor) OnACLCheck(*mochi.Client, string, bool) bool { return true }
+
+// OnPacketEncode says that topics may have aliases.
+func (f *fakeDoor) OnPacketEncode(_ *mochi.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Connack {
+		pk.Properties.TopicAliasMaximum = 10
+	}
+	return pk
+}
+
+// OnConnectAuthenticate lets a device in. If it has a connection, what that has received is handled first.
+func (f *fakeDoor) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
+	time.Sleep(f.h.lied().slowConnect)
+	id := string(pk.Connect.Username)
+	if string(pk.Connect.Password) != "token-"+id || f.h.refuses(id) || f.h.lied().deny {
+		return false
+	}
+	f.h.mu.Lock()
+	old := f.h.devices[id].link
+	f.h.mu.Unlock()
+	if old != nil && old.done != nil {
+		select {
+		case <-old.done:
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return true
+}
+
+func (f *fakeDoor) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
+	time.Sleep(f.h.lied().slowJoin)
+	id := string(cl.Properties.Username)
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	d := f.h.devices[id]
+	if d == nil {
+		return
+	}
+	root := "hub/v1/" + id + "/"
+	link := &fakeLink{end: func() { cl.Stop(packets.ErrSessionTakenOver) }, done: make(chan struct{})}
+	link.push = func(event string, v any) {
+		b, _ := json.Marshal(v)
+		if event == "command" {
+			go f.mq.Publish(root+"cmd", b, false, 1)
+		}
+	}
+	f.mu.Lock()
+	f.links[cl] = link
+	f.mu.Unlock()
+	// It hears commands when it has subscribed.
+	time.AfterFunc(50*time.Millisecond, func() {
+		f.h.mu.Lock()
+		defer f.h.mu.Unlock()
+		if d.link == link {
+			f.h.resendTo(d)
+		}
+	})
+	f.h.open(d, link)
+}
+
+func (f *fakeDoor) OnDisconnect(cl *mochi.Client, err error, _ bool) {
+	f.mu.Lock()
+	link := f.links[cl]
+	delete(f.links, cl)
+	f.mu.Unlock()
+	if link == nil {
+		return
+	}
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	time.AfterFunc(30*time.Millisecond, func() { close(link.done) }) // mochi forgets the client by its id only after this call
+	if d := f.h.devices[string(cl.Properties.Username)]; d != nil {
+		reason := "connection_lost"
+		if err == nil || strings.Contains(err.Error(), packets.CodeDisconnect.Reason) {
+			reason = "client_close"
+		}
+		f.h.closed(d, link, reason)
+	}
+}
+
+// OnPublish takes what a device says; it is routed to nobody.
+func (f *fakeDoor) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	id, rest, _ := strings.Cut(strings.TrimPrefix(pk.TopicName, "hub/v1/"), "/")
+	if cl.Net.Inline {
+		return pk, nil
+	}
+	if id != string(cl.Properties.Username) {
+		return pk, packets.CodeSuccessIgnore // a will, at the end of a connection, too
+	}
+	if taken := f.h.heard(id, rest, pk.Payload, pk.FixedHeader.Qos); !taken {
+		if pk.FixedHeader.Qos > 0 && cl.Properties.ProtocolVersion == 5 {
+			return pk, packets.ErrPayloadFormatInvalid
+		}
+		go f.mq.Publish("hub/v1/"+id+"/sys/down", []byte(`{"e":"error","code":"invalid"}`), false, 1)
+	}
+	return pk, packets.CodeSuccessIgnore
+}
+
+// heard handles a message of a device, and reports whether it was taken.
+func (h *fakeHub) heard(id, topic string, payload []byte, qos byte) bool {
+	time.Sleep(h.lied().slow)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.devices[id]
+	if d == nil {
+		return true
+	}
+	event, metric := topic, ""
+	switch {
+	case topic == "r":
+		event = "readings"
+	case strings.HasPrefix(topic, "r/"):
+		event, metric = "bare", strings.TrimPrefix(topic, "r/")
+	case topic == "ack":
+		var in struct {
+			ID     string `json:"cmd_id"`
+			Status string `json:"status"`
+		}
+		json.Unmarshal(payload, &in)
+		h.answered(d, in.ID, in.Status)
+		return true
+	case topic == "state":
+		var st fakeState
+		json.Unmarshal(payload, &st)
+		h.report(d, st)
+		return true
+	case topic != "senml":
+		return true
+	}
+	in, boot, ok := []fakeReading{{metric: metric, v: bare(payload)}}, "", true
+	if event != "bare" {
+		in, boot, ok = parseReadings(event, payload)
+	}
+	if !ok {
+		return false
+	}
+	reply, _ := h.take(d, in, boot, qos == 0)
+	return reply["code"] == "ok"
+}
+
+// bare is a value that stands alone, as JSON.
+func bare(b []byte) json.RawMessage {
+	if len(b) > 0 && json.Valid(b) && b[0] != '"' && b[0] != '{' && b[0] != '[' {
+		return append(json.RawMessage(nil), b...)
+	}
+	text, _ := json.Marshal(string(b))
+	return text
+}
+
+// fakeBridge is a broker that is not the hub's, and the hub's connection to it, which keeps what comes while the hub is away.
+type fakeBridge struct {
+	h   *fakeHub
+	mq  *mochi.Server
+	url *url.URL
+
+	mu       sync.Mutex
+	away     bool
+	from     time.Time // when it is read again
+	waiting  []packets.Packet
+	received int
+}
+
+// bridged gives the hub a bridge named house.
+func (h *fakeHub) bridged(t *testing.T) *url.URL {
+	t.Helper()
+	ln := listen(t, "127.0.0.1:0")
+	b := &fakeBridge{h: h, mq: mochi.New(&mochi.Options{InlineClient: true, Logger: quiet}), url: &url.URL{Scheme: "mqtt", Host: ln.Addr().String()}}
+	if err := b.mq.AddHook(new(auth.AllowHook), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.mq.AddListener(listeners.NewNet("b", ln)); err != nil {
+		t.Fatal(err)
+	}
+	go b.mq.Serve()
+	t.Cleanup(func() { b.mq.Close() })
+	b.mq.Subscribe("hub/v1/#", 1, func(_ *mochi.Client, _ packets.Subscription, pk packets.Packet) {
+		b.mu.Lock()
+		b.waiting = append(b.waiting, pk)
+		b.mu.Unlock()
+		b.read()
+	})
+	h.mu.Lock()
+	h.bridge = b
+	h.mu.Unlock()
+	return b.url
+}
+
+func (b *fakeBridge) pause() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.away = true
+}
+
+func (b *fakeBridge) resume() {
+	b.mu.Lock()
+	wait := b.h.lied().slowBridge
+	b.away, b.from = false, time.Now().Add(wait)
+	b.mu.Unlock()
+	time.AfterFunc(wait, b.read)
+}
+
+// read hands on what waits.
+func (b *fakeBridge) read() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.away || time.Now().Before(b.from) {
+		return
+	}
+	for _, pk := range b.waiting {
+		b.received++
+		id, rest, _ := strings.Cut(strings.TrimPrefix(pk.TopicName, "hub/v1/"), "/")
+		b.h.heard(id, rest, pk.Payload, pk.FixedHeader.Qos)
+	}
+	b.waiting = nil
+}
+
+func (b *fakeBridge) shown() map[string]any {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return map[string]any{"name": "house", "connected": !b.away, "received": b.received, "waiting": len(b.waiting)}
+}
