@@ -23,6 +23,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"devicehub/firmware-sim/profile"
 )
 
 func main() {
@@ -66,6 +68,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 			return fmt.Errorf("%w; run `make demo` in the checkout", err)
 		}
 	}
+	bad, err := misbehaving(d.profile)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "devicehub-demo-")
 	if err != nil {
 		return err
@@ -83,8 +89,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if ctx.Err() != nil {
 		return nil
 	}
-	fmt.Fprintf(d.out, "\n    dashboard   %s\n    user name   admin\n    password    %s\n\n    MQTT        %s\n    the hub's log is %s\n    Ctrl-C ends everything\n\n",
-		d.hubURL, password, d.mqttURL, hub.log)
+	fmt.Fprintf(d.out, "\n    dashboard   %s\n    user name   admin\n    password    %s\n\n    MQTT        %s\n    the hub's log is %s\n%s    Ctrl-C ends everything\n\n",
+		d.hubURL, password, d.mqttURL, hub.log, bad)
 
 	sim, err := d.startSim(password)
 	if err != nil {
@@ -105,6 +111,25 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	fmt.Fprintln(d.out, "\nending the fleet and the hub")
 	return errors.Join(sim.stop(simWait), hub.stop(hubWait))
+}
+
+// misbehaving is a line that says which devices of a fleet do wrong on purpose,
+// so that nobody takes the errors that they cause for the hub's.
+func misbehaving(path string) (string, error) {
+	p, err := profile.Read(path)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, g := range p.Fleet {
+		if g.Misbehave.Bad() {
+			names = append(names, fmt.Sprintf("%q", g.Name))
+		}
+	}
+	if len(names) == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("    errors come from %s, which misbehaves on purpose\n", strings.Join(names, " and ")), nil
 }
 
 // startHub starts the hub with a configuration of its own. The variables of
