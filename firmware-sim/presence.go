@@ -80,7 +80,7 @@ func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Durati
 	}
 	// It may have changed while the pages were read.
 	u.mu.Lock()
-	changed := !u.since.Equal(since)
+	changed := !u.since.Equal(since) || u.leaving
 	turns := append(slices.Clone(u.turns), stamp(asked)+"  the hub was asked")
 	u.mu.Unlock()
 	if changed {
