@@ -168,7 +168,9 @@ func (h *fakeHub) take(d *fakeDevice, in []fakeReading, boot string, unheard boo
 		if h.lie.alter != nil && h.lie.alter(n) {
 			r.v = json.RawMessage("99.5")
 		}
-		live = append(live, h.store(d, r, n))
+		if told := h.store(d, r, n); told != nil {
+			live = append(live, told)
+		}
 	}
 	code := "ok"
 	if accepted+dup == 0 {
@@ -177,7 +179,8 @@ func (h *fakeHub) take(d *fakeDevice, in []fakeReading, boot string, unheard boo
 	return map[string]any{"code": code, "ack": d.ack[boot], "accepted": accepted, "dup": dup, "rejected": rejected}, live
 }
 
-// store keeps a reading, and returns it as it is told to people. The lock is held.
+// store keeps a reading, and returns it as it is told to people, or nil if it is late. The
+// lock is held.
 func (h *fakeHub) store(d *fakeDevice, r fakeReading, n int) map[string]any {
 	rows := d.stored[r.metric]
 	stamped := r.t < 1_420_070_400_000
@@ -186,6 +189,7 @@ func (h *fakeHub) store(d *fakeDevice, r fakeReading, n int) map[string]any {
 			r.t = max(r.t, rows[len(rows)-1].t+1)
 		}
 	}
+	late := len(rows) > 0 && r.t < rows[len(rows)-1].t
 	put := func(row fakeRow) {
 		i, there := slices.BinarySearchFunc(rows, row.t, func(x fakeRow, t int64) int { return cmp.Compare(x.t, t) })
 		if there {
@@ -202,6 +206,9 @@ func (h *fakeHub) store(d *fakeDevice, r fakeReading, n int) map[string]any {
 		put(fakeRow{r.t + 1, r.v})
 	}
 	d.stored[r.metric] = rows
+	if late {
+		return nil
+	}
 	if h.lie.backwards {
 		r.t -= int64(n) * 1000
 	}
