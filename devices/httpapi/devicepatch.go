@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -252,13 +253,9 @@ func (c *call) updateDevice() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	hide, err := c.flag("hide_readings")
+	ctx, err := c.hiding()
 	if err != nil {
 		return answer{}, err
-	}
-	ctx := c.Context()
-	if hide {
-		ctx = readings.Hiding(ctx)
 	}
 	id := devices.ID(c.PathValue("id"))
 	d, err := c.api.s.Identity.UpdateDevice(ctx, c.actor, c.origin, id, func(d *devices.Device) error {
@@ -271,6 +268,16 @@ func (c *call) updateDevice() (answer, error) {
 		return answer{}, c.withDevice(err, id)
 	}
 	return answer{status: http.StatusOK, body: c.document(d), ver: &d.Ver}, nil
+}
+
+// hiding is the request's context, in which readings may be hidden by a
+// declaration if that is what the caller asks for.
+func (c *call) hiding() (context.Context, error) {
+	hide, err := c.flag("hide_readings")
+	if err == nil && hide {
+		return readings.Hiding(c.Context()), nil
+	}
+	return c.Context(), err
 }
 
 // withDevice adds the present record to a version_conflict.

@@ -136,6 +136,10 @@ func (c *call) createDevices() (answer, error) {
 	if !c.actor.Admin() {
 		return answer{}, devices.Refuse(devices.CodeForbidden, "administrators only")
 	}
+	ctx, err := c.hiding()
+	if err != nil {
+		return answer{}, err
+	}
 	b, err := c.raw()
 	if err != nil {
 		return answer{}, err
@@ -152,7 +156,7 @@ func (c *call) createDevices() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	made, err := c.api.s.Identity.CreateDevices(c.Context(), c.actor, c.origin, records, identity.TokenOptions{})
+	made, err := c.api.s.Identity.CreateDevices(ctx, c.actor, c.origin, records, identity.TokenOptions{})
 	if err != nil {
 		return answer{}, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"devicehub/devices"
 	"devicehub/devices/httpapi"
+	"devicehub/devices/readings"
 )
 
 // What numbers mean, as people ask for it over HTTP.
@@ -305,13 +306,13 @@ func TestTimesOfAQuery(t *testing.T) {
 	at := time.Now().Add(-time.Hour).Truncate(time.Second)
 	r.send("a", token, fmt.Sprintf(`{"m":"temperature","v":1,"t":%d}`, at.UnixMilli()))
 	zone := time.FixedZone("", 3600)
-	for _, from := range []string{at.In(zone).Format(time.RFC3339), strings.ReplaceAll(at.In(zone).Format(time.RFC3339), "+", "%2B"), at.UTC().Format(time.RFC3339), at.In(time.FixedZone("", -5*3600)).Format(time.RFC3339), fmt.Sprint(at.UnixMilli())} {
+	for _, from := range []string{strings.ReplaceAll(at.In(zone).Format(time.RFC3339), "+", "%2B"), at.UTC().Format(time.RFC3339), at.In(time.FixedZone("", -5*3600)).Format(time.RFC3339), fmt.Sprint(at.UnixMilli())} {
 		c := r.chart("/api/v1/devices/a/series?metric=temperature&points=1&from=" + from + "&to=" + fmt.Sprint(at.UnixMilli()+1000))
 		if len(c.Buckets) != 1 {
 			t.Errorf("from=%s: got %+v", from, c)
 		}
 	}
-	for _, from := range []string{"yesterday", "2026-03-29", "2026-03-29T02:30:00", fmt.Sprint(at.Unix()), "-5", "1e12", "99999999999999999"} {
+	for _, from := range []string{strings.ReplaceAll(at.In(zone).Format(time.RFC3339), "+", " "), "yesterday", "2026-03-29", "2026-03-29T02:30:00", fmt.Sprint(at.Unix()), "-5", "1e12", "99999999999999999"} {
 		res := r.get("/api/v1/devices/a/series?metric=temperature&from="+url.QueryEscape(from), r.admin)
 		r.wantCode(res, devices.CodeInvalid)
 		if want, _ := res.field("details.want").(string); !strings.Contains(want, "ms since epoch") {
@@ -444,6 +445,17 @@ func TestDeclarationsDoNotHideReadings(t *testing.T) {
 		t.Errorf("exported: %s", csv)
 	}
 	r.wantCode(r.do("PATCH", "/api/v1/devices/a?hide_readings=perhaps", r.admin, `{}`), devices.CodeInvalid)
+	// An id whose readings are kept is judged when it is made again, too.
+	now := time.Now()
+	r.into(r.do("DELETE", "/api/v1/devices/a?keep_readings=true", r.admin, nil), 204, nil)
+	fresh := &devices.Device{ID: "a", Kinds: []devices.Kind{devices.KindSensor}, Metrics: []devices.Metric{{Name: "own", Unit: "V"}}}
+	err := r.reg.Create(t.Context(), now.Add(devices.TombstoneFor+time.Hour), fresh.Clone())
+	if devices.CodeOf(err) != devices.CodeInvalid || !strings.Contains(err.Error(), "metrics.type of own: want bool") {
+		t.Errorf("made again: got %v", err)
+	}
+	if err := r.reg.Create(readings.Hiding(t.Context()), now.Add(devices.TombstoneFor+time.Hour), fresh); err != nil {
+		t.Errorf("made again, hiding: %v", err)
+	}
 }
 
 func TestBodiesAreRead(t *testing.T) {

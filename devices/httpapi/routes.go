@@ -36,6 +36,8 @@ var (
 	aggParam   = param{name: "agg", kind: "string", what: "what will be drawn", enum: []string{"minmax", "mean", "last"}}
 	zoneParam  = param{name: "tz", kind: "string", what: "time zone, such as Europe/Berlin, on whose clocks buckets of an hour and more begin; UTC when absent"}
 	pointParam = param{name: "points", kind: "integer", what: "at most so many buckets"}
+	hideParam  = param{name: "hide_readings", kind: "boolean",
+		what: "go on though a metric gets a type or unit in which what was measured so far shows no more; exports have it"}
 	ifVerParam = param{name: "if_ver", kind: "integer", what: "the version that is meant; another is version_conflict"}
 	labelParam = param{name: "label", kind: "string", what: "key:value; all that are given must hold", many: true}
 )
@@ -87,12 +89,11 @@ func deviceRoutes() []route {
 				labelParam, {name: "sort", kind: "string", what: "order", enum: sorts}}, pageParams),
 			answers: map[int]string{200: "Devices"}, handle: (*call).listDevices},
 		{method: "POST", path: base + "/devices", once: true, tag: "devices", summary: "Make a device, or all of a list or none, each with its first token", who: "admin",
-			body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
+			query: []param{hideParam}, body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
 		{method: "GET", path: device, versioned: true, records: true, tag: "devices", summary: "One device", who: "viewer",
 			answers: map[int]string{200: "Device"}, handle: (*call).getDevice},
 		{method: "PATCH", path: device, versioned: true, tag: "devices", summary: "Change a record as RFC 7396 merges: labels, light and config field by field, metrics as a whole; null takes a field away", who: "admin",
-			query: []param{{name: "hide_readings", kind: "boolean", what: "go on though a metric gets a type or unit in which what it measured so far shows no more; exports have it all the same"}},
-			body:  "DevicePatch", answers: map[int]string{200: "Device"}, handle: (*call).updateDevice},
+			query: []param{hideParam}, body: "DevicePatch", answers: map[int]string{200: "Device"}, handle: (*call).updateDevice},
 		{method: "DELETE", path: device, versioned: true, tag: "devices", summary: "Delete a device; its id stays taken for 30 days", who: "admin",
 			query:   []param{{name: "keep_readings", kind: "boolean", what: "keep what it measured"}, ifVerParam},
 			answers: map[int]string{204: ""}, handle: (*call).deleteDevice},
