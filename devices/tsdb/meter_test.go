@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -113,6 +114,15 @@ func meterStore(t *testing.T, r *rand.Rand, ps []readings.Point, now, change int
 	return s, x
 }
 
+// meterSeeds is how many meters are lived through, many more when DEVICEHUB_SOAK
+// is set.
+func meterSeeds() uint64 {
+	if os.Getenv("DEVICEHUB_SOAK") != "" {
+		return 200
+	}
+	return 8
+}
+
 // TestMeterWindowsAddUp cuts a meter's life into windows and these into buckets,
 // over every tier: what they count together is what each reading counts.
 func TestMeterWindowsAddUp(t *testing.T) {
@@ -124,7 +134,7 @@ func TestMeterWindowsAddUp(t *testing.T) {
 		}
 		zones = append(zones, zone)
 	}
-	for seed := range uint64(20) {
+	for seed := range meterSeeds() {
 		r := rand.New(rand.NewPCG(seed, 77))
 		start := int64(20_000)*dayMS + r.Int64N(dayMS)
 		ps := meterStream(r, start)
@@ -141,7 +151,7 @@ func TestMeterWindowsAddUp(t *testing.T) {
 		}
 		in := readings.New(s, readings.Config{Now: func() time.Time { return time.UnixMilli(now + 1) }})
 		tiers := map[readings.Tier]int{}
-		for range 25 {
+		for range 12 {
 			cuts := []int64{start - dayMS, now + 1}
 			for range r.IntN(40) {
 				c := start + r.Int64N(now-start)
@@ -180,7 +190,7 @@ func TestMeterWindowsAddUp(t *testing.T) {
 // those made of all readings at once, and what a store answers before and after
 // it was opened again.
 func TestMeterRollupsMadeAgain(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range meterSeeds() {
 		r := rand.New(rand.NewPCG(seed, 78))
 		ps := meterStream(r, 20_000*dayMS+r.Int64N(dayMS))
 		now := ps[len(ps)-1].T
