@@ -290,15 +290,22 @@ func (c *call) handled() (answer, error) {
 // unknown answers for paths that no route has, and methods that a path has not.
 // OPTIONS is told what there is.
 func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
-	allowed := a.allowed(r)
-	if len(allowed) == 0 {
+	routes := a.routesOf(r)
+	if len(routes) == 0 {
 		a.fail(w, r, "unknown", devices.NotFound("route"))
 		return
 	}
-	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	if slices.Contains(allowed, http.MethodPatch) {
-		w.Header().Set("Accept-Patch", typeMerge+", "+typeJSON) // RFC 5789 §3.1
+	var allowed []string
+	for _, at := range routes {
+		if allowed = append(allowed, at.method); at.method == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
+		}
+		if at.method == http.MethodPatch {
+			w.Header().Set("Accept-Patch", strings.Join(at.takes(), ", ")) // RFC 5789 §3.1
+		}
 	}
+	allowed = append(allowed, http.MethodOptions)
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -306,23 +313,19 @@ func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusMethodNotAllowed, devices.Invalid("method", strings.Join(allowed, ", ")))
 }
 
-// allowed are the methods that the request's path has.
-func (a *API) allowed(r *http.Request) []string {
-	var allowed []string
+// routesOf are those of the request's path, one a method.
+func (a *API) routesOf(r *http.Request) []*route {
+	var routes []*route
 	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		probe := r.Clone(r.Context())
 		probe.Method = m
-		if _, pattern := a.mux.Handler(probe); pattern == "/" {
-			continue
-		}
-		if allowed = append(allowed, m); m == http.MethodGet {
-			allowed = append(allowed, http.MethodHead)
+		_, pattern := a.mux.Handler(probe)
+		i := slices.IndexFunc(a.routes, func(at route) bool { return at.method+" "+at.path == pattern })
+		if i >= 0 {
+			routes = append(routes, &a.routes[i])
 		}
 	}
-	if len(allowed) > 0 {
-		allowed = append(allowed, http.MethodOptions)
-	}
-	return allowed
+	return routes
 }
 
 // Owns reports whether a path is the API's, also if it is not written in its

@@ -107,7 +107,7 @@ func (c *call) raw() ([]byte, error) {
 
 const (
 	typeJSON  = "application/json"
-	typeMerge = "application/merge-patch+json" // RFC 7396; what every PATCH here does
+	typeMerge = "application/merge-patch+json" // RFC 7396
 	// What curl -d and the HTTP clients of small devices say of any body unless told
 	// otherwise. It is taken for what it holds.
 	typeForm = "application/x-www-form-urlencoded"
@@ -120,10 +120,6 @@ func (c *call) checkType(body []byte) error {
 		c.w.Header().Set("Accept-Encoding", "identity") // RFC 9110 §12.5.3
 		return &refusal{devices.Invalid("Content-Encoding", "none: bodies are taken as they are"), http.StatusUnsupportedMediaType}
 	}
-	types := []string{typeJSON}
-	if c.Method == http.MethodPatch {
-		types = append(types, typeMerge)
-	}
 	said := c.Header.Values("Content-Type")
 	if len(said) == 0 {
 		return nil
@@ -133,11 +129,20 @@ func (c *call) checkType(body []byte) error {
 	switch {
 	case err != nil || len(said) > 1:
 	case charset != "" && !strings.EqualFold(charset, "utf-8"):
-	case kind == typeJSON, kind == typeMerge && c.Method == http.MethodPatch, kind == typeForm && looksLikeJSON(body):
+	case kind == typeJSON, kind == typeMerge && c.route.merges, kind == typeForm && looksLikeJSON(body):
 		return nil
 	}
+	types := c.route.takes()
 	c.w.Header().Set("Accept-"+c.Method[:1]+strings.ToLower(c.Method[1:]), strings.Join(types, ", ")) // RFC 5789 §2.2
 	return &refusal{devices.Invalid("Content-Type", strings.Join(types, " or ")+" in UTF-8"), http.StatusUnsupportedMediaType}
+}
+
+// takes are the types of the route's body.
+func (r *route) takes() []string {
+	if r.merges {
+		return []string{typeJSON, typeMerge}
+	}
+	return []string{typeJSON}
 }
 
 func looksLikeJSON(body []byte) bool {

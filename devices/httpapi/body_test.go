@@ -86,6 +86,11 @@ func TestContentTypes(t *testing.T) {
 			t.Errorf("%s %q %q: got %d %s %v, want %d", tt.method, tt.kind, tt.body, res.status, res.body, res.header, tt.status)
 		}
 	}
+	// A shadow's patch has an envelope, and is no merge patch of the shadow.
+	shadow := r.do("PATCH", "/api/v1/devices/a/shadow", r.admin, `{"desired":{"on":true}}`, header("Content-Type", "application/merge-patch+json"))
+	if shadow.status != 415 || shadow.header.Get("Accept-Patch") != "application/json" {
+		t.Errorf("a merge patch of a shadow: got %d %s %v", shadow.status, shadow.body, shadow.header)
+	}
 	zipped := r.do("PATCH", "/api/v1/devices/a", r.admin, "\x1f\x8b\x08", header("Content-Encoding", "gzip"))
 	if zipped.status != 415 || zipped.field("details.field") != "Content-Encoding" || zipped.header.Get("Accept-Encoding") != "identity" {
 		t.Errorf("gzip: got %d %s %v", zipped.status, zipped.body, zipped.header)

@@ -23,13 +23,14 @@
 // details.current: 409 for if_ver, 412 for If-Match. An edit that names none is made
 // to whatever is there.
 //
-// PATCH merges as RFC 7396 says, under application/json and
-// application/merge-patch+json alike: labels, light and config field by field,
-// lists (metrics, rights, topics) as a whole. null takes away a label, a field of
-// light or config, and of a device's record what can be absent: name, labels, area,
-// lat, lon, expected_interval_s, metrics, undeclared, light, shadow_policy, config,
-// via, notes. What is always there (enabled, sleepy, and every field of users and
-// accounts) cannot be null.
+// PATCH of devices, users and accounts merges as RFC 7396 says, under
+// application/json and application/merge-patch+json alike: labels, light and config
+// field by field, lists (metrics, rights, topics) as a whole. null takes away a label,
+// a field of light or config, and of a device's record what can be absent: name,
+// labels, area, lat, lon, expected_interval_s, metrics, undeclared, light,
+// shadow_policy, config, via, notes. What is always there (enabled, sleepy, and every
+// field of users and accounts) cannot be null. PATCH of a shadow has an envelope, and
+// its desired fields are set or, by null, deleted one by one.
 //
 // A POST that makes something may carry an Idempotency-Key: see repeats.
 //

@@ -80,10 +80,9 @@ func (r *route) operation() object {
 }
 
 func (r *route) bodyTypes() object {
-	shape := object{"schema": ref(r.body)}
-	types := object{typeJSON: shape}
-	if r.method == "PATCH" {
-		types[typeMerge] = shape
+	types := object{}
+	for _, t := range r.takes() {
+		types[t] = object{"schema": ref(r.body)}
 	}
 	return types
 }

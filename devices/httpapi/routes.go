@@ -13,6 +13,7 @@ type route struct {
 	body         string // schema of the request's body
 	bodyOptional bool
 	plain        bool           // a GET whose answer is not to be compressed
+	merges       bool           // the body is a merge patch (RFC 7396) of the record
 	records      bool           // a GET of a record or a list of them, of which fields can be chosen
 	selects      selection      // and which
 	once         bool           // a POST that makes something, once under an Idempotency-Key
@@ -92,7 +93,7 @@ func deviceRoutes() []route {
 			query: []param{hideParam}, body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
 		{method: "GET", path: device, versioned: true, records: true, tag: "devices", summary: "One device", who: "viewer",
 			answers: map[int]string{200: "Device"}, handle: (*call).getDevice},
-		{method: "PATCH", path: device, versioned: true, tag: "devices", summary: "Change a record as RFC 7396 merges: labels, light and config field by field, metrics as a whole; null takes a field away", who: "admin",
+		{method: "PATCH", path: device, versioned: true, merges: true, tag: "devices", summary: "Change a record as RFC 7396 merges: labels, light and config field by field, metrics as a whole; null takes a field away", who: "admin",
 			query: []param{hideParam}, body: "DevicePatch", answers: map[int]string{200: "Device"}, handle: (*call).updateDevice},
 		{method: "DELETE", path: device, versioned: true, tag: "devices", summary: "Delete a device; its id stays taken for 30 days", who: "admin",
 			query:   []param{{name: "keep_readings", kind: "boolean", what: "keep what it measured"}, ifVerParam},
@@ -155,7 +156,7 @@ func peopleRoutes() []route {
 			body: "NewUser", answers: map[int]string{201: "User"}, handle: (*call).createUser},
 		{method: "GET", path: base + "/users/{name}", versioned: true, records: true, tag: "people", summary: "One person", who: "admin, and the person",
 			answers: map[int]string{200: "User"}, handle: (*call).user},
-		{method: "PATCH", path: base + "/users/{name}", versioned: true, tag: "people", summary: "Change a person; a new password ends their sessions", who: "admin; the person their own password, with current_password",
+		{method: "PATCH", path: base + "/users/{name}", versioned: true, merges: true, tag: "people", summary: "Change a person; a new password ends their sessions", who: "admin; the person their own password, with current_password",
 			body: "UserPatch", answers: map[int]string{200: "User"}, handle: (*call).updateUser},
 		{method: "DELETE", path: base + "/users/{name}", versioned: true, tag: "people", summary: "Delete a person; their sessions end at once", who: "admin",
 			query: []param{ifVerParam}, answers: map[int]string{204: ""}, handle: (*call).deleteUser},
@@ -165,7 +166,7 @@ func peopleRoutes() []route {
 			body: "NewAccount", answers: map[int]string{201: "CreatedAccount"}, handle: (*call).createAccount},
 		{method: "GET", path: base + "/apitokens/{name}", versioned: true, records: true, tag: "people", summary: "One service account", who: "admin",
 			answers: map[int]string{200: "Account"}, handle: (*call).account},
-		{method: "PATCH", path: base + "/apitokens/{name}", versioned: true, tag: "people", summary: "Change what a service account may do, at once", who: "admin",
+		{method: "PATCH", path: base + "/apitokens/{name}", versioned: true, merges: true, tag: "people", summary: "Change what a service account may do, at once", who: "admin",
 			body: "AccountPatch", answers: map[int]string{200: "Account"}, handle: (*call).updateAccount},
 		{method: "DELETE", path: base + "/apitokens/{name}", versioned: true, tag: "people", summary: "Delete a service account; its token is worth nothing from then on", who: "admin",
 			query: []param{ifVerParam}, answers: map[int]string{204: ""}, handle: (*call).deleteAccount},
