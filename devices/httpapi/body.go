@@ -145,7 +145,8 @@ func (r *route) takes() []string {
 	return []string{typeJSON}
 }
 
+// looksLikeJSON reports whether a body is JSON, or began as if it were.
 func looksLikeJSON(body []byte) bool {
 	body = bytes.TrimSpace(body)
-	return len(body) > 0 && (body[0] == '{' || body[0] == '[')
+	return len(body) > 0 && (body[0] == '{' || body[0] == '[' || json.Valid(body))
 }

@@ -64,6 +64,8 @@ func TestContentTypes(t *testing.T) {
 		{"PATCH", "Application/JSON; Charset=UTF-8", `{}`, 200, ""},
 		{"PATCH", "application/merge-patch+json", `{}`, 200, ""},
 		{"PATCH", "application/x-www-form-urlencoded", ` {}`, 200, ""}, // curl -d
+		{"PATCH", "application/x-www-form-urlencoded", `null`, 422, ""},
+		{"PATCH", "application/x-www-form-urlencoded", `{"name":`, 422, ""},
 		{"PATCH", "application/x-www-form-urlencoded", `name=x`, 415, "Accept-Patch"},
 		{"PATCH", "application/json-patch+json", `[{"op":"remove","path":"/name"}]`, 415, "Accept-Patch"},
 		{"PATCH", "application/json; charset=iso-8859-1", `{}`, 415, "Accept-Patch"},
