@@ -249,6 +249,7 @@ func deviceFamilies() []family {
 			put(s.commands.Sent-s.commands.Resent, "first")
 			put(s.commands.Resent, "again")
 		}),
+		one("devicehub_command_refreshes_total", "States asked for because a command was done and a second later not shown.", counter, func(s *snapshot) int64 { return s.commands.Refreshed }),
 	}
 }
 

@@ -16,8 +16,10 @@ type mqttLight struct {
 	client mqtt.Client
 	id     string
 
-	mu   sync.Mutex
-	runs map[string]int // how often each command ran
+	mu    sync.Mutex
+	runs  map[string]int // how often each command ran
+	quiet bool           // it shows nothing unless it is asked to
+	state map[string]any
 }
 
 func (h *hub) mqttLight(id, token string) *mqttLight {
@@ -41,6 +43,7 @@ func (h *hub) mqttLight(id, token string) *mqttLight {
 func (l *mqttLight) obey(topic string, payload []byte) {
 	var cmd struct {
 		CmdID  string         `json:"cmd_id"`
+		Op     string         `json:"op"`
 		Params map[string]any `json:"params"`
 	}
 	if json.Unmarshal(payload, &cmd) != nil {
@@ -52,16 +55,61 @@ func (l *mqttLight) obey(topic string, payload []byte) {
 	}
 	l.mu.Lock()
 	l.runs[cmd.CmdID]++
-	l.mu.Unlock()
-	say("ack", map[string]any{"cmd_id": cmd.CmdID, "status": "acked"})
-	say("ack", map[string]any{"cmd_id": cmd.CmdID, "status": "done", "exec_ms": 1})
-	state := map[string]any{"cause": "command", "cmd": cmd.CmdID}
+	state := map[string]any{}
+	for k, v := range l.state {
+		state[k] = v
+	}
 	for k, v := range cmd.Params {
-		if k != "transition_ms" {
+		if cmd.Op == "set" && k != "transition_ms" {
 			state[k] = v
 		}
 	}
-	say("state", state)
+	l.state = state
+	quiet := l.quiet && cmd.Op != "refresh"
+	l.mu.Unlock()
+	say("ack", map[string]any{"cmd_id": cmd.CmdID, "status": "acked"})
+	say("ack", map[string]any{"cmd_id": cmd.CmdID, "status": "done", "exec_ms": 1})
+	if quiet {
+		return
+	}
+	shown := map[string]any{"cause": "command", "cmd": cmd.CmdID}
+	for k, v := range state {
+		shown[k] = v
+	}
+	say("state", shown)
+}
+
+// A light that says that it is done and shows nothing is asked once, and its next
+// command need not wait for that.
+func TestLightThatShowsNothing(t *testing.T) {
+	h := newHub(t)
+	token := h.mustCLI("device", "add", "lamp", "--kind", "light")
+	admin := h.admin()
+	lamp := h.mqttLight("lamp", token)
+	lamp.mu.Lock()
+	lamp.quiet = true
+	lamp.mu.Unlock()
+	var there, first commandRecord
+	const done = "/api/v1/devices/lamp/commands?wait=done&timeout_ms=10000"
+	h.call("POST", done, admin, map[string]any{"op": "identify", "policy": "latest"}, http.StatusOK, &there)
+	began := time.Now()
+	h.call("POST", done, admin, map[string]any{"op": "set", "params": map[string]any{"on": true}}, http.StatusOK, &first)
+	second := h.httpCommand(admin, "lamp", "toggle")
+	if took := time.Since(began); second.Status != "confirmed" || took > 5*time.Second {
+		t.Errorf("got %+v after %v, want it confirmed soon", second, took)
+	}
+	lamp.mu.Lock()
+	defer lamp.mu.Unlock()
+	if lamp.state["on"] != false || lamp.runs[first.CmdID] != 1 || lamp.runs[second.CmdID] != 1 || len(lamp.runs) != 4 {
+		t.Errorf("it is %v and ran %v, want off, each command once and one more to show itself", lamp.state, lamp.runs)
+	}
+	var log struct {
+		Commands []commandRecord `json:"commands"`
+	}
+	h.call("GET", "/api/v1/devices/lamp/commands", admin, nil, http.StatusOK, &log)
+	if len(log.Commands) != 3 || there.Status != "done" {
+		t.Errorf("history: got %+v, want what people asked for alone", log.Commands)
+	}
 }
 
 func TestLightObeysOverMQTT(t *testing.T) {
