@@ -275,7 +275,7 @@ func (c *conn) close() {
 	c.writers.Wait()
 	c.mu.Lock()
 	linger := c.ended && !c.ending.quiet && !c.failed
-	replaced := c.ending.code == packet.SessionTakenOver
+	replaced := c.ending.code == packet.SessionTakenOver && c.onAnswer != nil
 	c.mu.Unlock()
 	if linger {
 		c.seeOff(replaced)

@@ -99,7 +99,7 @@ func (c *conn) seeOff(replaced bool) {
 	} else {
 		answered = c.closesInOrder()
 	}
-	if replaced && answered && c.onAnswer != nil {
+	if replaced && answered {
 		c.onAnswer(sure)
 	}
 }

@@ -163,3 +163,43 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// A bridge between brokers speaks MQTT 3.1.1, with one bit more in its level; other
+// bits are another version's.
+func TestBridgesLevel(t *testing.T) {
+	connect := func(level byte) []byte {
+		return []byte{0, 4, 'M', 'Q', 'T', 'T', level, 2, 0, 60, 0, 1, 'c'}
+	}
+	for level, want := range map[byte]bool{V311: false, V311 | 0x80: true} {
+		var pk Packet
+		body := connect(level)
+		if err := Decode(&pk, Connect<<4, body, 0); err != nil || pk.ProtocolVersion != V311 || pk.Connect.ClientIdentifier != "c" || FromBridge(body) != want {
+			t.Errorf("level %02x: got %v, version %d, a bridge's: %t", level, err, pk.ProtocolVersion, FromBridge(body))
+		}
+	}
+	for _, level := range []byte{0, 3, 6, 0x24, 0x83, 0x85, 0xC4, 0xFF} {
+		var v *VersionError
+		if err := Decode(new(Packet), Connect<<4, connect(level), 0); !errors.As(err, &v) || v.Level != level {
+			t.Errorf("level %02x: got %v", level, err)
+		}
+	}
+	if FromBridge(nil) || FromBridge([]byte{0, 4, 'M'}) {
+		t.Error("nothing is a bridge's")
+	}
+}
+
+// A will may not name an empty response topic [MQTT-4.7.3-1].
+func TestWillWithAnEmptyResponseTopic(t *testing.T) {
+	will := func(topic string) []byte {
+		b := []byte{0, 4, 'M', 'Q', 'T', 'T', V5, 6, 0, 60, 0, 0, 1, 'c', byte(3 + len(topic)), 8, 0, byte(len(topic))}
+		return append(append(b, topic...), 0, 1, 't', 0, 0)
+	}
+	if err := Decode(new(Packet), Connect<<4, will("r"), 0); err != nil {
+		t.Error(err)
+	}
+	for _, topic := range []string{"", "a/#"} {
+		if err := Decode(new(Packet), Connect<<4, will(topic), 0); CodeOf(err) != ProtocolError {
+			t.Errorf("%q: got %v", topic, err)
+		}
+	}
+}
