@@ -245,6 +245,12 @@ func (s *Session) Close(reason string) {
 	s.cancel()
 
 	d := s.door
+	if epoch != 0 {
+		d.Commands.Disconnected(s.device, epoch)
+		d.Liveness.Close(s.device, epoch, reason)
+	}
+	// A newcomer waits for those that stand here, so it must not miss one that liveness
+	// still has.
 	d.mu.Lock()
 	delete(d.sessions[s.device], s)
 	delete(d.expiring, s)
@@ -252,10 +258,6 @@ func (s *Session) Close(reason string) {
 		delete(d.sessions, s.device)
 	}
 	d.mu.Unlock()
-	if epoch != 0 {
-		d.Commands.Disconnected(s.device, epoch)
-		d.Liveness.Close(s.device, epoch, reason)
-	}
 	close(s.gone)
 }
 

@@ -386,6 +386,49 @@ func TestNewestConnectionWins(t *testing.T) {
 	})
 }
 
+// slowEnd holds up the end of a session until it is told to go on.
+type slowEnd struct {
+	Commands
+	goOn chan struct{}
+}
+
+func (c slowEnd) Disconnected(id devices.ID, epoch int64) {
+	<-c.goOn
+	c.Commands.Disconnected(id, epoch)
+}
+
+// parted is a line whose device has said goodbye.
+type parted struct{ line }
+
+func (*parted) Settle(_, _ time.Duration) bool { return true }
+
+// A connection that is being closed is waited for, and is not replaced.
+func TestANewcomerWaitsForOneThatIsClosing(t *testing.T) {
+	inHouse(t, func(h *house) {
+		p := h.add("temp", devices.KindSensor)
+		slow := slowEnd{h.commands, make(chan struct{})}
+		h.door.Commands = slow
+		older := new(parted)
+		first, err := h.door.Open(context.Background(), Hello{Principal: p, Device: "temp", Transport: "mqtt"}, older)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { first.Close("client_close") })
+		synctest.Wait()
+		wg.Go(func() { h.open(p, new(line)) })
+		synctest.Wait()
+		close(slow.goOn)
+		wg.Wait()
+		if end := older.ended(); end != "" {
+			t.Errorf("the older connection was told %q", end)
+		}
+		if got := h.liveness.Status("temp").State; got != devices.Online {
+			t.Errorf("got %s, want online", got)
+		}
+	})
+}
+
 func TestExpiredTokenRefreshesAndNothingElse(t *testing.T) {
 	inHouse(t, func(h *house) {
 		made, err := h.identity.CreateDevices(context.Background(), devices.CLI(), devices.Origin{}, []*devices.Device{{ID: "temp", Kinds: []devices.Kind{devices.KindSensor}, Enabled: true}}, identity.TokenOptions{})
