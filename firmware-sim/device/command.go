@@ -52,9 +52,8 @@ func (d *Device) command(payload []byte, asked request) {
 	d.mu.Lock()
 	known := d.ring.find(c.ID)
 	if known != nil {
-		answer := ackPayload(c.ID, *known)
+		answer, status := ackPayload(c.ID, *known), known.status
 		d.mu.Unlock()
-		status := known.status
 		if d.cfg.Hooks.Command != nil {
 			d.cfg.Hooks.Command(c, true)
 		}
