@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/json"
+	"math"
 	"time"
 
 	"devicehub/firmware-sim/device"
@@ -25,8 +26,15 @@ const (
 	failedTaken            // likewise
 )
 
-var momentNames = [...]string{arrived: "envelope arrived", ran: "executed", saidAcked: "said acked", saidDone: "said done", saidFailed: "said failed",
-	doneTaken: "the hub took the answer that it is done", failedTaken: "the hub took the answer that it failed"}
+var momentNames = [...]string{
+	arrived:     "envelope arrived",
+	ran:         "executed",
+	saidAcked:   "said acked",
+	saidDone:    "said done",
+	saidFailed:  "said failed",
+	doneTaken:   "the hub took the answer that it is done",
+	failedTaken: "the hub took the answer that it failed",
+}
 
 // report is a state that a light reported.
 type report struct {
@@ -69,7 +77,10 @@ func (l *ledger) reporting(s device.LightState) (taken func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := len(l.reports)
-	l.reports = append(l.reports, report{at: time.Now().UnixMilli(), on: s.On, moving: s.Transitioning, brightness: uint8(s.Brightness)})
+	l.reports = append(
+		l.reports,
+		report{at: time.Now().UnixMilli(), on: s.On, moving: s.Transitioning, brightness: uint8(s.Brightness)},
+	)
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -124,14 +135,43 @@ func want(op string, params json.RawMessage) (w wanted, ok bool) {
 
 // shows reports whether a report is of a light that is as it was wanted.
 func (r *report) shows(w wanted) bool {
-	return !r.moving && (w.On == nil || r.on == *w.On) && (w.Brightness == nil || int(r.brightness) == *w.Brightness)
+	return !r.moving && (w.On == nil || r.on == *w.On) &&
+		(w.Brightness == nil || int(r.brightness) == *w.Brightness)
 }
 
-// shown is a report that left at a moment or later and shows what was wanted; nil if there is none. taken asks for one that
-// the hub has acknowledged. The lock is held.
-func (l *ledger) shown(w wanted, from int64, taken bool) *report {
+// mayShow reports whether a hub may take a report for what was wanted: it compares in the coarsest
+// scale that lights have, and one that is off has no brightness.
+func (r *report) mayShow(w wanted) bool {
+	if r.moving || w.On != nil && r.on != *w.On {
+		return false
+	}
+	off := w.On != nil && !*w.On
+	return off || w.Brightness == nil || percent(int(r.brightness)) == percent(*w.Brightness)
+}
+
+// percent is a brightness as a light with a hundred levels has it.
+func percent(brightness int) int {
+	if brightness == 0 {
+		return 0
+	}
+	return max(1, int(math.Round(float64(brightness)*100/255)))
+}
+
+// proves is a report that left at a moment or later, that the hub has acknowledged, and that shows
+// what was wanted; nil if there is none. The lock is held.
+func (l *ledger) proves(w wanted, from int64) *report {
+	return l.since(from, func(r *report) bool { return r.taken > 0 && r.shows(w) })
+}
+
+// mayProve is one that the hub may have heard, and may take for proof.
+func (l *ledger) mayProve(w wanted, from int64) *report {
+	return l.since(from, func(r *report) bool { return r.mayShow(w) })
+}
+
+// since is the newest report of a kind that left at a moment or later. The lock is held.
+func (l *ledger) since(from int64, is func(*report) bool) *report {
 	for i := len(l.reports) - 1; i >= 0 && l.reports[i].at >= from; i-- {
-		if r := &l.reports[i]; r.shows(w) && (!taken || r.taken > 0) {
+		if r := &l.reports[i]; is(r) {
 			return r
 		}
 	}

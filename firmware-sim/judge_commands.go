@@ -11,8 +11,8 @@ import (
 // lateBy is how long a hub may take to act on what it was told, and to write it down.
 const lateBy = 2 * time.Second
 
-// judgeCommands holds the hub's records of a light's commands against what the light did and said, and against what their
-// givers were told.
+// judgeCommands holds the hub's records of a light's commands against what the light did and said,
+// and against what their givers were told.
 func (s *Sim) judgeCommands(ctx context.Context, u *unit, given []*issued) {
 	if len(given) == 0 {
 		return
@@ -65,7 +65,9 @@ func (l *commandLog) byUnit() map[*unit][]*issued {
 
 // countCommand counts what was judged by a command.
 func (s *Sim) countCommand(c *issued) {
-	for _, name := range []string{"cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed", "cmd_proof_ignored"} {
+	for _, name := range []string{
+		"cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed", "cmd_proof_ignored",
+	} {
 		s.judge.checked(name, 1)
 	}
 	if c.status != "" {
@@ -91,9 +93,15 @@ func (u *unit) judgeCommand(c *issued, rec CommandRecord, read time.Time) (all [
 	l := &u.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k := commandCase{issued: c, rec: rec, read: read, executed: l.count(c.id, ran) > 0, heard: l.count(c.id, arrived) > 0}
+	k := commandCase{
+		issued:   c,
+		rec:      rec,
+		read:     read,
+		executed: l.count(c.id, ran) > 0,
+		heard:    l.count(c.id, arrived) > 0,
+	}
 	k.want, k.visible = want(rec.Op, rec.Params)
-	k.seen = k.visible && l.shown(k.want, c.given.UnixMilli(), false) != nil
+	k.seen = k.visible && l.mayProve(k.want, c.given.UnixMilli()) != nil
 	judges := []func(*commandCase) (verdict, text string){u.wrongEnd, u.ignoredProof, u.lostCommand, u.otherEnd}
 	if c.old {
 		judges = []func(*commandCase) (verdict, text string){u.wrongOldEnd}
@@ -107,7 +115,8 @@ func (u *unit) judgeCommand(c *issued, rec CommandRecord, read time.Time) (all [
 	return all
 }
 
-// wrongOldEnd judges a command that an earlier process of the run has given: the ledger may have lost a part.
+// wrongOldEnd judges a command that an earlier process of the run has given: the ledger may have
+// lost a part.
 func (u *unit) wrongOldEnd(k *commandCase) (verdict, text string) {
 	if ends := outcomeOf(k.rec.Status, k.rec.Code); (ends == isDone || ends == isConfirmed) && !k.executed && !k.doubt {
 		return "cmd_false_done", fmt.Sprintf("is %v and never ran", k.rec)
@@ -115,7 +124,8 @@ func (u *unit) wrongOldEnd(k *commandCase) (verdict, text string) {
 	return "", ""
 }
 
-// wrongEnd holds the end that a record tells against what the device did, said and showed. The lock is held.
+// wrongEnd holds the end that a record tells against what the device did, said and showed. The lock
+// is held.
 func (u *unit) wrongEnd(k *commandCase) (verdict, text string) {
 	l := &u.ledger
 	switch k.rec.Status {
@@ -143,7 +153,8 @@ func (u *unit) wrongEnd(k *commandCase) (verdict, text string) {
 	return "", ""
 }
 
-// lostCommand finds one that was taken and has no record, or that never came to its device. The lock is held.
+// lostCommand finds one that was taken and has no record, or that never came to its device. The
+// lock is held.
 func (u *unit) lostCommand(k *commandCase) (verdict, text string) {
 	ends := outcomeOf(k.rec.Status, k.rec.Code)
 	switch {
@@ -159,7 +170,8 @@ func (u *unit) lostCommand(k *commandCase) (verdict, text string) {
 
 // otherEnd holds a record against what the command's giver was told, and those who look on.
 func (u *unit) otherEnd(k *commandCase) (verdict, text string) {
-	answered := k.status == statusTimedOut && slices.Contains([]string{statusLateDone, statusFailed}, k.rec.Status) // late
+	answered := k.status == statusTimedOut &&
+		slices.Contains([]string{statusLateDone, statusFailed}, k.rec.Status) // late
 	refused := k.status == statusRefused && k.rec.Status == statusNever
 	switch {
 	case k.unwritten:
@@ -172,7 +184,8 @@ func (u *unit) otherEnd(k *commandCase) (verdict, text string) {
 	return "cmd_differs", fmt.Sprintf("was said to be %s, and the record has %v", k.status, k.rec)
 }
 
-// ignoredProof finds a word of the device that the hub has acknowledged, and that the record leaves out. The lock is held.
+// ignoredProof finds a word of the device that the hub has acknowledged, and that the record leaves
+// out. The lock is held.
 func (u *unit) ignoredProof(k *commandCase) (verdict, text string) {
 	l := &u.ledger
 	switch k.rec.Status {
@@ -180,14 +193,16 @@ func (u *unit) ignoredProof(k *commandCase) (verdict, text string) {
 		return "", ""
 	}
 	inTime := func(at int64) bool {
-		return at > 0 && k.read.UnixMilli()-at > lateBy.Milliseconds() && (k.rec.ExpiresAt == 0 || at < k.rec.ExpiresAt-lateBy.Milliseconds())
+		return at > 0 && k.read.UnixMilli()-at > lateBy.Milliseconds() &&
+			(k.rec.ExpiresAt == 0 || at < k.rec.ExpiresAt-lateBy.Milliseconds())
 	}
 	say := func(what string, at int64) (verdict, text string) {
 		return "cmd_proof_ignored", fmt.Sprintf("is %v, and %s at %s", k.rec, what, stamp(time.UnixMilli(at)))
 	}
 	if k.visible && k.heard {
 		// A report of this life of the command, which the hub took after it had sent it last.
-		if r := l.shown(k.want, max(k.given.UnixMilli(), l.last(k.id, arrived)), true); r != nil && inTime(r.taken) {
+		r := l.proves(k.want, max(k.given.UnixMilli(), l.last(k.id, arrived)))
+		if r != nil && inTime(r.taken) {
 			return say("the device showed it", r.at)
 		}
 	}
@@ -202,7 +217,8 @@ func (u *unit) ignoredProof(k *commandCase) (verdict, text string) {
 	return "", ""
 }
 
-// toldOf is the time line of a command: what the device heard and said, its reports, and the hub's record. The lock is held.
+// toldOf is the time line of a command: what the device heard and said, its reports, and the hub's
+// record. The lock is held.
 func (u *unit) toldOf(c *issued, rec CommandRecord) []string {
 	lines := []string{}
 	if !c.given.IsZero() {
@@ -225,5 +241,6 @@ func (u *unit) toldOf(c *issued, rec CommandRecord) []string {
 		lines = append(lines, line)
 	}
 	slices.Sort(lines) // each begins with its time of day, but for what the device never heard
-	return append(lines, fmt.Sprintf("the hub's record: %v, %s %s, attempt %d, until %s", rec, rec.Op, rec.Params, rec.Attempt, stamp(time.UnixMilli(rec.ExpiresAt))))
+	return append(lines, fmt.Sprintf("the hub's record: %v, %s %s, attempt %d, until %s",
+		rec, rec.Op, rec.Params, rec.Attempt, stamp(time.UnixMilli(rec.ExpiresAt))))
 }

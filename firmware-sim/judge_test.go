@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -13,8 +14,9 @@ import (
 	"devicehub/firmware-sim/profile"
 )
 
-// sensed is a device that has measured x without times, as text says: a value each, with what became of it. "!" is
-// acknowledged, "?" unanswered, "q" sent at QoS 0 and left in order. A value that stands again was sent again.
+// sensed is a device that has measured x without times, as text says: a value each, with what
+// became of it. "!" is acknowledged, "?" unanswered, "q" sent at QoS 0 and left in order. A value
+// that stands again was sent again.
 func sensed(t *testing.T, once bool, text string) (*unit, *measured) {
 	t.Helper()
 	u := &unit{id: "d", group: new(profile.Group)}
@@ -29,7 +31,13 @@ func sensed(t *testing.T, once bool, text string) (*unit, *measured) {
 			var v float64
 			var state string
 			fmt.Sscanf(word, "%f%s", &v, &state)
-			r = device.Reading{Metric: "x", Value: v, T: int64(i) + 5e12, At: time.UnixMilli(int64(i) * 1000), Form: form}
+			r = device.Reading{
+				Metric: "x",
+				Value:  v,
+				T:      int64(i) + 5e12,
+				At:     time.UnixMilli(int64(i) * 1000),
+				Form:   form,
+			}
 			if once {
 				r.Seq = uint64(i + 1)
 			}
@@ -72,7 +80,13 @@ func TestJudgeStamped(t *testing.T) {
 		{"unanswered, and there", false, "1! 2? 3!", "1@10 2@1010 3@2010", ""},
 		{"at QoS 0, and gone", false, "1! 2q 3!", "1@10 3@2010", "lost_sent"},
 		{"sent again, and stored twice, as it may", false, "1! 2! 2! 3!", "1@10 2@1010 2@2010 3@3010", ""},
-		{"sent again with its number, and stored twice", true, "1! 2! 2! 3!", "1@10 2@1010 2@2010 3@3010", "dup_stored"},
+		{
+			"sent again with its number, and stored twice",
+			true,
+			"1! 2! 2! 3!",
+			"1@10 2@1010 2@2010 3@3010",
+			"dup_stored",
+		},
 		{"sent again with its number, and stored once", true, "1! 2! 2! 3!", "1@10 2@2010 3@3010", ""},
 		{"stored twice, and sent once", false, "1! 2! 3!", "1@10 2@1010 2@1011 3@2010", "dup_stored"},
 		{"a value that was never sent", false, "1! 2!", "1@10 2@1010 7@1500", "value_wrong"},
@@ -102,12 +116,14 @@ func TestJudgeStampedBehindABroker(t *testing.T) {
 	if got := u.judgeStamped("x", m, rowsOfText("1@90000 2@90001 1@90002 2@90003 3@90004"), 0, 0); len(got) > 0 {
 		t.Errorf("found %+v", got)
 	}
-	if got := u.judgeStamped("x", m, rowsOfText("1@90000 3@90004"), 0, 0); len(got) != 1 || got[0].verdict != "lost_acked" {
+	if got := u.judgeStamped("x", m, rowsOfText("1@90000 3@90004"), 0, 0); len(got) != 1 ||
+		got[0].verdict != "lost_acked" {
 		t.Errorf("found %+v", got)
 	}
 }
 
-// A sequence that is stored as it was sent is never found wrong, whatever was lost on the way before it was acknowledged.
+// A sequence that is stored as it was sent is never found wrong, whatever was lost on the way
+// before it was acknowledged.
 func TestJudgeStampedProperty(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	for range 300 {
@@ -146,7 +162,15 @@ func TestJudgeStampedProperty(t *testing.T) {
 // What was sent at most once must be there when the connection did not break.
 func TestLedgerOfQoS0(t *testing.T) {
 	reading := func(n int64) []device.Reading {
-		return []device.Reading{{Metric: "x", Value: float64(n), T: 1e13 + n, At: time.UnixMilli(n), Form: device.Form{Delivery: device.AtMostOnce}}}
+		return []device.Reading{
+			{
+				Metric: "x",
+				Value:  float64(n),
+				T:      1e13 + n,
+				At:     time.UnixMilli(n),
+				Form:   device.Form{Delivery: device.AtMostOnce},
+			},
+		}
 	}
 	var l ledger
 	for n := range int64(4) {
@@ -250,5 +274,33 @@ func TestShares(t *testing.T) {
 	}
 	if both < 60 || both > 120 {
 		t.Errorf("%d of 1000 have two traits, want about 90", both)
+	}
+}
+
+// A hub may confirm by a level that a light of a hundred cannot tell from the one that was asked
+// for, and by the light being off; it must by the very level alone.
+func TestWhatShowsATarget(t *testing.T) {
+	const set = `{"brightness":181}`
+	const off = `{"on":false,"brightness":40}`
+	tests := []struct {
+		params    string
+		r         report
+		may, must bool
+	}{
+		{set, report{on: true, brightness: 181}, true, true},
+		{set, report{on: true, brightness: 180}, true, false},
+		{set, report{on: true, brightness: 179}, false, false},
+		{set, report{on: true, brightness: 181, moving: true}, false, false},
+		{off, report{brightness: 40}, true, true},
+		{off, report{brightness: 90}, true, false},
+		{off, report{on: true, brightness: 40}, false, false},
+		{`{"brightness":1}`, report{on: true}, false, false},
+		{`{"brightness":1}`, report{on: true, brightness: 3}, true, false},
+	}
+	for _, tt := range tests {
+		w, _ := want("set", json.RawMessage(tt.params))
+		if may, must := tt.r.mayShow(w), tt.r.shows(w); may != tt.may || must != tt.must {
+			t.Errorf("%s, %+v: may %v, must %v; want %v, %v", tt.params, tt.r, may, must, tt.may, tt.must)
+		}
 	}
 }
