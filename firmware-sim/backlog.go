@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// What a broker has acknowledged while the bridge was away has to reach the hub soon after it is back.
+// What a broker has acknowledged while the bridge was away has to reach the hub soon after it is
+// back.
 
 const (
 	backlogPatience = time.Minute
@@ -20,7 +21,8 @@ type landmark struct {
 	t      int64
 }
 
-// awaitBacklog measures how long after a moment it takes until the hub has what brokers had acknowledged by then.
+// awaitBacklog measures how long after a moment it takes until the hub has what brokers had
+// acknowledged by then.
 func (s *Sim) awaitBacklog(ctx context.Context, from time.Time) {
 	landmarks := s.landmarks()
 	if len(landmarks) == 0 {

@@ -10,15 +10,16 @@ import (
 // blipPatience is how long a light may take to go, and to be back.
 const blipPatience = 10 * time.Second
 
-// blip breaks the connections of lights while a command is under way, and gives each the next command as soon as it is back:
-// that must come at once, whatever has become of the one before.
+// blip breaks the connections of lights while a command is under way, and gives each the next
+// command as soon as it is back: that must come at once, whatever has become of the one before.
 func (s *Sim) blip(ctx context.Context, r *rand.Rand, units []*unit) {
 	// What waits when the load ends may end by itself.
 	calls := context.WithoutCancel(ctx)
 	var wg sync.WaitGroup
 	for _, u := range units {
 		n, first, second := r.IntN(3), 1+r.IntN(255), 1+r.IntN(255)
-		if !u.group.Light || u.group.Behaviour.HangPct > 0 || u.standing().IsZero() { // a light that hangs holds up the next one itself
+		if !u.group.Light || u.group.Behaviour.HangPct > 0 ||
+			u.standing().IsZero() { // a light that hangs holds up the next one itself
 			continue
 		}
 		wg.Go(func() { s.blipOne(ctx, calls, u, n, first, second) })

@@ -10,8 +10,8 @@ import (
 	"devicehub/firmware-sim/profile"
 )
 
-// A clone is a second device with the identity of another: its token was copied, or its image. Both come back whenever the
-// other has pushed them out; the hub has to see that they are two.
+// A clone is a second device with the identity of another: its token was copied, or its image. Both
+// come back whenever the other has pushed them out; the hub has to see that they are two.
 
 // cloneMetric is what clones measure, so that it can be told whose a reading is.
 const cloneMetric = "uptime"
@@ -28,10 +28,11 @@ func (s *Sim) clone(ctx context.Context, p profile.FaultPart, units []*unit) {
 	wg.Wait()
 }
 
-// cloneable reports whether a double of the device is one that the hub can see: it speaks MQTT to the hub itself. What a light
-// does twice would be its double's doing, and not the hub's.
+// cloneable reports whether a double of the device is one that the hub can see: it speaks MQTT to
+// the hub itself. What a light does twice would be its double's doing, and not the hub's.
 func (u *unit) cloneable() bool {
-	return u.overMQTT() && u.group.Via == nil && !u.group.Light && u.generator(cloneMetric) == nil && !u.group.Misbehave.Bad()
+	return u.overMQTT() && u.group.Via == nil && !u.group.Light && u.generator(cloneMetric) == nil &&
+		!u.group.Misbehave.Bad()
 }
 
 func (s *Sim) cloneOne(ctx context.Context, p profile.FaultPart, u *unit) {
@@ -72,7 +73,8 @@ func (s *Sim) cloneOne(ctx context.Context, p profile.FaultPart, u *unit) {
 	u.reconnect()
 }
 
-// awaitRecognition looks until the hub says that two devices share the identity, and notes when it did not in time.
+// awaitRecognition looks until the hub says that two devices share the identity, and notes when it
+// did not in time.
 func (s *Sim) awaitRecognition(ctx context.Context, u *unit, began time.Time, p profile.FaultPart) bool {
 	var lines []string
 	said := ""
@@ -86,7 +88,9 @@ func (s *Sim) awaitRecognition(ctx context.Context, u *unit, began time.Time, p 
 			s.stats.record("clone_ms", time.Since(began))
 			return true
 		}
-		if line := fmt.Sprintf("the hub: %s, link %s, reason %q, flapping %v", r.Status.State, r.Status.Link, r.Status.Reason, r.Status.Flapping); said != line {
+		st := r.Status
+		line := fmt.Sprintf("the hub: %s, link %s, reason %q, flapping %v", st.State, st.Link, st.Reason, st.Flapping)
+		if said != line {
 			lines, said = append(lines, stamp(time.Now())+"  "+line), line
 		}
 		lines = lines[max(0, len(lines)-8):]
@@ -98,7 +102,11 @@ func (s *Sim) awaitRecognition(ctx context.Context, u *unit, began time.Time, p 
 	lines = append(append([]string{stamp(began) + "  its double was switched on"}, u.turns...), lines...)
 	u.mu.Unlock()
 	s.stats.record("clone_ms", p.Within)
-	s.judge.found("clone_missed", Finding{Device: u.id, Text: fmt.Sprintf("two devices have had its identity for %v, and the hub takes them for one", p.Within), Line: lines})
+	s.judge.found("clone_missed", Finding{
+		Device: u.id,
+		Text:   fmt.Sprintf("two devices have had its identity for %v, and the hub takes them for one", p.Within),
+		Line:   lines,
+	})
 	return false
 }
 

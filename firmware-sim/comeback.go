@@ -9,8 +9,8 @@ import (
 	"devicehub/firmware-sim/device"
 )
 
-// A device that closes its connection in order and comes straight back is one device: what it sent last is handled, its will
-// is not, and it is taken neither for lost nor for two.
+// A device that closes its connection in order and comes straight back is one device: what it sent
+// last is handled, its will is not, and it is taken neither for lost nor for two.
 
 // lastWords is how many readings a device sends with its goodbye.
 const lastWords = 3
@@ -37,13 +37,15 @@ func (s *Sim) comeback(u *unit, due time.Time, reboot bool) {
 	s.stats.leaves.Add(1)
 }
 
-// saysGoodbye reports whether the hub can know that the device has left: the end of a long-poll session is silence.
+// saysGoodbye reports whether the hub can know that the device has left: the end of a long-poll
+// session is silence.
 func (u *unit) saysGoodbye() bool { return u.config.Transport != device.LongPoll && u.group.Via == nil }
 
 // closeSlack is about how far a close and the hub's note of it are apart.
 const closeSlack = 3 * time.Second
 
-// judgeCloses holds the hub's history of a device's connections against the times at which it closed one in order.
+// judgeCloses holds the hub's history of a device's connections against the times at which it
+// closed one in order.
 func (s *Sim) judgeCloses(ctx context.Context, u *unit) {
 	u.mu.Lock()
 	leaves, breaks := u.leaves, u.breaks
@@ -55,7 +57,8 @@ func (s *Sim) judgeCloses(ctx context.Context, u *unit) {
 		return slices.ContainsFunc(all, func(x time.Time) bool { return t.Sub(x).Abs() < slack })
 	}
 	var turns []Turn
-	if err := s.api.Turns(ctx, u.id, leaves[0].Add(-closeSlack), func(t Turn) { turns = append(turns, t) }); err != nil {
+	keep := func(t Turn) { turns = append(turns, t) }
+	if err := s.api.Turns(ctx, u.id, leaves[0].Add(-closeSlack), keep); err != nil {
 		s.judge.unable("events of %s: %v", u.id, err)
 		return
 	}
@@ -63,12 +66,16 @@ func (s *Sim) judgeCloses(ctx context.Context, u *unit) {
 	for _, t := range turns {
 		at := time.UnixMilli(t.At)
 		wrong := t.Reason != "" && t.Reason != "client_close"
-		// What breaks about the same time may be what the hub means; so may a hub that went away itself.
+		// What breaks about the same time may be what the hub means; so may a hub that went away
+		// itself.
 		if !wrong || !near(leaves, at, closeSlack) || near(breaks, at, 2*closeSlack) || !s.faults.calmAt(at) {
 			continue
 		}
-		s.judge.found("close_wrong", Finding{Device: u.id, Text: fmt.Sprintf("the device closed its connection in order, the hub has it %s, %s", t.To, t.Reason),
-			Line: closeLines(leaves, turns, at)})
+		s.judge.found("close_wrong", Finding{
+			Device: u.id,
+			Text:   fmt.Sprintf("the device closed its connection in order, the hub has it %s, %s", t.To, t.Reason),
+			Line:   closeLines(leaves, turns, at),
+		})
 	}
 }
 

@@ -32,7 +32,11 @@ func formsOf(g *profile.Group) string {
 		text += "; no boots are told"
 	}
 	if overMQTT(*g) {
-		text += "; QoS " + sharesOf([]profile.Weight{{Name: "0", Weight: f.QoS[0]}, {Name: "1", Weight: f.QoS[1]}, {Name: "2", Weight: f.QoS[2]}})
+		var qos []profile.Weight
+		for q, w := range f.QoS {
+			qos = append(qos, profile.Weight{Name: fmt.Sprint(q), Weight: w})
+		}
+		text += "; QoS " + sharesOf(qos)
 	}
 	return text
 }
@@ -107,7 +111,8 @@ func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Dur
 			pr("      shows what it has done: %s", sharesOf(g.Behaviour.Reports))
 		}
 		if g.Reconnect.Every > 0 {
-			pr("      says goodbye and comes straight back every %v%s", g.Reconnect.Every, map[bool]string{true: ", as another power-up"}[g.Reconnect.Reboot])
+			as := map[bool]string{true: ", as another power-up"}[g.Reconnect.Reboot]
+			pr("      says goodbye and comes straight back every %v%s", g.Reconnect.Every, as)
 		}
 		if g.Misbehave.Bad() {
 			pr("      misbehaves: %+v", g.Misbehave)

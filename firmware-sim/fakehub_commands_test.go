@@ -123,7 +123,8 @@ func (h *fakeHub) send(c *fakeCommand) {
 // resendTo gives a device that is back what it has not answered; the lock is held.
 func (h *fakeHub) resendTo(d *fakeDevice) {
 	for _, c := range h.commands {
-		if c.d == d && !c.final && (c.Status == "pending" || c.Status == "sent" || c.Status == "acked") && h.lie.hold == 0 {
+		if c.d == d && !c.final && (c.Status == "pending" || c.Status == "sent" || c.Status == "acked") &&
+			h.lie.hold == 0 {
 			h.send(c)
 		}
 	}
@@ -174,7 +175,9 @@ func (h *fakeHub) answered(d *fakeDevice, id, status string) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			if !c.final && d.link != nil {
-				d.link.push("command", map[string]any{"cmd_id": "refresh-" + c.ID, "op": "refresh", "params": map[string]any{}, "ttl_ms": 1000})
+				d.link.push("command", map[string]any{
+					"cmd_id": "refresh-" + c.ID, "op": "refresh", "params": map[string]any{}, "ttl_ms": 1000,
+				})
 			}
 		})
 	}

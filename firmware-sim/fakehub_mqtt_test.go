@@ -42,7 +42,12 @@ func (f *fakeDoor) ID() string { return "door" }
 
 func (f *fakeDoor) Provides(b byte) bool {
 	switch b {
-	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnDisconnect, mochi.OnSessionEstablished, mochi.OnPacketEncode:
+	case mochi.OnConnectAuthenticate,
+		mochi.OnACLCheck,
+		mochi.OnPublish,
+		mochi.OnDisconnect,
+		mochi.OnSessionEstablished,
+		mochi.OnPacketEncode:
 		return true
 	}
 	return false
@@ -58,7 +63,8 @@ func (f *fakeDoor) OnPacketEncode(_ *mochi.Client, pk packets.Packet) packets.Pa
 	return pk
 }
 
-// OnConnectAuthenticate lets a device in. If it has a connection, what that has received is handled first.
+// OnConnectAuthenticate lets a device in. If it has a connection, what that has received is handled
+// first.
 func (f *fakeDoor) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	time.Sleep(f.h.lied().slowConnect)
 	id := string(pk.Connect.Username)
@@ -118,7 +124,8 @@ func (f *fakeDoor) OnDisconnect(cl *mochi.Client, err error, _ bool) {
 	}
 	f.h.mu.Lock()
 	defer f.h.mu.Unlock()
-	time.AfterFunc(30*time.Millisecond, func() { close(link.done) }) // mochi forgets the client by its id only after this call
+	// mochi forgets the client by its id only after this call.
+	time.AfterFunc(30*time.Millisecond, func() { close(link.done) })
 	if d := f.h.devices[string(cl.Properties.Username)]; d != nil {
 		reason := "connection_lost"
 		if err == nil || strings.Contains(err.Error(), packets.CodeDisconnect.Reason) {
@@ -197,7 +204,8 @@ func bare(b []byte) json.RawMessage {
 	return text
 }
 
-// fakeBridge is a broker that is not the hub's, and the hub's connection to it, which keeps what comes while the hub is away.
+// fakeBridge is a broker that is not the hub's, and the hub's connection to it, which keeps what
+// comes while the hub is away.
 type fakeBridge struct {
 	h   *fakeHub
 	mq  *mochi.Server
@@ -214,7 +222,11 @@ type fakeBridge struct {
 func (h *fakeHub) bridged(t *testing.T) *url.URL {
 	t.Helper()
 	ln := listen(t, "127.0.0.1:0")
-	b := &fakeBridge{h: h, mq: mochi.New(&mochi.Options{InlineClient: true, Logger: quiet}), url: &url.URL{Scheme: "mqtt", Host: ln.Addr().String()}}
+	b := &fakeBridge{
+		h:   h,
+		mq:  mochi.New(&mochi.Options{InlineClient: true, Logger: quiet}),
+		url: &url.URL{Scheme: "mqtt", Host: ln.Addr().String()},
+	}
 	if err := b.mq.AddHook(new(auth.AllowHook), nil); err != nil {
 		t.Fatal(err)
 	}

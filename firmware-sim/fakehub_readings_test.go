@@ -27,8 +27,25 @@ type fakeReading struct {
 }
 
 // units as other makers' tables have them: value × scale + offset is in the hub's.
-var fakeUnits = map[string][2]float64{"": {1, 0}, "°F": {1 / 1.8, -32 / 1.8}, "K": {1, -273.15}, "Cel": {1, 0}, "%RH": {1, 0}, "Pa": {.01, 0}, "kPa": {10, 0},
-	"mbar": {1, 0}, "kW": {1e3, 0}, "Wh": {1e-3, 0}, "mV": {1e-3, 0}, "mA": {1e-3, 0}, "km/h": {1 / 3.6, 0}, "lux": {1, 0}}
+var fakeUnits = map[string][2]float64{
+	"":    {1, 0},
+	"°F":  {1 / 1.8, -32 / 1.8},
+	"K":   {1, -273.15},
+	"Cel": {1, 0},
+	"%RH": {1, 0},
+	"Pa":  {.01, 0},
+	"kPa": {10, 0},
+	"mbar": {
+		1,
+		0,
+	},
+	"kW":   {1e3, 0},
+	"Wh":   {1e-3, 0},
+	"mV":   {1e-3, 0},
+	"mA":   {1e-3, 0},
+	"km/h": {1 / 3.6, 0},
+	"lux":  {1, 0},
+}
 
 // parseReadings reads a push: of "reading" and "readings" JSON, of "senml" either.
 func parseReadings(event string, b []byte) (out []fakeReading, boot string, ok bool) {
@@ -134,7 +151,8 @@ func (r *fakeReading) valid() bool {
 	return r.metric == "motion" || r.metric == "mode"
 }
 
-// take decides a push of readings, and answers as the hub does; unheard says that nobody will hear it. The lock is held.
+// take decides a push of readings, and answers as the hub does; unheard says that nobody will hear
+// it. The lock is held.
 func (h *fakeHub) take(d *fakeDevice, in []fakeReading, boot string, unheard bool) (reply map[string]any, live []any) {
 	dup, accepted := 0, 0
 	rejected := []any{}
@@ -176,7 +194,13 @@ func (h *fakeHub) take(d *fakeDevice, in []fakeReading, boot string, unheard boo
 	if accepted+dup == 0 {
 		code = "invalid"
 	}
-	return map[string]any{"code": code, "ack": d.ack[boot], "accepted": accepted, "dup": dup, "rejected": rejected}, live
+	return map[string]any{
+		"code":     code,
+		"ack":      d.ack[boot],
+		"accepted": accepted,
+		"dup":      dup,
+		"rejected": rejected,
+	}, live
 }
 
 // store keeps a reading, and returns it as it is told to people, or nil if it is late. The
@@ -258,7 +282,14 @@ func (h *fakeHub) series(w http.ResponseWriter, r *http.Request, d *fakeDevice) 
 			sin, cos := math.Sincos(v * math.Pi / 180)
 			x, y = x+cos, y+sin
 		}
-		b := map[string]any{"t": t, "count": len(vs), "mean": sum / float64(len(vs)), "min": slices.Min(vs), "max": slices.Max(vs), "delta": delta[t]}
+		b := map[string]any{
+			"t":     t,
+			"count": len(vs),
+			"mean":  sum / float64(len(vs)),
+			"min":   slices.Min(vs),
+			"max":   slices.Max(vs),
+			"delta": delta[t],
+		}
 		if metric == "wind_direction" && !h.lie.straight {
 			b["mean"] = math.Mod(math.Atan2(y, x)*180/math.Pi+360, 360)
 		}
@@ -287,7 +318,8 @@ func (c *fakeChannel) Join(ctx context.Context, s *hub.Socket, p hub.Payload) (h
 	defer c.h.mu.Unlock()
 	c.d, c.s = c.h.devices[id], s
 	c.person = ctx.Value(fakeKey{}) == ""
-	if c.d == nil || !c.person && c.h.lie.deny || !c.person && ctx.Value(fakeKey{}) != id || !slices.Contains(c.d.kinds, c.kind) {
+	if c.d == nil || !c.person && c.h.lie.deny || !c.person && ctx.Value(fakeKey{}) != id ||
+		!slices.Contains(c.d.kinds, c.kind) {
 		return hub.Refuse("unauthorized"), nil
 	}
 	if c.person {

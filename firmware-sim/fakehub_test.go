@@ -218,7 +218,8 @@ type fakeKey struct{}
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// open makes a connection the device's, and ends the one before; the lock is held. It reports what waited for the device.
+// open makes a connection the device's, and ends the one before; the lock is held. It reports what
+// waited for the device.
 func (h *fakeHub) open(d *fakeDevice, l *fakeLink) {
 	now := time.Now()
 	d.epoch++
@@ -351,7 +352,13 @@ func (h *fakeHub) register(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, d := range in {
-		h.devices[d.ID] = &fakeDevice{id: d.ID, kinds: d.Kinds, stored: map[string][]fakeRow{}, seen: map[string]bool{}, ack: map[string]uint64{}}
+		h.devices[d.ID] = &fakeDevice{
+			id:     d.ID,
+			kinds:  d.Kinds,
+			stored: map[string][]fakeRow{},
+			seen:   map[string]bool{},
+			ack:    map[string]uint64{},
+		}
 		out = append(out, map[string]any{"device": map[string]any{"id": d.ID}, "token": "token-" + d.ID})
 	}
 	answer(w, 201, map[string]any{"devices": out})

@@ -69,7 +69,8 @@ func (f *faultLog) calmFor(t time.Time, d time.Duration) bool {
 	return !slices.ContainsFunc(f.times, func(x time.Time) bool { return x.After(t) && x.Before(t.Add(d)) })
 }
 
-// storeFull notes that the hub's disk takes nothing, or does so again. What is sent at QoS 0 meanwhile may be lost.
+// storeFull notes that the hub's disk takes nothing, or does so again. What is sent at QoS 0
+// meanwhile may be lost.
 func (s *Sim) storeFull(yes bool) {
 	s.faults.setFull(yes)
 	if !yes {

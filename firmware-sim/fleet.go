@@ -24,7 +24,9 @@ type unit struct {
 	rand    *rand.Rand // of the schedule's goroutine alone
 	sources []*profile.Source
 	units   []string // in which it measures, one for each metric; "" is the metric's own
-	stamped bool     // its clock was so wrong that the hub may have put its own times; of the schedule's goroutine, then of the judge
+	// Its clock was so wrong that the hub may have put its own times. Of the schedule's goroutine, then
+	// of the judge.
+	stamped bool
 	ledger  ledger
 	twin    *ledger // of its double; nil: it has had none
 
@@ -104,8 +106,10 @@ func (s *Sim) newUnit(g *profile.Group, n, i, count int) *unit {
 		if len(b.Modes) == 0 {
 			u.decl.Light.Modes = []string{"brightness"}
 		}
-		u.config.Light = &device.LightConfig{Modes: b.Modes, FailPct: b.FailPct, HangPct: b.HangPct, Transition: b.Transition,
-			Ack: sampler(b.Ack), Exec: sampler(b.Exec), Reports: reporting(b.Reports)}
+		u.config.Light = &device.LightConfig{
+			Modes: b.Modes, FailPct: b.FailPct, HangPct: b.HangPct, Transition: b.Transition,
+			Ack: sampler(b.Ack), Exec: sampler(b.Exec), Reports: reporting(b.Reports),
+		}
 	}
 	c := g.Clock
 	if c.Skew != nil {
@@ -114,14 +118,16 @@ func (s *Sim) newUnit(g *profile.Group, n, i, count int) *unit {
 	u.drift = c.DriftPPM * (2*r.Float64() - 1) / 1e6
 	if c.UnsetPct > 0 && r.Float64()*100 < c.UnsetPct {
 		u.skew = -time.Duration(time.Now().UnixNano()) // counts from 1970
-		// SenML has no place for such times; and packs without any would not keep their order with JSON that has them.
+		// SenML has no place for such times; and packs without any would not keep their order with
+		// JSON that has them.
 		u.config.Style.Kinds[device.SenML], u.config.Style.Kinds[device.CBOR] = 0, 0
 	}
 	u.stamped = astray(u.skew)
 	return u
 }
 
-// share places a device in 0 to 1 by a trait: evenly, and each trait for itself (the additive recurrence R3).
+// share places a device in 0 to 1 by a trait: evenly, and each trait for itself (the additive
+// recurrence R3).
 func share(n, trait int) float64 {
 	return math.Mod(0.5+float64(n)*[...]float64{0.8191725133961645, 0.6710436067037893, 0.5497004779019703}[trait], 1)
 }
@@ -145,7 +151,9 @@ func (u *unit) overMQTT() bool {
 	return u.config.Transport == device.MQTT || u.config.Transport == device.MQTT5
 }
 
-var formKinds = map[string]device.Kind{"json": device.Object, "batch": device.Batch, "senml": device.SenML, "cbor": device.CBOR, "bare": device.Bare}
+var formKinds = map[string]device.Kind{
+	"json": device.Object, "batch": device.Batch, "senml": device.SenML, "cbor": device.CBOR, "bare": device.Bare,
+}
 
 // unitOf is the unit in which the device measures a metric.
 func (u *unit) unitOf(m *profile.Metric, another bool) string {

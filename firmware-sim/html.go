@@ -114,12 +114,14 @@ type tile struct{ Figure, Name, More string }
 func (r *Report) tiles() []tile {
 	out := []tile{
 		{number(float64(r.Devices)), "devices", fmt.Sprintf("%d not connected at the end", r.Offline)},
-		{number(float64(r.Readings.Acknowledged)), "readings acknowledged", "of " + number(float64(r.Readings.Sent)) + " sent, " + number(float64(r.Readings.Unheard)) + " at QoS 0"},
+		{number(float64(r.Readings.Acknowledged)), "readings acknowledged",
+			fmt.Sprintf("of %s sent, %s at QoS 0", number(float64(r.Readings.Sent)), number(float64(r.Readings.Unheard)))},
 	}
 	if r.Commands.Issued > 0 {
 		c := r.Commands
-		out = append(out, tile{number(float64(c.Confirmed)), "commands confirmed", fmt.Sprintf("of %s issued; %s done, %s unconfirmed, %s failed",
-			number(float64(c.Issued)), number(float64(c.Done)), number(float64(c.Unconfirmed)), number(float64(c.Failed)))})
+		more := fmt.Sprintf("of %s issued; %s done, %s unconfirmed, %s failed", number(float64(c.Issued)),
+			number(float64(c.Done)), number(float64(c.Unconfirmed)), number(float64(c.Failed)))
+		out = append(out, tile{number(float64(c.Confirmed)), "commands confirmed", more})
 	}
 	for _, l := range r.Latency {
 		if name := map[string]string{"ack_ms": "to acknowledge a reading", "confirm_ms": "to confirm a command"}[l.Name]; name != "" {

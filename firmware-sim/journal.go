@@ -253,7 +253,8 @@ func packForm(f device.Form) int64 {
 }
 
 func unpackForm(n int64) device.Form {
-	return device.Form{Kind: device.Kind(n & 0xf), Untimed: n&(1<<4) != 0, Plain: n&(1<<5) != 0, Delivery: device.Delivery(min(n>>6&3, int64(device.ExactlyOnce)))}
+	delivery := device.Delivery(min(n>>6&3, int64(device.ExactlyOnce)))
+	return device.Form{Kind: device.Kind(n & 0xf), Untimed: n&(1<<4) != 0, Plain: n&(1<<5) != 0, Delivery: delivery}
 }
 
 func (j *Journal) acked(n int, r device.Reading, late bool) {

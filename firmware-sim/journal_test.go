@@ -16,14 +16,27 @@ import (
 const kept = `
 seed: 3
 fleet:
-  - {count: 5, kind: sensor, transport: {websocket: 0.6, longpoll: 0.4}, metrics: {temperature: {every: 20ms}, mode: {gen: toggle, every: 50ms}}, batch: {max: 3, every: 100ms}}
-  - {count: 4, kind: sensor, transport: {mqtt: 0.5, mqtt5: 0.5}, qos: {0: 0.3, 1: 0.6, 2: 0.1}, untimed: 0.5, metrics: {temperature: {every: 40ms}}}
+  - count: 5
+    kind: sensor
+    transport: {websocket: 0.6, longpoll: 0.4}
+    metrics: {temperature: {every: 20ms}, mode: {gen: toggle, every: 50ms}}
+    batch: {max: 3, every: 100ms}
+  - count: 4
+    kind: sensor
+    transport: {mqtt: 0.5, mqtt5: 0.5}
+    qos: {0: 0.3, 1: 0.6, 2: 0.1}
+    untimed: 0.5
+    metrics: {temperature: {every: 40ms}}
   - {count: 1, kind: sensor, clock: {unset_pct: 100}, metrics: {temperature: {every: 30ms}}}
   - {count: 3, kind: light, behaviour: {ack_ms: 2, exec_ms: 3}}
 load: {hold: 2500ms, warmup: 200ms, commands: {rate: 40/s, mix: {set: 0.8, toggle: 0.2}}, watchers: 1}
 faults: [{at: 300ms, duplicate: 0.05}, {at: 2s, drop: {pct: 100, for: 100ms}}]
-assert: [lost_acked == 0, lost_sent == 0, dup_stored == 0, value_wrong == 0, order_wrong == 0, series_foreign == 0, latest_wrong == 0, cmd_run_twice == 0, cmd_false_done == 0,
-  cmd_false_confirmed == 0, cmd_false_failed == 0, cmd_proof_ignored == 0, cmd_differs == 0, leaked == 0, unacknowledged == 0]
+assert: [
+  lost_acked == 0, lost_sent == 0, dup_stored == 0, value_wrong == 0, order_wrong == 0,
+  series_foreign == 0, latest_wrong == 0, cmd_run_twice == 0, cmd_false_done == 0,
+  cmd_false_confirmed == 0, cmd_false_failed == 0, cmd_proof_ignored == 0, cmd_differs == 0,
+  leaked == 0, unacknowledged == 0,
+]
 `
 
 // killed plays the beginning of a run, and returns the folder of its journal as kill -9 would leave it at some moment: without

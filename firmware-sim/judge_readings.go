@@ -32,8 +32,8 @@ type stored struct {
 	offset time.Duration // by how much the hub's clock is ahead of ours, about
 }
 
-// judgeReadings holds what the hub has of one device against its ledger: every reading that it must have is there once, with
-// its value, under its own name, and nothing is there that was not sent.
+// judgeReadings holds what the hub has of one device against its ledger: every reading that it must
+// have is there once, with its value, under its own name, and nothing is there that was not sent.
 func (s *Sim) judgeReadings(ctx context.Context, u *unit) {
 	var kept stored
 	var all []found
@@ -79,8 +79,11 @@ func (s *Sim) judgeSilent(ctx context.Context, u *unit) {
 	s.judge.checked("series_foreign", 1)
 	for _, metric := range slices.Sorted(maps.Keys(latest)) {
 		r := latest[metric]
-		s.judge.found("series_foreign", Finding{Device: u.id, Text: fmt.Sprintf("%q stands among the latest values of a device that measures nothing", metric),
-			Line: []string{fmt.Sprintf("%s  shown t=%d v=%s", stamp(time.UnixMilli(r.T)), r.T, r.V)}})
+		s.judge.found("series_foreign", Finding{
+			Device: u.id,
+			Text:   fmt.Sprintf("%q stands among the latest values of a device that measures nothing", metric),
+			Line:   []string{fmt.Sprintf("%s  shown t=%d v=%s", stamp(time.UnixMilli(r.T)), r.T, r.V)},
+		})
 	}
 }
 
@@ -111,7 +114,10 @@ func (s *Sim) readBack(ctx context.Context, u *unit) (kept stored, err error) {
 	read := func() error {
 		kept = stored{rows: map[string][]row{}}
 		return s.api.Export(ctx, u.id, time.UnixMilli(0), time.Now().Add(time.Hour), func(r Stored) {
-			kept.rows[r.Metric] = append(kept.rows[r.Metric], row{r.T, storedNumber(r.V), slices.Contains(r.Q, "out_of_range")})
+			kept.rows[r.Metric] = append(
+				kept.rows[r.Metric],
+				row{r.T, storedNumber(r.V), slices.Contains(r.Q, "out_of_range")},
+			)
 		}, func(line []byte) { kept.odd = append(kept.odd, string(line[:min(len(line), 200)])) })
 	}
 	err = read()
@@ -153,24 +159,27 @@ func (u *unit) measured(metric string) *measured { return u.all()[metric] }
 // judgeStored finds what is wrong with what is stored of a device.
 func (u *unit) judgeStored(kept stored) (all []found) {
 	add := func(verdict string, f Finding) { all = append(all, found{verdict, f}) }
+	foreign := func(lines []string, text string, args ...any) {
+		add("series_foreign", Finding{Device: u.id, Text: fmt.Sprintf(text, args...), Line: lines})
+	}
 	known := u.all()
 	u.ledger.mu.Lock()
 	defer u.ledger.mu.Unlock()
 	for _, line := range kept.odd {
-		add("series_foreign", Finding{Device: u.id, Text: "a line of the export is no reading", Line: []string{fmt.Sprintf("%q", line)}})
+		foreign([]string{fmt.Sprintf("%q", line)}, "a line of the export is no reading")
 	}
 	for _, metric := range slices.Sorted(maps.Keys(kept.rows)) {
 		if known[metric] == nil {
 			rows := kept.rows[metric]
-			add("series_foreign", Finding{Device: u.id, Text: fmt.Sprintf("%q holds %d readings, and was never sent", metric, len(rows)),
-				Line: u.around(known, metric, rows[0], kept.offset)})
+			foreign(u.around(known, metric, rows[0], kept.offset),
+				"%q holds %d readings, and was never sent", metric, len(rows))
 		}
 	}
 	for _, metric := range slices.Sorted(maps.Keys(kept.latest)) {
 		if known[metric] == nil && len(kept.rows[metric]) == 0 {
 			r := kept.latest[metric]
-			add("series_foreign", Finding{Device: u.id, Text: fmt.Sprintf("%q stands among the latest values, and was never sent", metric),
-				Line: u.around(known, metric, row{r.T, storedNumber(r.V), false}, kept.offset)})
+			foreign(u.around(known, metric, row{r.T, storedNumber(r.V), false}, kept.offset),
+				"%q stands among the latest values, and was never sent", metric)
 		}
 	}
 	for _, metric := range slices.Sorted(maps.Keys(known)) {
@@ -196,14 +205,19 @@ func (u *unit) around(known map[string]*measured, metric string, r row, offset t
 			all = append(all, sent{name, e})
 		}
 	}
-	slices.SortFunc(all, func(a, b sent) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.metric, b.metric)) })
+	slices.SortFunc(all, func(a, b sent) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.metric, b.metric))
+	})
 	i, _ := slices.BinarySearchFunc(all, at, func(s sent, at int64) int { return cmp.Compare(s.at, at) })
-	for _, x := range all[max(0, i-near):min(len(all), i)] {
-		lines = append(lines, fmt.Sprintf("%s  sent %s = %v, %s", stamp(time.UnixMilli(x.at)), x.metric, x.v, stateNames[x.state]))
+	tell := func(at int64, text string, args ...any) {
+		lines = append(lines, stamp(time.UnixMilli(at))+"  "+fmt.Sprintf(text, args...))
 	}
-	lines = append(lines, fmt.Sprintf("%s  stored t=%d %q = %v  <--", stamp(time.UnixMilli(r.t)), r.t, metric, r.v))
+	for _, x := range all[max(0, i-near):i] {
+		tell(x.at, "sent %s = %v, %s", x.metric, x.v, stateNames[x.state])
+	}
+	tell(r.t, "stored t=%d %q = %v  <--", r.t, metric, r.v)
 	for _, x := range all[i:min(len(all), i+near)] {
-		lines = append(lines, fmt.Sprintf("%s  sent %s = %v, %s", stamp(time.UnixMilli(x.at)), x.metric, x.v, stateNames[x.state]))
+		tell(x.at, "sent %s = %v, %s", x.metric, x.v, stateNames[x.state])
 	}
 	return lines
 }
@@ -275,9 +289,12 @@ func (u *unit) judgeMetric(metric string, m *measured, rows []row, offset time.D
 	if u.stamped && len(u.ledger.gaps) > 0 {
 		strange = 0 // what nothing is known of can have any time at all
 	}
-	// A reading that the hub stamped itself has a time that we do not know; there is one for each at most.
+	// A reading that the hub stamped itself has a time that we do not know; there is one for each
+	// at most.
 	if strange > odd {
-		add("dup_stored", entry{t: example}, "is one of %d rows that are stored at times that the device never sent; at most %d could be", strange, odd)
+		add("dup_stored", entry{t: example},
+			"is one of %d rows that are stored at times that the device never sent; at most %d could be",
+			strange, odd)
 	}
 	return all
 }

@@ -30,8 +30,11 @@ func (s *Sim) judgeSeries(ctx context.Context, u *unit, metric string, m *measur
 		return
 	}
 	if n := whole.Count(); n != len(rows) {
-		s.judge.found("series_differs", Finding{Device: u.id, Text: fmt.Sprintf("%s: series counts %d readings, export %d", metric, n, len(rows)),
-			Line: bucketLines(rows, whole.Buckets)})
+		s.judge.found("series_differs", Finding{
+			Device: u.id,
+			Text:   fmt.Sprintf("%s: series counts %d readings, export %d", metric, n, len(rows)),
+			Line:   bucketLines(rows, whole.Buckets),
+		})
 	}
 	s.judge.checked("series_differs", 1)
 	first, last := time.UnixMilli(rows[0].t), time.UnixMilli(rows[len(rows)-1].t+1)
@@ -43,8 +46,11 @@ func (s *Sim) judgeSeries(ctx context.Context, u *unit, metric string, m *measur
 	for _, b := range short.Buckets {
 		s.judge.checked("series_wrong", 1)
 		if text := wrongBucket(metric, rows, b, short.Step); text != "" {
-			s.judge.found("series_wrong", Finding{Device: u.id, Text: fmt.Sprintf("%s from %d, %d ms: %s", metric, b.T, short.Step, text),
-				Line: rowsOf(rows, b.T, short.Step)})
+			s.judge.found("series_wrong", Finding{
+				Device: u.id,
+				Text:   fmt.Sprintf("%s from %d, %d ms: %s", metric, b.T, short.Step, text),
+				Line:   rowsOf(rows, b.T, short.Step),
+			})
 		}
 	}
 	if g := u.generator(metric); g != nil && g.Kind == "counter" && isCounter(metric) {
@@ -74,7 +80,8 @@ func isText(es []entry) bool {
 	return slices.ContainsFunc(es, func(e entry) bool { return e.text })
 }
 
-// wrongBucket says what of a bucket is not as its rows are, "" if nothing is. Values out of range take no part in its figures.
+// wrongBucket says what of a bucket is not as its rows are, "" if nothing is. Values out of range
+// take no part in its figures.
 func wrongBucket(metric string, rows []row, b Bucket, step int64) string {
 	from, _ := at(rows, b.T)
 	to, _ := at(rows, b.T+step)
@@ -113,7 +120,8 @@ func wrongBucket(metric string, rows []row, b Bucket, step int64) string {
 	return ""
 }
 
-// circularMean is the direction of the sum of unit vectors; not sure when they all but cancel each other out.
+// circularMean is the direction of the sum of unit vectors; not sure when they all but cancel each
+// other out.
 func circularMean(degrees []float64) (mean float64, sure bool) {
 	var x, y float64
 	for _, d := range degrees {
@@ -125,8 +133,8 @@ func circularMean(degrees []float64) (mean float64, sure bool) {
 
 func angleBetween(a, b float64) float64 { return math.Abs(math.Mod(a-b+540, 360) - 180) }
 
-// judgeWindows asks what a counter rose by in each of several windows, each for itself: they add up to the whole, and each
-// counts from the last reading before it.
+// judgeWindows asks what a counter rose by in each of several windows, each for itself: they add up
+// to the whole, and each counts from the last reading before it.
 func (s *Sim) judgeWindows(ctx context.Context, u *unit, metric string, g *profile.Generator, rows []row) {
 	first, last := rows[0].t, rows[len(rows)-1].t+1
 	if len(rows) < seriesEnough || last-first < 10*seriesWindows {
@@ -164,12 +172,17 @@ func (s *Sim) judgeWindows(ctx context.Context, u *unit, metric string, g *profi
 		lines = append(lines, line)
 	}
 	if wrong || math.Abs(sum-all) > float64(3+10*resets)*unit {
-		s.judge.found("window_wrong", Finding{Device: u.id, Text: fmt.Sprintf("%s rose by %.6g in all, its windows by %.6g", metric, all, sum), Line: lines})
+		s.judge.found("window_wrong", Finding{
+			Device: u.id,
+			Text:   fmt.Sprintf("%s rose by %.6g in all, its windows by %.6g", metric, all, sum),
+			Line:   lines,
+		})
 	}
 }
 
-// risesOf is by how much a counter rose with each reading, and how often it began again from 0. A small fall is none: what comes
-// after it counts from where the counter had been. A fall by more than a tenth is another beginning.
+// risesOf is by how much a counter rose with each reading, and how often it began again from 0. A
+// small fall is none: what comes after it counts from where the counter had been. A fall by more
+// than a tenth is another beginning.
 func risesOf(rows []row) (rises []float64, resets int) {
 	rises = make([]float64, len(rows))
 	before, high := math.NaN(), 0.0
@@ -208,7 +221,8 @@ func rowsOf(rows []row, from, step int64) (lines []string) {
 	return lines
 }
 
-// bucketLines holds the buckets of a series against the rows of an export: those that differ, with the one before and after.
+// bucketLines holds the buckets of a series against the rows of an export: those that differ, with
+// the one before and after.
 func bucketLines(rows []row, buckets []Bucket) (lines []string) {
 	exported, early := make([]int, len(buckets)), 0
 	for _, r := range rows {
@@ -231,7 +245,13 @@ func bucketLines(rows []row, buckets []Bucket) (lines []string) {
 		if !differs(i-1) && !differs(i) && !differs(i+1) {
 			continue
 		}
-		line := fmt.Sprintf("%s  bucket t=%d  series %d, export %d", stamp(time.UnixMilli(b.T)), b.T, b.Count, exported[i])
+		line := fmt.Sprintf(
+			"%s  bucket t=%d  series %d, export %d",
+			stamp(time.UnixMilli(b.T)),
+			b.T,
+			b.Count,
+			exported[i],
+		)
 		if differs(i) {
 			line += "  <--"
 		}

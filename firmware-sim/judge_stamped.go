@@ -8,15 +8,17 @@ import (
 	"time"
 )
 
-// What is sent without a time is stored at the moment at which it arrived, by the hub's clock. It is judged by its value, by
-// the order in which it was sent, and by the stretch of time in which it can have arrived.
+// What is sent without a time is stored at the moment at which it arrived, by the hub's clock. It
+// is judged by its value, by the order in which it was sent, and by the stretch of time in which it
+// can have arrived.
 
 const (
 	clockSlack   = time.Second      // by how much clocks may be further apart than they seem
 	unheardSlack = 10 * time.Second // how long a hub may take with what it need not acknowledge
 )
 
-// window is when a reading can have been stamped, by the hub's clock. to is 0 if there is no end to it.
+// window is when a reading can have been stamped, by the hub's clock. to is 0 if there is no end to
+// it.
 type window struct{ from, to int64 }
 
 func (w window) holds(t int64) bool { return t >= w.from && (w.to == 0 || t <= w.to) }
@@ -38,8 +40,8 @@ func (u *unit) window(e entry, offset time.Duration) window {
 // key is equal for values that are equal but for the last digits of a conversion.
 func key(v float64) string { return strconv.FormatFloat(v, 'g', 10, 64) }
 
-// judgeStamped holds rows that the hub has stamped against what was sent for it to stamp. odd of the rows may be of readings
-// whose value cannot be foretold. The lock is held.
+// judgeStamped holds rows that the hub has stamped against what was sent for it to stamp. odd of
+// the rows may be of readings whose value cannot be foretold. The lock is held.
 func (u *unit) judgeStamped(metric string, m *measured, rows []row, odd int, offset time.Duration) (all []found) {
 	free := map[string][]int{} // rows by value that nobody has claimed
 	for i, r := range rows {
@@ -75,13 +77,18 @@ func (u *unit) judgeStamped(metric string, m *measured, rows []row, odd int, off
 			continue
 		}
 		r := rows[x.row]
-		f := Finding{Device: u.id, Text: fmt.Sprintf("%s = %v at %d %s", metric, r.v, r.t, x.text), Line: append(x.lines, u.rowsNear(rows, r.t)...)}
+		f := Finding{
+			Device: u.id,
+			Text:   fmt.Sprintf("%s = %v at %d %s", metric, r.v, r.t, x.text),
+			Line:   append(x.lines, u.rowsNear(rows, r.t)...),
+		}
 		all = append(all, found{x.verdict, f})
 	}
 	return all
 }
 
-// inOrderOfClaims sorts entries: what was acknowledged takes its row first, and among equals what was decided first.
+// inOrderOfClaims sorts entries: what was acknowledged takes its row first, and among equals what
+// was decided first.
 func inOrderOfClaims(es []entry) []entry {
 	out := slices.Clone(es)
 	slices.SortStableFunc(out, func(a, b entry) int {
@@ -102,15 +109,16 @@ type unexplained struct {
 func (m *measured) sendsFrom(next int) (lines []string) {
 	for i := max(0, next-3); i < min(len(m.sends), next+5); i++ {
 		if e, ok := m.entry(m.sends[i]); ok {
-			lines = append(lines, fmt.Sprintf("%s  measured v=%v, %s, sent as number %d", stamp(time.UnixMilli(e.at)), e.v, stateNames[e.state], i+1))
+			lines = append(lines, fmt.Sprintf("%s  measured v=%v, %s, sent as number %d",
+				stamp(time.UnixMilli(e.at)), e.v, stateNames[e.state], i+1))
 		}
 	}
 	return lines
 }
 
-// unexplained finds the rows that did not come about as things were sent: what is stored is a part of what went to the
-// connections, in that order, and of what the hub knows again each reading once. Through a broker the order is the broker's.
-// The lock is held.
+// unexplained finds the rows that did not come about as things were sent: what is stored is a part
+// of what went to the connections, in that order, and of what the hub knows again each reading
+// once. Through a broker the order is the broker's. The lock is held.
 func (u *unit) unexplained(m *measured, rows []row, offset time.Duration) (out []unexplained) {
 	left := map[string]int{}     // by value: how often it may be stored yet
 	places := map[string][]int{} // by value: where it stands among the sendings
@@ -147,7 +155,10 @@ func (u *unit) unexplained(m *measured, rows []row, offset time.Duration) (out [
 		from, _ := slices.BinarySearch(places[k], next)
 		at := slices.IndexFunc(places[k][from:], func(at int) bool { return windows[at].holds(r.t) })
 		if at < 0 {
-			out = append(out, unexplained{i, "order_wrong", "does not stand where it was sent, among the others", m.sendsFrom(next)})
+			out = append(
+				out,
+				unexplained{i, "order_wrong", "does not stand where it was sent, among the others", m.sendsFrom(next)},
+			)
 			continue
 		}
 		next = places[k][from+at] + 1

@@ -24,10 +24,11 @@ type ledger struct {
 // measured is the readings of one metric.
 type measured struct {
 	entries []entry // in the order of t
-	sends   []int64 // t of those that the hub stamps, in the order in which they went to a connection, some more than once
+	sends   []int64 // t of what the hub stamps, in the order of the sendings, some more than once
 }
 
-// sentOnce is a reading that was sent at most once: whether it arrived is known when the connection has ended.
+// sentOnce is a reading that was sent at most once: whether it arrived is known when the connection
+// has ended.
 type sentOnce struct {
 	of *measured
 	t  int64
@@ -60,8 +61,15 @@ const (
 // required reports whether the hub must have a reading that is in the state.
 func (s entryState) required() bool { return s == acknowledged || s == delivered }
 
-var stateNames = map[entryState]string{unanswered: "unanswered", acknowledged: "acknowledged", refused: "refused", deliberate: "odd on purpose",
-	underWay: "sent at QoS 0", delivered: "sent at QoS 0", doubtful: "sent at QoS 0 before the connection broke"}
+var stateNames = map[entryState]string{
+	unanswered:   "unanswered",
+	acknowledged: "acknowledged",
+	refused:      "refused",
+	deliberate:   "odd on purpose",
+	underWay:     "sent at QoS 0",
+	delivered:    "sent at QoS 0",
+	doubtful:     "sent at QoS 0 before the connection broke",
+}
 
 // entryForm is what of a reading's form matters to the judge.
 type entryForm uint8
@@ -127,7 +135,8 @@ func (l *ledger) of(metric string) *measured {
 	return m
 }
 
-// at returns the entry of a reading, which is made if there is none: answers may be quicker than the ledger. The lock is held.
+// at returns the entry of a reading, which is made if there is none: answers may be quicker than
+// the ledger. The lock is held.
 func (m *measured) at(r device.Reading) *entry {
 	i, ok := find(m.entries, r.T)
 	if !ok {
@@ -170,8 +179,8 @@ func find(es []entry, t int64) (int, bool) {
 
 const mostOpen = 1000
 
-// sent notes readings that were handed to a connection, and returns how many of them nobody will acknowledge. sure says that
-// a broker which is not the hub's has no part in it.
+// sent notes readings that were handed to a connection, and returns how many of them nobody will
+// acknowledge. sure says that a broker which is not the hub's has no part in it.
 func (l *ledger) sent(rs []device.Reading, sure bool) (unheard int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

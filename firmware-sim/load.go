@@ -247,7 +247,8 @@ func (s *Sim) unheard(c *issued, err error) {
 	}
 }
 
-// stood notes how long the device, and the hub, have been there: at the beginning and at the end of a command.
+// stood notes how long the device, and the hub, have been there: at the beginning and at the end of
+// a command.
 func (l *commandLog) stood(c *issued, upSince time.Time, calm bool) {
 	now := c.unit.standing()
 	l.mu.Lock()

@@ -10,30 +10,66 @@ import (
 	"devicehub/firmware-sim/profile"
 )
 
-// everything is a fleet that uses every form, transport and way to report, and whose devices leave and come back.
+// everything is a fleet that uses every form, transport and way to report, and whose devices leave
+// and come back.
 const everything = `
 seed: 4
 fleet:
-  - {count: 6, kind: sensor, transport: {websocket: 0.34, longpoll: 0.16, mqtt: 0.25, mqtt5: 0.25}, metrics: {temperature: {every: 40ms}, humidity: {every: 50ms}}}
-  - {count: 3, kind: sensor, transport: {websocket: 0.4, mqtt5: 0.6}, batch: {max: 3, every: 100ms}, metrics: {motion: {gen: toggle, every: 30ms}, mode: {gen: choice, values: [heat, cool], every: 60ms}}}
-  - {count: 4, kind: sensor, transport: {mqtt: 0.5, mqtt5: 0.5}, untimed: 1, forms: {bare: 1, json: 1}, qos: {0: 0.3, 1: 0.6, 2: 0.1}, metrics: {temperature: {every: 30ms}}, reconnect: {every: 600ms}}
-  - {count: 2, kind: sensor, transport: {mqtt: 0.5, websocket: 0.5}, metrics: {temperature: {every: 60ms}}, reconnect: {every: 600ms, reboot: true}}
-  - {count: 2, kind: sensor, metrics: {energy: {gen: counter, mean: 1000, per_day: 900000, digits: 3, every: 25ms, resets: 900ms, dips: 0.1}, wind_direction: {gen: angle, amp: 4, noise: 10, every: 25ms}}}
-  - {count: 4, kind: light, transport: {websocket: 0.4, longpoll: 0.1, mqtt: 0.25, mqtt5: 0.25}, behaviour: {ack_ms: 2, exec_ms: 3, fail_pct: 10, reports: {after: 3, before: 1, early: 1, plain: 1, asked: 1}}}
-load: {hold: 2s, warmup: 200ms, commands: {rate: 30/s, mix: {set: 0.6, toggle: 0.1, step: 0.1, identify: 0.2}}, watchers: 2}
+  - count: 6
+    kind: sensor
+    transport: {websocket: 0.34, longpoll: 0.16, mqtt: 0.25, mqtt5: 0.25}
+    metrics: {temperature: {every: 40ms}, humidity: {every: 50ms}}
+  - count: 3
+    kind: sensor
+    transport: {websocket: 0.4, mqtt5: 0.6}
+    batch: {max: 3, every: 100ms}
+    metrics:
+      motion: {gen: toggle, every: 30ms}
+      mode: {gen: choice, values: [heat, cool], every: 60ms}
+  - count: 4
+    kind: sensor
+    transport: {mqtt: 0.5, mqtt5: 0.5}
+    untimed: 1
+    forms: {bare: 1, json: 1}
+    qos: {0: 0.3, 1: 0.6, 2: 0.1}
+    metrics: {temperature: {every: 30ms}}
+    reconnect: {every: 600ms}
+  - count: 2
+    kind: sensor
+    transport: {mqtt: 0.5, websocket: 0.5}
+    metrics: {temperature: {every: 60ms}}
+    reconnect: {every: 600ms, reboot: true}
+  - count: 2
+    kind: sensor
+    metrics:
+      energy:
+        {gen: counter, mean: 1000, per_day: 900000, digits: 3, every: 25ms, resets: 900ms, dips: 0.1}
+      wind_direction: {gen: angle, amp: 4, noise: 10, every: 25ms}
+  - count: 4
+    kind: light
+    transport: {websocket: 0.4, longpoll: 0.1, mqtt: 0.25, mqtt5: 0.25}
+    behaviour:
+      {ack_ms: 2, exec_ms: 3, fail_pct: 10, reports: {after: 3, before: 1, early: 1, plain: 1, asked: 1}}
+load:
+  hold: 2s
+  warmup: 200ms
+  commands: {rate: 30/s, mix: {set: 0.6, toggle: 0.1, step: 0.1, identify: 0.2}}
+  watchers: 2
 faults:
   - {at: 400ms, blip: {pct: 100}}
   - {at: 900ms, reconnect: {pct: 30, every: 200ms, for: 400ms}}
   - {at: 1s, drop: {pct: 15, for: 100ms}}
 `
 
-// holds asserts that every figure is as it should be. What takes time has a bound that a busy machine keeps.
+// holds asserts that every figure is as it should be. What takes time has a bound that a busy
+// machine keeps.
 func holds() string {
 	asserts := []string{}
 	for _, name := range profile.Counts {
 		switch name {
 		case "clone_missed", "errors", "presence_wrong_after":
-		case "commands_failed", "commands_unconfirmed": // some lights fail, and some report too late, when they are otherwise again
+		case "commands_failed",
+			"commands_unconfirmed": // some lights fail, and some report too late, when they are otherwise again
 		default:
 			asserts = append(asserts, name+" == 0")
 		}
@@ -42,7 +78,8 @@ func holds() string {
 	return "assert: [" + strings.Join(asserts, ", ") + "]\n"
 }
 
-// A good hub passes whatever devices do: in every form, over every transport, leaving and coming back, with blips.
+// A good hub passes whatever devices do: in every form, over every transport, leaving and coming
+// back, with blips.
 func TestAGoodHubPassesEverything(t *testing.T) {
 	t.Parallel()
 	h := newFakeHub(t)
@@ -56,7 +93,9 @@ func TestAGoodHubPassesEverything(t *testing.T) {
 		}
 	}
 	c := r.Commands
-	if sum := c.Done + c.Confirmed + c.Unconfirmed + c.Failed + c.Superseded + c.Refused + c.Open; sum != c.Issued || c.Done == 0 || c.Confirmed == 0 {
+	if sum := c.Done + c.Confirmed + c.Unconfirmed + c.Failed + c.Superseded + c.Refused + c.Open; sum != c.Issued ||
+		c.Done == 0 ||
+		c.Confirmed == 0 {
 		t.Errorf("%d commands, of which %+v", c.Issued, c)
 	}
 	if r.Readings.Unheard == 0 {
@@ -75,12 +114,15 @@ type mutant struct {
 }
 
 var mutants = map[string]mutant{
-	"lost_acked":       {lie: func(l *lies) { l.lose = func(n int) bool { return n%50 == 0 } }},
-	"lost_sent":        {lie: func(l *lies) { l.loseUnheard = true }},
-	"dup_stored":       {lie: func(l *lies) { l.twice = func(n int) bool { return n%50 == 0 } }},
-	"value_wrong":      {lie: func(l *lies) { l.alter = func(n int) bool { return n%50 == 0 } }},
-	"order_wrong":      {lie: func(l *lies) { l.swap = true }},
-	"series_foreign":   {lie: func(l *lies) { l.rename = func(n int) bool { return n%50 == 0 } }, text: `"{\"m\":\"temp"`},
+	"lost_acked":  {lie: func(l *lies) { l.lose = func(n int) bool { return n%50 == 0 } }},
+	"lost_sent":   {lie: func(l *lies) { l.loseUnheard = true }},
+	"dup_stored":  {lie: func(l *lies) { l.twice = func(n int) bool { return n%50 == 0 } }},
+	"value_wrong": {lie: func(l *lies) { l.alter = func(n int) bool { return n%50 == 0 } }},
+	"order_wrong": {lie: func(l *lies) { l.swap = true }},
+	"series_foreign": {
+		lie:  func(l *lies) { l.rename = func(n int) bool { return n%50 == 0 } },
+		text: `"{\"m\":\"temp"`,
+	},
 	"series_differs":   {lie: func(l *lies) { l.miscount = true }, text: "series counts"},
 	"series_wrong":     {lie: func(l *lies) { l.straight = true }, text: "the mean direction"},
 	"window_wrong":     {lie: func(l *lies) { l.shortSum = true }},
@@ -104,14 +146,21 @@ load: {hold: 1s, commands: {rate: 100/s}}
 	"commands_unconfirmed": {lie: func(l *lies) { l.blindToProof = true }, profile: longer},
 	"commands_failed":      {lie: func(l *lies) { l.falseFailed = true }, profile: longer},
 
-	"presence_wrong_after": {lie: func(l *lies) { l.wrongPresence = true }, assert: "presence_wrong_after(500ms) == 0", profile: `
+	"presence_wrong_after": {
+		lie:    func(l *lies) { l.wrongPresence = true },
+		assert: "presence_wrong_after(500ms) == 0",
+		profile: `
 fleet: [{count: 3, kind: sensor, metrics: {temperature: {every: 50ms}}}]
 load: {hold: 4s}
 faults: [{at: 500ms, drop: {pct: 100, for: 4s}}]
-`},
+`,
+	},
 	"close_wrong":  {lie: func(l *lies) { l.lost = true }},
 	"clone_missed": {lie: func(l *lies) { l.oneOfTwo = true }, profile: cloned},
-	"clone_false":  {lie: func(l *lies) { l.twoOfOne = true }, profile: strings.Replace(everything, "hold: 2s", "hold: 4s", 1)},
+	"clone_false": {
+		lie:     func(l *lies) { l.twoOfOne = true },
+		profile: strings.Replace(everything, "hold: 2s", "hold: 4s", 1),
+	},
 	"offline": {lie: func(l *lies) { l.denyAgain = true }, profile: `
 fleet: [{count: 3, kind: sensor, transport: {websocket: 0.4, mqtt: 0.6}, metrics: {temperature: {every: 50ms}}}]
 load: {hold: 1s}
@@ -128,11 +177,15 @@ faults: [{at: 500ms, drop: {pct: 100, for: 100ms}}]
 	"connect_ms": {lie: func(l *lies) { l.slowConnect = 150 * time.Millisecond }, assert: "p50(connect_ms) < 100"},
 	"join_ms":    {lie: func(l *lies) { l.slowJoin = 150 * time.Millisecond }, assert: "p90(join_ms) < 100"},
 	"clone_ms":   {lie: func(l *lies) { l.oneOfTwo = true }, profile: cloned, assert: "max(clone_ms) < 900"},
-	"backlog_ms": {lie: func(l *lies) { l.slowBridge = 1500 * time.Millisecond }, assert: "max(backlog_ms) < 1000", profile: `
+	"backlog_ms": {
+		lie:    func(l *lies) { l.slowBridge = 1500 * time.Millisecond },
+		assert: "max(backlog_ms) < 1000",
+		profile: `
 fleet: [{count: 4, kind: sensor, via: house, untimed: 0, metrics: {temperature: {every: 50ms}}}]
 load: {hold: 4s}
 faults: [{at: 1s, kill_hub: {for: 300ms}}]
-`},
+`,
+	},
 	// Of the simulator's own lag no hub is to blame: it is kept from its work.
 	"lag_ms": {lie: func(*lies) {}, assert: "max(lag_ms) < 300", with: func(s *sim.Sim) {
 		time.AfterFunc(time.Second, func() { s.Wish(func() { time.Sleep(400 * time.Millisecond) }) })
@@ -162,6 +215,9 @@ load: {hold: 1s, commands: {rate: 10/s, life: 5s}}
 
 // Each figure that can be asserted has a hub that lies about it, and the judge finds that out.
 func TestMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("plays for minutes")
+	}
 	t.Parallel()
 	for _, figure := range slices.Concat(profile.Counts, profile.Histograms) {
 		m, ok := mutants[figure]
@@ -197,7 +253,8 @@ func TestMutants(t *testing.T) {
 			if !slices.ContainsFunc(r.Verdicts, func(x sim.Verdict) bool { return x.Name == v.Name }) {
 				return // it is a count
 			}
-			if v.Count == 0 || len(v.First) == 0 || len(v.First[0].Line) == 0 || !strings.Contains(v.First[0].Text, m.text) {
+			if v.Count == 0 || len(v.First) == 0 || len(v.First[0].Line) == 0 ||
+				!strings.Contains(v.First[0].Text, m.text) {
 				t.Errorf("%s: %+v; want it found, with its time line\n%s", figure, v, table(r))
 			}
 			if out := table(r); !strings.Contains(out, "BROKEN  "+v.Name) || !strings.Contains(out, "verdict: failed") {
@@ -209,6 +266,9 @@ func TestMutants(t *testing.T) {
 
 // A good hub is not accused by the profiles that are made for bad ones.
 func TestMutantsProfilesPass(t *testing.T) {
+	if testing.Short() {
+		t.Skip("plays for a minute")
+	}
 	t.Parallel()
 	for figure, m := range mutants {
 		if m.profile == "" || figure == "lag_ms" || figure == "cmd_run_twice" {

@@ -24,7 +24,8 @@ type Snapshot struct {
 	Refused   int64     `json:"refused"`
 	Commands  int64     `json:"commands"`
 
-	// What their givers were told became of them. Those that are missing have not ended, or were refused or superseded.
+	// What their givers were told became of them. Those that are missing have not ended, or were
+	// refused or superseded.
 	CommandsDone        int64 `json:"commands_done"`
 	CommandsConfirmed   int64 `json:"commands_confirmed"`
 	CommandsUnconfirmed int64 `json:"commands_unconfirmed"`
@@ -74,8 +75,10 @@ func (s *Sim) Live() Snapshot {
 	s.mu.Unlock()
 	commands := s.stats.commandCounts()
 	now := Snapshot{At: time.Now(), Phase: phase, Devices: len(s.units), Sent: s.stats.measured.Load(),
-		Acked: s.stats.acked.Load(), Unheard: s.stats.unheard.Load(), Refused: s.stats.refused.Load(), Commands: commands.Issued, CommandsDone: commands.Done, CommandsConfirmed: commands.Confirmed,
-		CommandsUnconfirmed: commands.Unconfirmed, CommandsFailed: commands.Failed, Drops: s.stats.drops.Load(), Leaves: s.stats.leaves.Load(),
+		Acked: s.stats.acked.Load(), Unheard: s.stats.unheard.Load(), Refused: s.stats.refused.Load(),
+		Commands: commands.Issued, CommandsDone: commands.Done, CommandsConfirmed: commands.Confirmed,
+		CommandsUnconfirmed: commands.Unconfirmed, CommandsFailed: commands.Failed,
+		Drops: s.stats.drops.Load(), Leaves: s.stats.leaves.Load(),
 		Goroutines: runtime.NumGoroutine(), Links: s.links(), Codes: s.stats.errorCounts()}
 	now.Up = int64(now.AllLinks().Up)
 	if !began.IsZero() {

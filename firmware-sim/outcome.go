@@ -41,7 +41,14 @@ const (
 // ended reports whether a status is one after which nothing comes.
 func ended(status string) bool {
 	switch status {
-	case statusConfirmed, statusLateDone, statusFailed, statusRejected, statusExpired, statusCancelled, statusSuperseded, statusRefused:
+	case statusConfirmed,
+		statusLateDone,
+		statusFailed,
+		statusRejected,
+		statusExpired,
+		statusCancelled,
+		statusSuperseded,
+		statusRefused:
 		return true
 	}
 	return false
@@ -66,8 +73,8 @@ func outcomeOf(status, code string) outcome {
 	return isOpen
 }
 
-// Commands counts them by what became of them, each once; Open are those of which no end is known. Executed counts on the
-// devices, Repeats the envelopes that came again.
+// Commands counts them by what became of them, each once; Open are those of which no end is known.
+// Executed counts on the devices, Repeats the envelopes that came again.
 type Commands struct {
 	Issued      int64 `json:"issued"`
 	Done        int64 `json:"done"`

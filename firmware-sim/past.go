@@ -217,8 +217,8 @@ func (u *pastUnit) measure(r device.Reading, state entryState) {
 	u.waiting = append(u.waiting, r)
 }
 
-// sent is a reading that went to a connection. What is sent at most once waits for no answer, and may have been lost with the
-// process.
+// sent is a reading that went to a connection. What is sent at most once waits for no answer, and
+// may have been lost with the process.
 func (u *pastUnit) sent(r device.Reading) {
 	u.ledger.sent([]device.Reading{r}, false)
 	if r.Form.Delivery == device.AtMostOnce {

@@ -104,7 +104,8 @@ func (s *Sim) compareIdentity(u *unit, r Row, asked time.Time) {
 	turns := append(slices.Clone(u.turns), stamp(asked)+"  the hub says that several devices use its identity")
 	u.mu.Unlock()
 	if !again {
-		s.judge.found("clone_false", Finding{Device: u.id, Text: "the device is the only one of its identity, and is taken for two", Line: turns})
+		text := "the device is the only one of its identity, and is taken for two"
+		s.judge.found("clone_false", Finding{Device: u.id, Text: text, Line: turns})
 	}
 }
 

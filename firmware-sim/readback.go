@@ -22,8 +22,15 @@ type Stored struct {
 	Q      []string        `json:"q"`
 }
 
-// Export streams what the hub has of a device, from that time on. Lines that are not what a line should be go to odd.
-func (a *API) Export(ctx context.Context, id string, from, to time.Time, each func(Stored), odd func(line []byte)) error {
+// Export streams what the hub has of a device, from that time on. Lines that are not what a line
+// should be go to odd.
+func (a *API) Export(
+	ctx context.Context,
+	id string,
+	from, to time.Time,
+	each func(Stored),
+	odd func(line []byte),
+) error {
 	tok, err := a.bearer(ctx, false)
 	if err != nil {
 		return err
@@ -83,7 +90,12 @@ func (s Series) Count() (n int) {
 // Series reads a metric of a device, from ≤ t < to.
 func (a *API) Series(ctx context.Context, id, metric string, from, to time.Time, points int) (Series, error) {
 	var out Series
-	query := url.Values{"metric": {metric}, "from": {msText(from)}, "to": {msText(to)}, "points": {strconv.Itoa(points)}}
+	query := url.Values{
+		"metric": {metric},
+		"from":   {msText(from)},
+		"to":     {msText(to)},
+		"points": {strconv.Itoa(points)},
+	}
 	err := a.patient(ctx, 10*time.Second, http.MethodGet, "/devices/"+id+"/series", query, nil, &out)
 	return out, err
 }
@@ -109,7 +121,8 @@ func (a *API) Turns(ctx context.Context, id string, since time.Time, each func(T
 			Events []Turn `json:"events"`
 			Next   string `json:"next_cursor"`
 		}
-		if err := a.patient(ctx, 10*time.Second, http.MethodGet, "/devices/"+id+"/events", query, nil, &page); err != nil {
+		err := a.patient(ctx, 10*time.Second, http.MethodGet, "/devices/"+id+"/events", query, nil, &page)
+		if err != nil {
 			return "", false, err
 		}
 		for _, t := range page.Events {
@@ -120,7 +133,8 @@ func (a *API) Turns(ctx context.Context, id string, since time.Time, each func(T
 	})
 }
 
-// pages calls read with a query for one page after the other, until there are no more or read says that it is enough.
+// pages calls read with a query for one page after the other, until there are no more or read says
+// that it is enough.
 func pages(read func(query url.Values) (next string, more bool, err error)) error {
 	cursor := ""
 	for {
@@ -159,7 +173,8 @@ func (a *API) Commands(ctx context.Context, device string, since time.Time, each
 			Commands []CommandRecord `json:"commands"`
 			Next     string          `json:"next_cursor"`
 		}
-		if err := a.patient(ctx, 10*time.Second, http.MethodGet, "/devices/"+device+"/commands", query, nil, &page); err != nil {
+		err := a.patient(ctx, 10*time.Second, http.MethodGet, "/devices/"+device+"/commands", query, nil, &page)
+		if err != nil {
 			return "", false, err
 		}
 		for _, c := range page.Commands {

@@ -57,9 +57,9 @@ type Machine struct {
 	CPUDev float64 `json:"cpu_ms_per_device"`
 }
 
-// Readings counts them. Sent is what devices have recorded; of these Acknowledged have been confirmed to them, Unheard were
-// sent at QoS 0, which nobody acknowledges; Lost are those that the hub must have and has not, Duplicates are stored twice.
-// Unrecorded found the device's store full.
+// Readings counts them. Sent is what devices have recorded; of these Acknowledged have been
+// confirmed to them, Unheard were sent at QoS 0, which nobody acknowledges; Lost are those that the
+// hub must have and has not, Duplicates are stored twice. Unrecorded found the device's store full.
 type Readings struct {
 	Sent           int64 `json:"sent"`
 	Acknowledged   int64 `json:"acknowledged"`
@@ -89,13 +89,22 @@ type Result struct {
 func (r Result) Failed() bool { return !r.Holds && !r.Idle }
 
 // The invariants that are shown even when nothing was found.
-var invariants = []string{"lost_acked", "lost_sent", "dup_stored", "value_wrong", "order_wrong", "series_foreign", "series_differs", "series_wrong", "window_wrong",
-	"latest_wrong", "latest_backwards", "leaked", "cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed", "cmd_proof_ignored",
-	"cmd_differs", "presence_wrong", "close_wrong", "clone_missed", "clone_false"}
+var invariants = []string{
+	"lost_acked", "lost_sent", "dup_stored", "value_wrong", "order_wrong",
+	"series_foreign", "series_differs", "series_wrong", "window_wrong",
+	"latest_wrong", "latest_backwards", "leaked",
+	"cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed",
+	"cmd_proof_ignored", "cmd_differs",
+	"presence_wrong", "close_wrong", "clone_missed", "clone_false",
+}
 
 // readBack are those that need what the hub has stored.
-var readBack = []string{"lost_acked", "lost_sent", "dup_stored", "value_wrong", "order_wrong", "series_differs", "series_wrong", "window_wrong", "latest_wrong",
-	"cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed", "cmd_proof_ignored", "cmd_differs", "close_wrong"}
+var readBack = []string{
+	"lost_acked", "lost_sent", "dup_stored", "value_wrong", "order_wrong",
+	"series_differs", "series_wrong", "window_wrong", "latest_wrong",
+	"cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed",
+	"cmd_proof_ignored", "cmd_differs", "close_wrong",
+}
 
 func (s *Sim) report() *Report {
 	live := s.Live()
@@ -115,8 +124,11 @@ func (s *Sim) report() *Report {
 	outcomes := s.judge.outcomes
 	s.judge.mu.Unlock()
 	st := s.stats
-	r.Readings = Readings{Sent: st.measured.Load(), Acknowledged: st.acked.Load(), Replayed: st.replayed.Load(), Refused: st.refused.Load(),
-		Unheard: st.unheard.Load(), Unrecorded: st.overflow.Load(), Lost: r.broken("lost_acked") + r.broken("lost_sent"), Duplicates: r.broken("dup_stored")}
+	r.Readings = Readings{
+		Sent: st.measured.Load(), Acknowledged: st.acked.Load(), Replayed: st.replayed.Load(),
+		Refused: st.refused.Load(), Unheard: st.unheard.Load(), Unrecorded: st.overflow.Load(),
+		Lost: r.broken("lost_acked") + r.broken("lost_sent"), Duplicates: r.broken("dup_stored"),
+	}
 	r.Readings.Unacknowledged = max(0, r.Readings.Sent-r.Readings.Acknowledged-r.Readings.Refused-r.Readings.Unheard)
 	r.Commands = st.commandCounts()
 	r.Commands.Twice = r.broken("cmd_run_twice")
@@ -175,28 +187,37 @@ func idle(p *profile.Profile, figure string) string {
 	}
 	sensors := any(func(g profile.Group) bool { return g.Sensor })
 	lights := any(func(g profile.Group) bool { return g.Light })
-	commands := p.Load.Commands.Rate > 0 || plays(profile.Blip) || slices.ContainsFunc(p.Load.Stages, func(s profile.Stage) bool { return s.Commands > 0 })
-	reconnects := plays(profile.Comeback) || any(func(g profile.Group) bool { return g.Reconnect.Every > 0 })
+	commands := p.Load.Commands.Rate > 0 || plays(profile.Blip) ||
+		slices.ContainsFunc(p.Load.Stages, func(s profile.Stage) bool { return s.Commands > 0 })
+	reconnects := plays(profile.Comeback) ||
+		any(func(g profile.Group) bool { return g.Reconnect.Every > 0 })
 	switch figure {
-	case "lost_acked", "dup_stored", "value_wrong", "series_foreign", "series_differs", "series_wrong", "latest_wrong", "unacknowledged", "refused", "ack_ms":
+	case "lost_acked", "dup_stored", "value_wrong", "series_foreign", "series_differs",
+		"series_wrong", "latest_wrong", "unacknowledged", "refused", "ack_ms":
 		if !sensors {
 			return "the fleet has no sensors"
 		}
 	case "lost_sent":
-		if !any(func(g profile.Group) bool { return g.Sensor && g.Via == nil && overMQTT(g) && g.Forms.QoS[0] > 0 }) && !reconnects {
+		atQoS0 := func(g profile.Group) bool {
+			return g.Sensor && g.Via == nil && overMQTT(g) && g.Forms.QoS[0] > 0
+		}
+		if !any(atQoS0) && !reconnects {
 			return "the profile has nobody send at QoS 0"
 		}
 	case "order_wrong":
-		if !any(func(g profile.Group) bool { return g.Sensor && (g.Forms.Untimed > 0 || g.Clock.UnsetPct > 0) }) {
+		untimed := func(g profile.Group) bool {
+			return g.Sensor && (g.Forms.Untimed > 0 || g.Clock.UnsetPct > 0)
+		}
+		if !any(untimed) {
 			return "the profile has nobody send without times"
 		}
 	case "window_wrong":
-		if !any(func(g profile.Group) bool {
-			return slices.ContainsFunc(g.Metrics, func(m profile.Metric) bool { return m.Gen.Kind == "counter" && isCounter(m.Name) })
-		}) {
+		counts := func(m profile.Metric) bool { return m.Gen.Kind == "counter" && isCounter(m.Name) }
+		if !any(func(g profile.Group) bool { return slices.ContainsFunc(g.Metrics, counts) }) {
 			return "the profile has no counters"
 		}
-	case "cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed", "cmd_proof_ignored", "cmd_differs", "commands_unconfirmed", "commands_failed",
+	case "cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed",
+		"cmd_proof_ignored", "cmd_differs", "commands_unconfirmed", "commands_failed",
 		"done_ms", "confirm_ms", "reach_ms":
 		if !lights || !commands {
 			return "the profile gives no commands"
@@ -214,7 +235,8 @@ func idle(p *profile.Profile, figure string) string {
 			return "the profile has no clones"
 		}
 	case "backlog_ms":
-		if !any(func(g profile.Group) bool { return g.Sensor && g.Via != nil }) || !plays(profile.KillHub) && !plays(profile.BrokerOutage) {
+		bridged := any(func(g profile.Group) bool { return g.Sensor && g.Via != nil })
+		if !bridged || !plays(profile.KillHub) && !plays(profile.BrokerOutage) {
 			return "the profile has no bridge that is cut off"
 		}
 	case "latest_backwards", "watch_ms":
@@ -226,7 +248,9 @@ func idle(p *profile.Profile, figure string) string {
 }
 
 func overMQTT(g profile.Group) bool {
-	return slices.ContainsFunc(g.Transport, func(s profile.Share) bool { return strings.HasPrefix(s.Transport, "mqtt") && s.Weight > 0 })
+	return slices.ContainsFunc(g.Transport, func(s profile.Share) bool {
+		return strings.HasPrefix(s.Transport, "mqtt") && s.Weight > 0
+	})
 }
 
 func (r *Report) broken(name string) int64 {

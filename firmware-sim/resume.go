@@ -51,7 +51,8 @@ func (s *Sim) takeUp() error {
 	}
 	for _, c := range p.commands {
 		if u := byN[c.n]; u != nil {
-			s.judge.commands.add(&issued{unit: u, id: c.id, op: c.op, status: c.status, old: true, doubt: c.status == ""})
+			old := &issued{unit: u, id: c.id, op: c.op, status: c.status, old: true, doubt: c.status == ""}
+			s.judge.commands.add(old)
 			s.stats.commands.Add(1)
 		}
 	}
@@ -173,9 +174,13 @@ func (s *Sim) save(whole bool) {
 }
 
 func (s *stats) figures() figures {
-	f := figures{Replayed: s.replayed.Load(), Overflow: s.overflow.Load(), Connects: s.connects.Load(), Drops: s.drops.Load(), Leaves: s.leaves.Load(),
-		Late: s.commandsLate.Load(), Executed: s.executed.Load(),
-		Repeats: s.repeats.Load(), Leaked: s.leaked.Load(), Backwards: s.backwards.Load(), Errors: s.errorCounts(), Checked: map[string]int64{}, Outcomes: map[string]int64{}}
+	f := figures{
+		Replayed: s.replayed.Load(), Overflow: s.overflow.Load(),
+		Connects: s.connects.Load(), Drops: s.drops.Load(), Leaves: s.leaves.Load(),
+		Late: s.commandsLate.Load(), Executed: s.executed.Load(), Repeats: s.repeats.Load(),
+		Leaked: s.leaked.Load(), Backwards: s.backwards.Load(),
+		Errors: s.errorCounts(), Checked: map[string]int64{}, Outcomes: map[string]int64{},
+	}
 	for o := range outcomes {
 		f.Outcomes[outcomeNames[o]] = s.outcomes[o].Load()
 	}

@@ -103,7 +103,8 @@ func (s *Sim) agenda() agenda {
 			a = append(a, s.sometimes(u, on, g.Misbehave.Restart, func() { u.dev.Restart() }))
 		}
 		if g.Reconnect.Every > 0 {
-			a = append(a, s.sometimes(u, on, g.Reconnect.Every, func() { s.comeback(u, time.Now(), g.Reconnect.Reboot) }))
+			leave := func() { s.comeback(u, time.Now(), g.Reconnect.Reboot) }
+			a = append(a, s.sometimes(u, on, g.Reconnect.Every, leave))
 		}
 	}
 	return a
@@ -143,12 +144,13 @@ func (s *Sim) measure(u *unit, metric int, due time.Time) {
 	u.ledger.measured(r, state)
 }
 
-// What a broken program sends in place of a reading; valid JSON, or the whole connection would be at fault. The bare ones are
-// what stands on r/<metric>.
+// What a broken program sends in place of a reading; valid JSON, or the whole connection would be
+// at fault. The bare ones are what stands on r/<metric>.
 var (
 	malformed = [][]byte{
-		[]byte(`{}`), []byte(`{"m":"temperature"}`), []byte(`{"m":"Not A Metric","v":1}`), []byte(`{"m":"temperature","v":{"a":1}}`),
-		[]byte(`{"v":21}`), []byte(`{"m":"temperature","v":"warm"}`), []byte(`{"m":"temperature","v":21,"t":"yesterday"}`),
+		[]byte(`{}`), []byte(`{"m":"temperature"}`), []byte(`{"m":"Not A Metric","v":1}`),
+		[]byte(`{"m":"temperature","v":{"a":1}}`), []byte(`{"v":21}`), []byte(`{"m":"temperature","v":"warm"}`),
+		[]byte(`{"m":"temperature","v":21,"t":"yesterday"}`),
 	}
 	malformedBare = [][]byte{[]byte(`nan`), []byte(``), []byte("\x00\x01"), []byte(`1e999`)}
 )

@@ -1,25 +1,30 @@
-// Package sim plays a fleet of devices against a hub, and judges whether the hub kept its promises: that every reading it
-// acknowledged is stored exactly once, under its own name and in its order, that series make of readings what they are, that
-// no command ran twice or has another end than its device knows of, that presence is right and devices are taken for who they
-// are, that nobody hears what is not meant for him.
+// Package sim plays a fleet of devices against a hub, and judges whether the hub kept its promises:
+// that every reading it acknowledged is stored exactly once, under its own name and in its order,
+// that series make of readings what they are, that no command ran twice or has another end than its
+// device knows of, that presence is right and devices are taken for who they are, that nobody hears
+// what is not meant for him.
 //
 //	run, err := sim.New(sim.Config{Profile: p, Hub: u, Username: "admin", Password: pw})
 //	report, err := run.Run(ctx)    // registers the devices, plays, judges, removes them
 //	os.Exit(report.ExitCode())
 //
-// The load is open: every value and every command has its moment, whether or not the hub has answered the one before, and
-// latency counts from that moment. The simulator measures its own lag too, and says so when it was itself too slow.
+// The load is open: every value and every command has its moment, whether or not the hub has
+// answered the one before, and latency counts from that moment. The simulator measures its own lag
+// too, and says so when it was itself too slow.
 //
-// Devices write their readings in every form that a hub takes, and do what devices do: leave and come straight back, sleep,
-// share an identity by mistake, stand behind a broker, report before they answer or not at all. What a hub stamps itself is
-// judged by its value, its order and the stretch of time in which it can have arrived. A reading at QoS 0 must be there when
-// its connection did not break.
+// Devices write their readings in every form that a hub takes, and do what devices do: leave and
+// come straight back, sleep, share an identity by mistake, stand behind a broker, report before
+// they answer or not at all. What a hub stamps itself is judged by its value, its order and the
+// stretch of time in which it can have arrived. A reading at QoS 0 must be there when its
+// connection did not break.
 //
-// A Snapshot is one second of a run, for those who watch: where the devices stand, by transport, and how the hub answers.
-// The Report has the verdicts. What nothing was seen of does not hold; only what the profile does not ask for, commands in a
-// fleet of sensors for instance, is left open.
+// A Snapshot is one second of a run, for those who watch: where the devices stand, by transport,
+// and how the hub answers. The Report has the verdicts. What nothing was seen of does not hold;
+// only what the profile does not ask for, commands in a fleet of sensors for instance, is left
+// open.
 //
-// Sub-packages: profile reads the YAML, device is the firmware of one device, bench compares plain Phoenix servers.
+// Sub-packages: profile reads the YAML, device is the firmware of one device, bench compares plain
+// Phoenix servers.
 package sim
 
 import (
@@ -148,7 +153,8 @@ func New(cfg Config) (*Sim, error) {
 		cfg.Run = NewRun()
 	}
 	cfg.Shards = max(cfg.Shards, 1)
-	s := &Sim{cfg: cfg, profile: cfg.Profile, run: cfg.Run, stats: newStats(), phase: "registering", grace: 10 * time.Minute, wishes: make(chan func(time.Time), 64),
+	s := &Sim{cfg: cfg, profile: cfg.Profile, run: cfg.Run, stats: newStats(), phase: "registering",
+		grace: 10 * time.Minute, wishes: make(chan func(time.Time), 64),
 		api: NewAPI(cfg.Hub, cfg.Username, cfg.Password, cfg.Token)}
 	poll := &http.Transport{MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute, ReadBufferSize: 1024, WriteBufferSize: 1024}
 	if s.sources = s.addresses(); len(s.sources) > 0 {

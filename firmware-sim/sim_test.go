@@ -286,8 +286,13 @@ func TestReportDir(t *testing.T) {
 	if err != nil || bytes.Contains(html, []byte("<script")) || bytes.Contains(html, []byte("http-equiv")) || bytes.Contains(html, []byte("NaN")) {
 		t.Errorf("report.html: %v", err)
 	}
-	for _, want := range []string{r.Run, "Assertions", "Devices by state of their connection", "per second", ">0:02<", "99.9 %", "<th>issued<th>done<th>confirmed<th>unconfirmed<th>failed", "a command that is called confirmed, which the device never showed", "12 devices, for 2s", "assert lost_acked == 0",
-		`title="fault: drop 50 % for 500ms"`, "cores"} {
+	for _, want := range []string{
+		r.Run, "Assertions", "Devices by state of their connection", "per second", ">0:02<", "99.9 %",
+		"<th>issued<th>done<th>confirmed<th>unconfirmed<th>failed",
+		"a command that is called confirmed, which the device never showed",
+		"12 devices, for 2s", "assert lost_acked == 0",
+		`title="fault: drop 50 % for 500ms"`, "cores",
+	} {
 		if !bytes.Contains(html, []byte(want)) {
 			t.Errorf("report.html: no %q", want)
 		}

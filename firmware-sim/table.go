@@ -21,16 +21,21 @@ func (r *Report) WriteTable(w io.Writer) {
 		r.Machine.CPU, r.Machine.HeapMB, r.Machine.CPUDev, r.Machine.PerDev)
 	p("")
 	rd, c := r.Readings, r.Commands
-	p("%-10s %12s %13s %9s %8s %12s %10s %9s", "", "sent", "acknowledged", "at QoS 0", "lost", "duplicates", "refused", "replayed")
-	p("%-10s %12d %13d %9d %8s %12s %10d %9d", "readings", rd.Sent, rd.Acknowledged, rd.Unheard, r.ifJudged(rd.Lost), r.ifJudged(rd.Duplicates), rd.Refused, rd.Replayed)
+	p("%-10s %12s %13s %9s %8s %12s %10s %9s",
+		"", "sent", "acknowledged", "at QoS 0", "lost", "duplicates", "refused", "replayed")
+	p("%-10s %12d %13d %9d %8s %12s %10d %9d", "readings", rd.Sent, rd.Acknowledged, rd.Unheard,
+		r.ifJudged(rd.Lost), r.ifJudged(rd.Duplicates), rd.Refused, rd.Replayed)
 	if rd.Unacknowledged > 0 || rd.Unrecorded > 0 {
 		p("%-10s %12d unacknowledged at the end, %d not recorded because a device's store was full", "", rd.Unacknowledged, rd.Unrecorded)
 	}
 	if c.Issued > 0 {
 		head, line := fmt.Sprintf("%-10s %12s", "", "issued"), fmt.Sprintf("%-10s %12d", "commands", c.Issued)
-		columns := append(c.Columns(), column{"executed", c.Executed}, column{"repeated", c.Repeats}, column{"run twice", c.Twice})
+		columns := append(c.Columns(),
+			column{"executed", c.Executed}, column{"repeated", c.Repeats}, column{"run twice", c.Twice})
 		for _, col := range columns {
-			head, line = head+fmt.Sprintf(" %*s", max(9, len(col.Name)), col.Name), line+fmt.Sprintf(" %*d", max(9, len(col.Name)), col.Count)
+			width := max(9, len(col.Name))
+			head += fmt.Sprintf(" %*s", width, col.Name)
+			line += fmt.Sprintf(" %*d", width, col.Count)
 		}
 		p("%s", head)
 		p("%s", line)
@@ -123,9 +128,11 @@ func (s Snapshot) String() string {
 	if rest != "" {
 		rest = " (" + rest + ")"
 	}
-	line := fmt.Sprintf("%5.0fs %-9s up %d/%d%s  sent %d  acknowledged %d (%.0f/s, p99 %s)", s.Elapsed, s.Phase, s.Up, s.Devices, rest, s.Sent, s.Acked, s.AckedPerS, p99)
+	line := fmt.Sprintf("%5.0fs %-9s up %d/%d%s  sent %d  acknowledged %d (%.0f/s, p99 %s)",
+		s.Elapsed, s.Phase, s.Up, s.Devices, rest, s.Sent, s.Acked, s.AckedPerS, p99)
 	if s.Commands > 0 {
-		line += fmt.Sprintf("  commands %d: %d done, %d confirmed, %d unconfirmed, %d failed", s.Commands, s.CommandsDone, s.CommandsConfirmed, s.CommandsUnconfirmed, s.CommandsFailed)
+		line += fmt.Sprintf("  commands %d: %d done, %d confirmed, %d unconfirmed, %d failed",
+			s.Commands, s.CommandsDone, s.CommandsConfirmed, s.CommandsUnconfirmed, s.CommandsFailed)
 	}
 	line += fmt.Sprintf("  errors %d", s.Errors)
 	if len(s.Faults) > 0 {

@@ -2,8 +2,8 @@ package sim
 
 import "math"
 
-// A unit is another one than the hub's, in which some devices measure: what they send, times scale, plus offset, is in the
-// hub's (BIPM SI brochure 9, NIST SP 811 appendix B.8).
+// A unit is another one than the hub's, in which some devices measure: what they send, times scale,
+// plus offset, is in the hub's (BIPM SI brochure 9, NIST SP 811 appendix B.8).
 type unitOf struct {
 	name          string
 	scale, offset float64

@@ -105,8 +105,9 @@ func (w *watcher) reading(u *unit, m hubclient.Message) {
 	}
 	for _, r := range said.R {
 		if !u.knows(r.M) {
-			w.s.judge.found("series_foreign", Finding{Device: u.id, Text: fmt.Sprintf("a live reading of %q, which the device never sent", r.M),
-				Line: []string{fmt.Sprintf("%s  %s arrived", stamp(now), m.Payload)}})
+			text := fmt.Sprintf("a live reading of %q, which the device never sent", r.M)
+			lines := []string{fmt.Sprintf("%s  %s arrived", stamp(now), m.Payload)}
+			w.s.judge.found("series_foreign", Finding{Device: u.id, Text: text, Line: lines})
 		}
 		key := u.id + "/" + r.M
 		if r.T < w.latest[key] {

@@ -211,7 +211,8 @@ const (
 	BrokerBack Word = "broker"
 )
 
-// Hear takes a word of the process that breaks the hub. What is measured after an outage ends with ctx, and Run waits for it.
+// Hear takes a word of the process that breaks the hub. What is measured after an outage ends with
+// ctx, and Run waits for it.
 func (s *Sim) Hear(ctx context.Context, w Word) {
 	measure := func() {
 		now := time.Now()
@@ -230,8 +231,11 @@ func (s *Sim) Hear(ctx context.Context, w Word) {
 	}
 }
 
-// BreakHub makes faults of the hub's and the broker's process happen, counted from began; tell is told of them.
-func BreakHub(ctx context.Context, server, broker Server, faults []profile.Fault, began time.Time, tell func(Word)) error {
+// BreakHub makes faults of the hub's and the broker's process happen, counted from began; tell is
+// told of them.
+func BreakHub(
+	ctx context.Context, server, broker Server, faults []profile.Fault, began time.Time, tell func(Word),
+) error {
 	var errs []error
 	for _, f := range faults {
 		sleep(ctx, time.Until(began.Add(f.At)))

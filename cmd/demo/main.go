@@ -89,7 +89,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if ctx.Err() != nil {
 		return nil
 	}
-	fmt.Fprintf(d.out, "\n    dashboard   %s\n    user name   admin\n    password    %s\n\n    MQTT        %s\n    the hub's log is %s\n%s    Ctrl-C ends everything\n\n",
+	fmt.Fprintf(d.out, "\n    dashboard   %s\n    user name   admin\n    password    %s\n\n    MQTT        %s\n"+
+		"    the hub's log is %s\n%s    Ctrl-C ends everything\n\n",
 		d.hubURL, password, d.mqttURL, hub.log, bad)
 
 	sim, err := d.startSim(password)

@@ -97,7 +97,8 @@ func newDemo(t *testing.T) (*demo, *buffer) {
 		}
 	}
 	profile := filepath.Join(bin, "fleet.yaml")
-	if err := os.WriteFile(profile, []byte("fleet:\n  - {name: Bad one, kind: light, misbehave: {flap: 1s}}\n"), 0o600); err != nil {
+	fleet := "fleet:\n  - {name: Bad one, kind: light, misbehave: {flap: 1s}}\n"
+	if err := os.WriteFile(profile, []byte(fleet), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out := new(buffer)
@@ -126,7 +127,8 @@ func TestDemoPlaysAndLeavesNothing(t *testing.T) {
 			t.Fatalf("the fleet does not play:\n%s", out)
 		}
 	}
-	for _, want := range []string{"dashboard   " + d.hubURL, "user name   admin", "password    ", d.mqttURL, `errors come from "Bad one", which misbehaves on purpose`} {
+	for _, want := range []string{"dashboard   " + d.hubURL, "user name   admin", "password    ", d.mqttURL,
+		`errors come from "Bad one", which misbehaves on purpose`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got %q, want %q in it", out, want)
 		}

@@ -30,7 +30,9 @@ func TestProgressWithoutTerminal(t *testing.T) {
 }
 
 var second = sim.Snapshot{Phase: "playing", Elapsed: 42, Left: 258, Devices: 20, Up: 14, Sent: 5000, Acked: 4990, SentPerS: 120, AckedPerS: 118,
-	AckP50: 1.2, AckP99: 4, Commands: 40, CommandsDone: 3, CommandsConfirmed: 33, CommandsUnconfirmed: 2, CommandsFailed: 1, Unheard: 4, Refused: 1, ConfirmP50: 21, ConfirmP99: 90, Errors: 9, Drops: 6, Leaves: 2, LagP99: 0.4, CPUShare: 0.12, HeapMB: 23,
+	AckP50: 1.2, AckP99: 4, Unheard: 4, Refused: 1,
+	Commands: 40, CommandsDone: 3, CommandsConfirmed: 33, CommandsUnconfirmed: 2, CommandsFailed: 1,
+	ConfirmP50: 21, ConfirmP99: 90, Errors: 9, Drops: 6, Leaves: 2, LagP99: 0.4, CPUShare: 0.12, HeapMB: 23,
 	Codes:  map[string]int64{"unauthorized": 5, "rate_limited": 2, "command:expired": 1, "no_answer": 1},
 	Faults: []sim.FaultSign{{Text: "drop 20 % for 30s", Left: 12}}, Next: &sim.FaultSign{Text: "flap 5 % every 2s", Left: 48},
 	Links: map[string]sim.Links{"websocket": {Up: 10, Connecting: 1, Joining: 1}, "mqtt5": {Up: 3, Waiting: 1, Dropped: 2, HalfOpen: 1}, "bridged": {Up: 1}}}

@@ -226,12 +226,15 @@ func (v *view) load() []string {
 	open := max(0, s.Sent-s.Acked-s.Unheard-s.Refused)
 	lines := []string{
 		row("readings", fmt.Sprintf("%s/s sent  %s/s acknowledged  ", figure(v.sentPS), figure(v.ackdPS))+good.Render(spark(v.acked, v.width-50))),
-		row("", quiet.Render(fmt.Sprintf("%d sent  %d acknowledged  %d at QoS 0  %d refused  %d not yet", s.Sent, s.Acked, s.Unheard, s.Refused, open))),
+		row("", quiet.Render(fmt.Sprintf("%d sent  %d acknowledged  %d at QoS 0  %d refused  %d not yet",
+			s.Sent, s.Acked, s.Unheard, s.Refused, open))),
 		row("ack", fmt.Sprintf("p50 %s  p99 %s  ", ms(v.p50), ms(v.p99))+number.Render(spark(v.delays, v.width-50))),
 	}
 	if s.Commands > 0 {
-		lines = append(lines, row("commands", fmt.Sprintf("%d given  %d done  %d confirmed  %d unconfirmed  %d failed", s.Commands, s.CommandsDone, s.CommandsConfirmed,
-			s.CommandsUnconfirmed, s.CommandsFailed)), row("confirm", fmt.Sprintf("p50 %s  p99 %s", ms(v.confirm50), ms(v.confirm99))))
+		lines = append(lines,
+			row("commands", fmt.Sprintf("%d given  %d done  %d confirmed  %d unconfirmed  %d failed",
+				s.Commands, s.CommandsDone, s.CommandsConfirmed, s.CommandsUnconfirmed, s.CommandsFailed)),
+			row("confirm", fmt.Sprintf("p50 %s  p99 %s", ms(v.confirm50), ms(v.confirm99))))
 	}
 	return lines
 }

@@ -45,7 +45,8 @@ type Config struct {
 
 	// ClientID is the device's name to an MQTT broker, ID by default.
 	ClientID string
-	// NoBoot says that the device does not tell its power-ups apart; its readings have no numbers then.
+	// NoBoot says that the device does not tell its power-ups apart; its readings have no numbers
+	// then.
 	NoBoot bool
 	// Style is how readings are written.
 	Style Style
@@ -94,19 +95,21 @@ type Hooks struct {
 	Down func(error)
 	// Unable hears why an attempt to connect came to nothing. There will be another.
 	Unable func(error)
-	// Sent hears of readings that were handed to a connection, in the order in which they go there; of some more than once.
-	// What is sent at most once is never heard of again. It may come before or after the answer.
+	// Sent hears of readings that were handed to a connection, in the order in which they go there;
+	// of some more than once. What is sent at most once is never heard of again. It may come before
+	// or after the answer.
 	Sent func([]Reading)
 	// Acked hears of readings that the hub has decided: stored, or had before. Refused of those it will never take.
 	Acked   func(Ack)
 	Refused func(r Reading, code string)
-	// Error hears the code of every error that the hub answered with, but for those of readings, of which Refused hears.
+	// Error hears the code of every error that the hub answered with, but for those of readings, of
+	// which Refused hears.
 	Error func(code string)
 	// Command hears of each envelope that arrived, and whether its id was known already; Ran when one was executed.
 	Command func(c Command, repeated bool)
 	Ran     func(c Command)
-	// Answered hears of each answer to a command as it leaves, Reported of each state. What they return, if not nil, is called
-	// when the hub has acknowledged it.
+	// Answered hears of each answer to a command as it leaves, Reported of each state. What they
+	// return, if not nil, is called when the hub has acknowledged it.
 	Answered func(id, status string) func()
 	Reported func(LightState) func()
 	// Leak hears of an event that is not meant for a device: readings, states or presence of whomever.
@@ -182,7 +185,8 @@ type Device struct {
 // goroutine; none comes after the link has told the device that it is down.
 type link interface {
 	run(ctx context.Context) error
-	// readings reports whether the push went to a connection. If not, it is answered as one that came to nothing.
+	// readings reports whether the push went to a connection. If not, it is answered as one that
+	// came to nothing.
 	readings(p push, answer func(verdict)) bool
 	// state and ack call taken, if not nil, when the hub has what was sent.
 	state(payload []byte, taken func())
@@ -301,8 +305,9 @@ func (d *Device) ID() string { return d.cfg.ID }
 func (d *Device) Drop(stay time.Duration)    { d.link.drop(stay) }
 func (d *Device) Abandon(stay time.Duration) { d.link.abandon(stay) }
 
-// Leave has say make the device measure its last values, sends them (over MQTT at most once), and closes the connection in order, all in one go. The
-// device comes back after stay, with reboot as another power-up.
+// Leave has say make the device measure its last values, sends them (over MQTT at most once), and
+// closes the connection in order, all in one go. The device comes back after stay, with reboot as
+// another power-up.
 func (d *Device) Leave(stay time.Duration, reboot bool, say func()) {
 	d.link.cork()
 	d.part(true)
@@ -329,8 +334,8 @@ func (d *Device) Reconnect() { d.link.reconnect() }
 // Raw sends an event as it is, and forgets it: for those who misbehave. The payload is JSON.
 func (d *Device) Raw(event string, payload []byte) { d.link.raw(event, payload) }
 
-// Restart is a power cycle: a new boot with numbers from 1. What was stored survives, as in flash, and which commands were
-// executed.
+// Restart is a power cycle: a new boot with numbers from 1. What was stored survives, as in flash,
+// and which commands were executed.
 func (d *Device) Restart() {
 	d.mu.Lock()
 	d.reboot()
@@ -368,8 +373,9 @@ func newBoot() string {
 	return string(b[:])
 }
 
-// unlock releases the lock and makes the pushes that were decided on under it: a link may call back at once. Whoever makes
-// some makes those of the others as well, so that they go in the order in which they were decided on.
+// unlock releases the lock and makes the pushes that were decided on under it: a link may call back
+// at once. Whoever makes some makes those of the others as well, so that they go in the order in
+// which they were decided on.
 func (d *Device) unlock() {
 	if d.working {
 		d.mu.Unlock()

@@ -432,7 +432,8 @@ func FuzzCommand(f *testing.F) {
 	})
 }
 
-// Through a loss of power a device keeps which commands it has executed; what was under way begins anew.
+// Through a loss of power a device keeps which commands it has executed; what was under way begins
+// anew.
 func TestRingThroughARestart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ran := map[string]int{}

@@ -17,7 +17,8 @@ func (d *Device) Disturb(duplicate, reorder float64) {
 	}
 }
 
-// disturbed sends a push, and does to it what the network does: again is the same push once more. The lock is held.
+// disturbed sends a push, and does to it what the network does: again is the same push once more.
+// The lock is held.
 func (d *Device) disturbed(send, again func()) {
 	twice := d.duplicate > 0 && d.rand.Float64() < d.duplicate
 	if d.reorder > 0 && d.rand.Float64() < d.reorder {
@@ -56,8 +57,8 @@ const (
 	blipAtEnd // executed; that it is done is lost
 )
 
-// Blip has the connection break under the next command, before it is acknowledged, after that, or when it was executed, so
-// that the answer is lost; the device comes back at once. n chooses.
+// Blip has the connection break under the next command, before it is acknowledged, after that, or
+// when it was executed, so that the answer is lost; the device comes back at once. n chooses.
 func (d *Device) Blip(n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

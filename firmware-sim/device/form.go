@@ -48,12 +48,13 @@ type Form struct {
 // numbered reports whether readings of the form have a number.
 func (f Form) numbered() bool { return !f.Plain && f.Kind.numbers() }
 
-// Once reports whether a hub can tell a push that comes again: by the readings' numbers, or by their times. Of others it
-// stores as many as come.
+// Once reports whether a hub can tell a push that comes again: by the readings' numbers, or by
+// their times. Of others it stores as many as come.
 func (f Form) Once() bool { return f.numbered() || !f.Untimed }
 
-// A Style is how a device writes its readings. What is weighed is drawn anew for each push. The zero Style numbers and times
-// every reading, writes an object or a batch, whichever fits, and sends it with QoS 1.
+// A Style is how a device writes its readings. What is weighed is drawn anew for each push. The
+// zero Style numbers and times every reading, writes an object or a batch, whichever fits, and
+// sends it with QoS 1.
 type Style struct {
 	Kinds   [Bare + 1]float64        // by Kind, weights
 	QoS     [ExactlyOnce + 1]float64 // by Delivery, weights
@@ -61,8 +62,9 @@ type Style struct {
 	Plain   bool
 }
 
-// fits takes out what a device cannot write that sends so many readings at once: bare values have no time, and neither
-// have they a place outside MQTT. What is left may be nothing; then it is as in the zero Style.
+// fits takes out what a device cannot write that sends so many readings at once: bare values have
+// no time, and neither have they a place outside MQTT. What is left may be nothing; then it is as
+// in the zero Style.
 func (s *Style) fits(mqtt bool, batch int) {
 	if !mqtt {
 		s.QoS = [ExactlyOnce + 1]float64{}
@@ -84,9 +86,15 @@ func (s *Style) fits(mqtt bool, batch int) {
 	}
 }
 
-// draw is the form of the next push; backlog says that it waits for a connection, and goes with others then.
+// draw is the form of the next push; backlog says that it waits for a connection, and goes with
+// others then.
 func (s *Style) draw(r *rand.Rand, backlog bool) Form {
-	f := Form{Kind: Kind(draw(r, s.Kinds[:])), Delivery: Delivery(draw(r, s.QoS[:])), Untimed: s.Untimed, Plain: s.Plain}
+	f := Form{
+		Kind:     Kind(draw(r, s.Kinds[:])),
+		Delivery: Delivery(draw(r, s.QoS[:])),
+		Untimed:  s.Untimed,
+		Plain:    s.Plain,
+	}
 	if backlog && f.Kind.single() && s.Kinds[Batch] > 0 {
 		f.Kind = Batch
 	}

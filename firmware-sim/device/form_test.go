@@ -28,10 +28,30 @@ func TestEncode(t *testing.T) {
 		{"object", Form{}, 1, `{"m":"temperature","v":70.1,"t":1763682000123,"s":7,"u":"°F","boot":"b"}`},
 		{"object without anything", Form{Plain: true, Untimed: true}, 1, `{"m":"temperature","v":70.1,"u":"°F"}`},
 		{"object without a time", Form{Untimed: true}, 1, `{"m":"temperature","v":70.1,"s":7,"u":"°F","boot":"b"}`},
-		{"batch", Form{Kind: Batch}, 3, `{"boot":"b","s0":7,"t0":1763682000123,"u":{"temperature":"°F"},"r":[["temperature",70.1,0],["motion",true,500],["mode","a \"b\"",-100]]}`},
-		{"batch without boot", Form{Kind: Batch, Plain: true}, 2, `{"t0":1763682000123,"u":{"temperature":"°F"},"r":[["temperature",70.1,0],["motion",true,500]]}`},
-		{"batch without anything", Form{Kind: Batch, Plain: true, Untimed: true}, 2, `{"u":{"temperature":"°F"},"r":[["temperature",70.1],["motion",true]]}`},
-		{"SenML", Form{Kind: SenML}, 3, `[{"bn":"urn:dev:hub:d:","bt":1763682000.123,"n":"temperature","u":"°F","v":70.1},{"t":0.5,"n":"motion","vb":true},{"t":-0.1,"n":"mode","vs":"a \"b\""}]`},
+		{
+			"batch",
+			Form{Kind: Batch},
+			3,
+			`{"boot":"b","s0":7,"t0":1763682000123,"u":{"temperature":"°F"},"r":[["temperature",70.1,0],["motion",true,500],["mode","a \"b\"",-100]]}`,
+		},
+		{
+			"batch without boot",
+			Form{Kind: Batch, Plain: true},
+			2,
+			`{"t0":1763682000123,"u":{"temperature":"°F"},"r":[["temperature",70.1,0],["motion",true,500]]}`,
+		},
+		{
+			"batch without anything",
+			Form{Kind: Batch, Plain: true, Untimed: true},
+			2,
+			`{"u":{"temperature":"°F"},"r":[["temperature",70.1],["motion",true]]}`,
+		},
+		{
+			"SenML",
+			Form{Kind: SenML},
+			3,
+			`[{"bn":"urn:dev:hub:d:","bt":1763682000.123,"n":"temperature","u":"°F","v":70.1},{"t":0.5,"n":"motion","vb":true},{"t":-0.1,"n":"mode","vs":"a \"b\""}]`,
+		},
 		{"SenML without a time", Form{Kind: SenML, Untimed: true}, 1, `[{"n":"temperature","u":"°F","v":70.1}]`},
 		{"bare number", Form{Kind: Bare, Untimed: true}, 1, `70.1`},
 	}
@@ -60,7 +80,16 @@ func TestEncodeCBOR(t *testing.T) {
 		rs = append(rs, Reading{Metric: fmt.Sprintf("m%d", i), Value: v, T: 1763682000123 + int64(i)*250})
 	}
 	rs[0].Unit = "°F"
-	labels := map[int64]string{-2: "bn", -3: "bt", 0: "n", 1: "u", 2: "v", 3: "vs", 4: "vb", 6: "t"} // RFC 8428, table 4
+	labels := map[int64]string{
+		-2: "bn",
+		-3: "bt",
+		0:  "n",
+		1:  "u",
+		2:  "v",
+		3:  "vs",
+		4:  "vb",
+		6:  "t",
+	} // RFC 8428, table 4
 	for _, form := range []Form{{}, {Untimed: true}} {
 		for _, n := range []int{1, len(rs), 300} {
 			many := rs[:min(n, len(rs))]
@@ -98,7 +127,8 @@ func TestEncodeCBOR(t *testing.T) {
 	}
 }
 
-// Only readings with a number get one, so that a boot has no holes; a push holds what goes together.
+// Only readings with a number get one, so that a boot has no holes; a push holds what goes
+// together.
 func TestFormsAreNumberedWithoutHoles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []Reading
@@ -183,8 +213,16 @@ func TestStyleFits(t *testing.T) {
 func TestAtMostOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		heard := 0
-		d, l := newTest(t, Config{Sensor: true, Transport: MQTT, MQTT: &url.URL{Scheme: "mqtt", Host: "h"}, Style: Style{QoS: [ExactlyOnce + 1]float64{AtMostOnce: 1}},
-			Hooks: Hooks{Acked: func(Ack) { heard++ }}})
+		d, l := newTest(
+			t,
+			Config{
+				Sensor:    true,
+				Transport: MQTT,
+				MQTT:      &url.URL{Scheme: "mqtt", Host: "h"},
+				Style:     Style{QoS: [ExactlyOnce + 1]float64{AtMostOnce: 1}},
+				Hooks:     Hooks{Acked: func(Ack) { heard++ }},
+			},
+		)
 		d.Measure("temperature", 1.0, "", time.Now())
 		if d.Backlog() != 1 {
 			t.Error("offline: it is gone")

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// inFewWords is what a light says: acked, done; report, or report(c) for command c; break where it broke its connection.
+// inFewWords is what a light says: acked, done; report, or report(c) for command c; break where it
+// broke its connection.
 func (l *fakeLink) inFewWords(t *testing.T) string {
 	t.Helper()
 	l.mu.Lock()
@@ -59,8 +60,13 @@ func TestWaysToReport(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				shown := 0
-				d, l := newTest(t, Config{Light: &LightConfig{Exec: constant(20), Reports: func(*rand.Rand) Reporting { return tt.way }},
-					Hooks: Hooks{Reported: func(s LightState) func() { shown++; return nil }}})
+				d, l := newTest(
+					t,
+					Config{
+						Light: &LightConfig{Exec: constant(20), Reports: func(*rand.Rand) Reporting { return tt.way }},
+						Hooks: Hooks{Reported: func(s LightState) func() { shown++; return nil }},
+					},
+				)
 				words := func(do func()) string {
 					l.said = nil
 					do()
@@ -106,12 +112,19 @@ func TestHangs(t *testing.T) {
 	})
 }
 
-// The connection breaks at the moment that was asked for, once, and the command is executed all the same.
+// The connection breaks at the moment that was asked for, once, and the command is executed all the
+// same.
 func TestBlip(t *testing.T) {
 	for n, want := range []string{"break acked done report(c)", "acked break done report(c)", "acked break done report(c)"} {
 		synctest.Test(t, func(t *testing.T) {
 			var order []string
-			d, l := newTest(t, Config{Light: &LightConfig{Exec: constant(20)}, Hooks: Hooks{Ran: func(Command) { order = append(order, "ran") }}})
+			d, l := newTest(
+				t,
+				Config{
+					Light: &LightConfig{Exec: constant(20)},
+					Hooks: Hooks{Ran: func(Command) { order = append(order, "ran") }},
+				},
+			)
 			d.Blip(n)
 			d.command([]byte(`{"cmd_id":"c","op":"set","params":{"brightness":5}}`), request{})
 			time.Sleep(10 * time.Millisecond)
@@ -126,7 +139,8 @@ func TestBlip(t *testing.T) {
 			d.command([]byte(`{"cmd_id":"d","op":"identify"}`), request{})
 			time.Sleep(time.Second)
 			synctest.Wait()
-			if got := l.inFewWords(t); !strings.HasPrefix(got, want) || l.drops != 1 || !slices.Equal(order, []string{"ran", "ran"}) {
+			if got := l.inFewWords(t); !strings.HasPrefix(got, want) || l.drops != 1 ||
+				!slices.Equal(order, []string{"ran", "ran"}) {
 				t.Errorf("%d: %s, want it to begin with %s; %d breaks, %v", n, got, want, l.drops, order)
 			}
 		})

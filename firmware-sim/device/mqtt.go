@@ -15,8 +15,8 @@ import (
 	"devicehub/hub/hubclient"
 )
 
-// mqtt is the link over MQTT, 3.1.1 or 5. It reconnects by itself, so that one back-off rules all transports, and what was
-// not acknowledged is repeated by the device, which knows its numbers.
+// mqtt is the link over MQTT, 3.1.1 or 5. It reconnects by itself, so that one back-off rules all
+// transports, and what was not acknowledged is repeated by the device, which knows its numbers.
 type mqtt struct {
 	d      *Device
 	prefix string // <root>/<id>/
@@ -100,7 +100,8 @@ func (m *mqtt) once(ctx context.Context, attempt int) error {
 	giveUp := context.AfterFunc(ctx, func() { tapped.SetReadDeadline(time.Unix(1, 0)) })
 	user, password := m.signIn()
 	will, payload := m.will()
-	err = conn.open(connect{clientID: m.d.cfg.ClientID, user: user, password: password, will: will, willPayload: payload})
+	who := connect{clientID: m.d.cfg.ClientID, user: user, password: password, will: will, willPayload: payload}
+	err = conn.open(who)
 	if giveUp(); err != nil {
 		conn.end(err)
 		conn.wg.Wait()
@@ -124,7 +125,8 @@ func (m *mqtt) once(ctx context.Context, attempt int) error {
 	return err
 }
 
-// letGo ends a connection. One that was left is read to its end: a reset could overtake what was sent last.
+// letGo ends a connection. One that was left is read to its end: a reset could overtake what was
+// sent last.
 func (m *mqtt) letGo(conn *tappedConn, left bool) {
 	switch {
 	case conn.left.Load():
@@ -269,8 +271,8 @@ func (m *mqtt) message(topic string, payload []byte, asked request) {
 	}
 }
 
-// publish sends with QoS 1; then, if not nil, hears whether it was acknowledged on this connection. It reports whether there
-// is one.
+// publish sends with QoS 1; then, if not nil, hears whether it was acknowledged on this connection.
+// It reports whether there is one.
 func (m *mqtt) publish(topic string, payload []byte, then func(error)) bool {
 	return m.send(message{topic: m.prefix + topic, payload: payload, qos: 1}, then)
 }
@@ -298,8 +300,10 @@ func (m *mqtt) readings(p push, answer func(verdict)) bool {
 	case Bare:
 		msg.topic += "/" + p.metric
 	case SenML, CBOR:
-		msg.topic = m.prefix + "senml"
-		msg.contentType = map[Kind]string{SenML: "application/senml+json", CBOR: "application/senml+cbor"}[p.form.Kind] // RFC 8428 §12.3
+		msg.topic, msg.contentType = m.prefix+"senml", "application/senml+json" // RFC 8428 §12.3
+		if p.form.Kind == CBOR {
+			msg.contentType = "application/senml+cbor"
+		}
 	}
 	sent := m.send(msg, func(err error) { answer(readingsVerdict(err, p.n)) })
 	switch {
@@ -347,7 +351,8 @@ func ifTaken(taken func()) func(error) {
 	}
 }
 
-// raw sends an event of the channel in its MQTT form: readings on r, a bare one on r/<metric>, the rest on sys with the key e.
+// raw sends an event of the channel in its MQTT form: readings on r, a bare one on r/<metric>, the
+// rest on sys with the key e.
 func (m *mqtt) raw(event string, payload []byte) {
 	refused := func(err error) {
 		var no *refusal
@@ -443,7 +448,8 @@ func (m *mqtt) signIn() (user, password string) {
 	return m.d.cfg.ID, m.d.getToken()
 }
 
-// will is what the hub hears when the connection is lost: which boot it was of, if the device tells.
+// will is what the hub hears when the connection is lost: which boot it was of, if the device
+// tells.
 func (m *mqtt) will() (topic string, payload []byte) {
 	if m.d.cfg.NoBoot {
 		return m.prefix + "lwt", []byte("gone")

@@ -8,8 +8,8 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// mqtt3 is MQTT 3.1.1, whose acknowledgement says nothing but that it is one: what is refused for good is acknowledged, too,
-// and told on sys/down.
+// mqtt3 is MQTT 3.1.1, whose acknowledgement says nothing but that it is one: what is refused for
+// good is acknowledged, too, and told on sys/down.
 type mqtt3 struct{}
 
 func (mqtt3) connect(to *bytes.Buffer, c connect) error {

@@ -17,10 +17,13 @@ const receiveMaximum5 = 4
 
 func (mqtt5) connect(to *bytes.Buffer, c connect) error {
 	var receiveMaximum uint16 = receiveMaximum5
-	p := packets.Connect{ProtocolName: "MQTT", ProtocolVersion: 5, CleanStart: true, KeepAlive: uint16(mqttKeepAlive.Seconds()),
-		ClientID: c.clientID, UsernameFlag: c.user != "", Username: c.user, PasswordFlag: c.password != "", Password: []byte(c.password),
-		WillFlag: true, WillQOS: 1, WillTopic: c.will, WillMessage: c.willPayload, WillProperties: &packets.Properties{},
-		Properties: &packets.Properties{ReceiveMaximum: &receiveMaximum}}
+	p := packets.Connect{
+		ProtocolName: "MQTT", ProtocolVersion: 5, CleanStart: true, KeepAlive: uint16(mqttKeepAlive.Seconds()),
+		ClientID: c.clientID, UsernameFlag: c.user != "", Username: c.user,
+		PasswordFlag: c.password != "", Password: []byte(c.password),
+		WillFlag: true, WillQOS: 1, WillTopic: c.will, WillMessage: c.willPayload,
+		WillProperties: &packets.Properties{}, Properties: &packets.Properties{ReceiveMaximum: &receiveMaximum},
+	}
 	_, err := p.WriteTo(to)
 	return err
 }
@@ -65,7 +68,8 @@ func (mqtt5) read(from *bufio.Reader) (packet, error) {
 	case *packets.Connack:
 		return connack5(p), nil
 	case *packets.Publish:
-		return packet{kind: kindPublish, id: p.PacketID, qos: p.QoS, topic: p.Topic, payload: p.Payload, asked: request5(p.Properties, time.Now())}, nil
+		return packet{kind: kindPublish, id: p.PacketID, qos: p.QoS, topic: p.Topic, payload: p.Payload,
+			asked: request5(p.Properties, time.Now())}, nil
 	case *packets.Puback:
 		return packet{kind: kindPuback, id: p.PacketID, code: p.ReasonCode}, nil
 	case *packets.Pubrec:

@@ -345,7 +345,8 @@ func (*announcing) OnPacketEncode(_ *mochi.Client, pk packets.Packet) packets.Pa
 	return pk
 }
 
-// Over version 5 a topic that is used again has an alias (§3.3.2.3.4): it is written out once a connection.
+// Over version 5 a topic that is used again has an alias (§3.3.2.3.4): it is written out once a
+// connection.
 func TestMQTT5Aliases(t *testing.T) {
 	b := newBroker(t)
 	if err := b.server.AddHook(new(announcing), nil); err != nil {
@@ -377,8 +378,8 @@ func TestMQTT5Aliases(t *testing.T) {
 	}
 }
 
-// A device that leaves sends what it has and its goodbye in one piece, in that order, and is back when it said; its
-// will is not published. Nothing of what it sent at most once is missing.
+// A device that leaves sends what it has and its goodbye in one piece, in that order, and is back
+// when it said; its will is not published. Nothing of what it sent at most once is missing.
 func TestMQTTLeaves(t *testing.T) { eachVersion(t, testMQTTLeaves) }
 
 func testMQTTLeaves(t *testing.T, version device.Transport) {

@@ -19,7 +19,8 @@ type protocol interface {
 	subscribe(to *bytes.Buffer, id uint16, filters []string) error
 	// publish leaves the topic out where only an alias is given.
 	publish(to *bytes.Buffer, id, alias uint16, m message) error
-	// short is a packet of which there is nothing to say but its kind and its id: an acknowledgement, PINGREQ, DISCONNECT.
+	// short is a packet of which there is nothing to say but its kind and its id: an
+	// acknowledgement, PINGREQ, DISCONNECT.
 	short(to *bytes.Buffer, kind byte, id uint16) error
 	read(from *bufio.Reader) (packet, error)
 	// refusal is what the code of a packet stands for, nil if it refuses nothing.
@@ -47,7 +48,8 @@ type connect struct {
 	willPayload              []byte
 }
 
-// message is a PUBLISH to be sent. Correlation data and content type go with it where the protocol has such things.
+// message is a PUBLISH to be sent. Correlation data and content type go with it where the protocol
+// has such things.
 type message struct {
 	topic       string
 	payload     []byte
@@ -90,7 +92,8 @@ var (
 	errStuck    = errors.New("mqtt: the broker does not read")
 )
 
-// mqttConn is one connection. What it is given goes out in its order, and in one segment as far as it was given together.
+// mqttConn is one connection. What it is given goes out in its order, and in one segment as far as
+// it was given together.
 type mqttConn struct {
 	conn  *tappedConn
 	proto protocol
@@ -127,10 +130,17 @@ type heldMessage struct {
 var outBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 func newMQTTConn(conn *tappedConn, proto protocol) *mqttConn {
-	return &mqttConn{conn: conn, proto: proto, in: bufio.NewReaderSize(conn, 512), pending: map[uint16]pending{}, wrote: time.Now()}
+	return &mqttConn{
+		conn:    conn,
+		proto:   proto,
+		in:      bufio.NewReaderSize(conn, 512),
+		pending: map[uint16]pending{},
+		wrote:   time.Now(),
+	}
 }
 
-// open signs in and returns when the broker has let the device in, or the connection's read deadline has passed.
+// open signs in and returns when the broker has let the device in, or the connection's read
+// deadline has passed.
 func (c *mqttConn) open(who connect) error {
 	c.mu.Lock()
 	err := c.put(func(b *bytes.Buffer) error { return c.proto.connect(b, who) })
@@ -156,7 +166,8 @@ func (c *mqttConn) open(who connect) error {
 	return nil
 }
 
-// readAll gives what arrives to hear, one message after the other, until the connection ends, and says why it did.
+// readAll gives what arrives to hear, one message after the other, until the connection ends, and
+// says why it did.
 func (c *mqttConn) readAll(hear func(packet)) error {
 	for {
 		p, err := c.proto.read(c.in)
@@ -184,8 +195,8 @@ func (c *mqttConn) readAll(hear func(packet)) error {
 	}
 }
 
-// acknowledged tells whoever waits what became of a packet. A PUBREC that takes a message decides it (MQTT 5 §4.3.3): what
-// follows is for the broker to forget its id.
+// acknowledged tells whoever waits what became of a packet. A PUBREC that takes a message decides
+// it (MQTT 5 §4.3.3): what follows is for the broker to forget its id.
 func (c *mqttConn) acknowledged(p packet) {
 	no := c.proto.refusal(p)
 	c.mu.Lock()
@@ -220,7 +231,8 @@ func (c *mqttConn) subscribe(done func(error), filters ...string) {
 	_ = c.put(func(b *bytes.Buffer) error { return c.proto.subscribe(b, id, filters) }) // of topics that are some
 }
 
-// publish sends a message. At QoS 0 done is not called. It reports whether there still is a connection.
+// publish sends a message. At QoS 0 done is not called. It reports whether there still is a
+// connection.
 func (c *mqttConn) publish(m message, done func(error)) bool {
 	c.mu.Lock()
 	defer c.unlock()
@@ -245,7 +257,8 @@ func (c *mqttConn) publishNow(m message, done func(error)) {
 	_ = c.put(func(b *bytes.Buffer) error { return c.proto.publish(b, id, alias, m) }) // into memory
 }
 
-// alias is the one of a message's topic, 0 without. A topic that the broker knows by its alias is left out.
+// alias is the one of a message's topic, 0 without. A topic that the broker knows by its alias is
+// left out.
 func (c *mqttConn) alias(m *message) uint16 {
 	if a := c.aliases[m.topic]; a > 0 {
 		m.topic = ""

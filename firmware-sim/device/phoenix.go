@@ -11,8 +11,8 @@ import (
 	"devicehub/hub/hubclient"
 )
 
-// phoenix is the link over channels: one socket, the topics sensor:<id> and light:<id>. A device that has left comes back
-// with a client of its own.
+// phoenix is the link over channels: one socket, the topics sensor:<id> and light:<id>. A device
+// that has left comes back with a client of its own.
 type phoenix struct {
 	d   *Device
 	cfg hubclient.Config
@@ -92,7 +92,8 @@ func (p *phoenix) run(ctx context.Context) error {
 	}
 }
 
-// now is the present client, and the topic that the device speaks on if it does not matter on which.
+// now is the present client, and the topic that the device speaks on if it does not matter on
+// which.
 func (p *phoenix) now() (*hubclient.Client, *hubclient.Channel) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -26,7 +26,8 @@ func (r *ring) find(id string) *heard {
 	return nil
 }
 
-// ended is the memory of the commands that have had their end: what was under way when the power went begins anew.
+// ended is the memory of the commands that have had their end: what was under way when the power
+// went begins anew.
 func (r *ring) ended() (out ring) {
 	for i := range ringSize {
 		if h := r.entries[(r.at+i)%ringSize]; h.id != "" && h.status != "acked" {

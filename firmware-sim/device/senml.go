@@ -6,16 +6,19 @@ import (
 	"strconv"
 )
 
-// A SenML pack names the device in its first record and gives the time of its first reading there; what follows is relative
-// to both (RFC 8428 §4.1, §4.5.3). Packs have no boot and no numbers.
+// A SenML pack names the device in its first record and gives the time of its first reading there;
+// what follows is relative to both (RFC 8428 §4.1, §4.5.3). Packs have no boot and no numbers.
 
-// senmlAbsolute is where times begin that are not relative to the moment of arrival (RFC 8428 §4.5.3).
+// senmlAbsolute is where times begin that are not relative to the moment of arrival (RFC 8428
+// §4.5.3).
 const senmlAbsolute = 1 << 28 // seconds
 
-// timeless reports whether a pack has no times: a clock that was never set has none that a pack could give.
+// timeless reports whether a pack has no times: a clock that was never set has none that a pack
+// could give.
 func timeless(f Form, rs []Reading) bool { return f.Untimed || rs[0].T/1000 < senmlAbsolute }
 
-// baseName is what metrics are appended to. A metric alone is a name for the hub, too; packs of one reading say so.
+// baseName is what metrics are appended to. A metric alone is a name for the hub, too; packs of one
+// reading say so.
 func baseName(id string, rs []Reading) string {
 	if len(rs) == 1 {
 		return ""
@@ -149,7 +152,8 @@ func cborInt(b []byte, n int) []byte {
 
 func cborText(b []byte, s string) []byte { return append(cborHead(b, 3, uint64(len(s))), s...) }
 
-// cborFloat writes a number: whole ones as integers, as small devices do, others in double precision.
+// cborFloat writes a number: whole ones as integers, as small devices do, others in double
+// precision.
 func cborFloat(b []byte, v float64) []byte {
 	if v == math.Trunc(v) && math.Abs(v) < 1<<31 {
 		return cborInt(b, int(v))

@@ -25,7 +25,8 @@ func (s *store) len() int {
 	return n
 }
 
-// cut moves up to n waiting readings that can go in one push into a batch. It was due when there were enough of them.
+// cut moves up to n waiting readings that can go in one push into a batch. It was due when there
+// were enough of them.
 func (s *store) cut(n, enough int) *batch {
 	n = min(n, len(s.waiting))
 	first := s.waiting[0]
@@ -82,8 +83,9 @@ func (s *store) rewind(through map[string]uint64) (known []Reading) {
 	return known
 }
 
-// Measure records a value, measured at the given moment (which only the observer is told; the hub is told the device's own
-// clock, if anything), and sends it as soon as a batch is full. It returns the reading, and false if the store is full.
+// Measure records a value, measured at the given moment (which only the observer is told; the hub
+// is told the device's own clock, if anything), and sends it as soon as a batch is full. It returns
+// the reading, and false if the store is full.
 func (d *Device) Measure(metric string, value any, unit string, at time.Time) (Reading, bool) {
 	d.mu.Lock()
 	defer d.unlock()
@@ -104,7 +106,8 @@ func (d *Device) Measure(metric string, value any, unit string, at time.Time) (R
 	return r, true
 }
 
-// nextForm is the form of the next reading: that of the push that is being filled, or a new one. The lock is held.
+// nextForm is the form of the next reading: that of the push that is being filled, or a new one.
+// The lock is held.
 func (d *Device) nextForm() Form {
 	if d.formLeft == 0 || !d.up && d.form.Kind.single() {
 		d.form, d.formLeft = d.cfg.Style.draw(d.rand, !d.up), d.cfg.Batch
@@ -183,7 +186,8 @@ func (d *Device) push(b *batch) {
 	gen, again := d.gen, b.again
 	b.again = true
 	first := b.readings[0]
-	p := push{payload: encode(d.cfg.ID, first.Form, b.readings), n: len(b.readings), form: first.Form, metric: first.Metric}
+	payload := encode(d.cfg.ID, first.Form, b.readings)
+	p := push{payload: payload, n: len(b.readings), form: first.Form, metric: first.Metric}
 	readings := b.readings
 	send := func(answer func(verdict)) {
 		if d.link.readings(p, answer) && d.cfg.Hooks.Sent != nil {

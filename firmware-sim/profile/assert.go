@@ -22,13 +22,18 @@ type Assertion struct {
 
 // What can be asserted.
 var (
-	Counts = []string{"lost_acked", "lost_sent", "dup_stored", "value_wrong", "order_wrong", "series_foreign", "series_differs", "series_wrong",
-		"window_wrong", "latest_wrong", "latest_backwards", "leaked", "unacknowledged", "refused",
-		"cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed", "cmd_proof_ignored", "cmd_differs",
-		"commands_unconfirmed", "commands_failed",
-		"presence_wrong_after", "close_wrong", "clone_missed", "clone_false", "offline", "errors"}
-	Histograms = []string{"ack_ms", "replay_ms", "watch_ms", "done_ms", "confirm_ms", "reach_ms", "blip_ms", "backlog_ms", "clone_ms",
-		"connect_ms", "join_ms", "lag_ms"}
+	Counts = []string{
+		"lost_acked", "lost_sent", "dup_stored", "value_wrong", "order_wrong",
+		"series_foreign", "series_differs", "series_wrong", "window_wrong",
+		"latest_wrong", "latest_backwards", "leaked", "unacknowledged", "refused",
+		"cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed",
+		"cmd_proof_ignored", "cmd_differs", "commands_unconfirmed", "commands_failed",
+		"presence_wrong_after", "close_wrong", "clone_missed", "clone_false", "offline", "errors",
+	}
+	Histograms = []string{
+		"ack_ms", "replay_ms", "watch_ms", "done_ms", "confirm_ms", "reach_ms",
+		"blip_ms", "backlog_ms", "clone_ms", "connect_ms", "join_ms", "lag_ms",
+	}
 )
 
 var assertion = regexp.MustCompile(`^\s*([a-z0-9_.]+)\s*(?:\(\s*([a-z0-9_.]+)\s*\))?\s*(==|!=|<=|>=|<|>)\s*([0-9.eE+-]+)\s*$`)

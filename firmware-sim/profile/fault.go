@@ -24,9 +24,9 @@ const (
 	Reboot       FaultKind = "reboot"        // a part loses its power for a moment
 	KillHub      FaultKind = "kill_hub"      // kill -9 and start again; needs a hub that the simulator runs
 	StoreOutage  FaultKind = "store_outage"  // the hub's disk is full; needs such a hub
-	Comeback     FaultKind = "reconnect"     // a part closes its connections in order and comes straight back, again and again
-	Blip         FaultKind = "blip"          // the connections of a part of the lights break while a command is under way
-	Clone        FaultKind = "clone"         // a part of the sensors over MQTT has a double of the same identity, at the same address
+	Comeback     FaultKind = "reconnect"     // a part leaves in order and comes straight back, again and again
+	Blip         FaultKind = "blip"          // the connections of a part break while a command is under way
+	Clone        FaultKind = "clone"         // a part, over MQTT, has a double of the same identity and address
 	BrokerOutage FaultKind = "broker_outage" // the broker behind which devices stand is killed; needs one that the simulator runs
 )
 

@@ -7,8 +7,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Forms is how the devices of a group write their readings. Each device has a way of its own: with times or without, with
-// boot and numbers or without, in the hub's units or in others. What is weighed is drawn for every push.
+// Forms is how the devices of a group write their readings. Each device has a way of its own: with
+// times or without, with boot and numbers or without, in the hub's units or in others. What is
+// weighed is drawn for every push.
 type Forms struct {
 	Kinds   []Weight   // bare, json, batch, senml, cbor
 	QoS     [3]float64 // over MQTT, weights of 0, 1 and 2
@@ -18,8 +19,8 @@ type Forms struct {
 	NoBoot  bool       // no device tells its power-ups apart
 }
 
-// FormKinds are the names of what a push can be: a bare value on r/<metric> (over MQTT, from devices without times), one
-// reading or a batch of them as JSON, SenML as JSON or CBOR.
+// FormKinds are the names of what a push can be: a bare value on r/<metric> (over MQTT, from
+// devices without times), one reading or a batch of them as JSON, SenML as JSON or CBOR.
 var FormKinds = []string{"bare", "json", "batch", "senml", "cbor"}
 
 // everyForm is what a group plays that does not say.
@@ -52,13 +53,18 @@ func (f *Forms) keys() keys {
 	}
 }
 
-// check reports what cannot be meant by a group's forms, and takes out what its devices cannot write.
+// check reports what cannot be meant by a group's forms, and takes out what its devices cannot
+// write.
 func (f *Forms) check(n *yaml.Node, g *Group) error {
 	asked := inside(n, "forms") != n
 	allowed := func(w Weight) bool { return g.Via == nil || !g.Via.Token || w.Name == "json" || w.Name == "batch" }
 	for _, w := range f.Kinds {
 		if asked && !allowed(w) {
-			return at(inside(n, "forms"), "forms: a bridge token has its place in json and batch alone, not in %s", w.Name)
+			return at(
+				inside(n, "forms"),
+				"forms: a bridge token has its place in json and batch alone, not in %s",
+				w.Name,
+			)
 		}
 	}
 	f.Kinds = slices.DeleteFunc(f.Kinds, func(w Weight) bool { return !allowed(w) })
@@ -67,7 +73,11 @@ func (f *Forms) check(n *yaml.Node, g *Group) error {
 	}
 	for _, t := range g.Transport {
 		if !strings.HasPrefix(t.Transport, "mqtt") {
-			return at(inside(n, "forms"), "forms: bare values travel over mqtt and mqtt5 alone, not over %s", t.Transport)
+			return at(
+				inside(n, "forms"),
+				"forms: bare values travel over mqtt and mqtt5 alone, not over %s",
+				t.Transport,
+			)
 		}
 	}
 	f.Untimed = 1 // they have no place for a time

@@ -26,7 +26,7 @@ type Generator struct {
 	Values []string // choice
 
 	Resets time.Duration // counter: mean time between restarts from 0; 0: none
-	Dips   float64       // counter: part of the values, 0 to 1, that fall behind the one before by one in the last digit
+	Dips   float64       // counter: part of the values, 0 to 1, below the one before by one in the last digit
 }
 
 var (
@@ -98,7 +98,9 @@ type Source struct {
 
 // NewSource returns a source that is deterministic in r and the times it is asked for.
 func NewSource(g Generator, r *rand.Rand) *Source {
-	return &Source{g: g, r: r, phase: r.Float64() * 0.1, x: g.Mean + g.Amp*(r.Float64()-0.5), shown: g.Mean, on: r.IntN(2) == 0}
+	s := &Source{g: g, r: r, phase: r.Float64() * 0.1, x: g.Mean + g.Amp*(r.Float64()-0.5), shown: g.Mean}
+	s.on = r.IntN(2) == 0
+	return s
 }
 
 // Next returns the value at t: a float64, bool or string.

@@ -83,7 +83,8 @@ type Clock struct {
 	UnsetPct float64 // of the devices have no clock: they count from 1970
 }
 
-// Reconnect is the habit of closing the connection in order, behind some last readings, and coming straight back.
+// Reconnect is the habit of closing the connection in order, behind some last readings, and coming
+// straight back.
 type Reconnect struct {
 	Every  time.Duration // mean time between; 0: never
 	Reboot bool          // each time as another power-up, as a device does that sleeps deeply

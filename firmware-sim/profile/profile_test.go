@@ -157,7 +157,8 @@ func TestDistributions(t *testing.T) {
 	}
 }
 
-// A group that says nothing writes in every form; one behind a bridge with tokens in those that have a place for one.
+// A group that says nothing writes in every form; one behind a bridge with tokens in those that
+// have a place for one.
 func TestForms(t *testing.T) {
 	p, err := profile.Parse([]byte(`
 fleet:

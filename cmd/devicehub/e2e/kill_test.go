@@ -21,8 +21,12 @@ fleet:
   - {name: Lamp, count: 10, kind: light, transport: {websocket: 0.4, longpoll: 0.2, mqtt: 0.4}, behaviour: {ack_ms: 20, exec_ms: 30, transition: true}}
 load: {hold: 14s, commands: {rate: 20/s, mix: {set: 0.6, toggle: 0.2, step: 0.1, identify: 0.1}}, watchers: 1}
 faults: [{at: 3s, kill_hub: {}}, {at: 8s, kill_hub: {for: 1s}}]
-assert: [lost_acked == 0, lost_sent == 0, dup_stored == 0, value_wrong == 0, order_wrong == 0, series_foreign == 0, series_differs == 0, latest_wrong == 0, leaked == 0,
-  cmd_run_twice == 0, cmd_lost == 0, cmd_false_done == 0, cmd_false_confirmed == 0, cmd_false_failed == 0, cmd_proof_ignored == 0, cmd_differs == 0]
+assert: [
+  lost_acked == 0, lost_sent == 0, dup_stored == 0, value_wrong == 0, order_wrong == 0,
+  series_foreign == 0, series_differs == 0, latest_wrong == 0, leaked == 0,
+  cmd_run_twice == 0, cmd_lost == 0, cmd_false_done == 0, cmd_false_confirmed == 0,
+  cmd_false_failed == 0, cmd_proof_ignored == 0, cmd_differs == 0,
+]
 `
 
 // process lets the simulator kill the hub with SIGKILL and start it again.
