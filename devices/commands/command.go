@@ -170,6 +170,7 @@ type command struct {
 	// has no word for it: nothing more is heard but the device's state.
 	forwarded bool
 	overtaken bool          // a newer one for some of the same is done
+	replaced  bool          // and it asked for another value
 	stands    lights.Fields // once done: what the device is by it, and by no newer one
 	refresh   string        // the hub's own, by which it asked for the proof
 	onTheWay  time.Time     // when the device last said that it is

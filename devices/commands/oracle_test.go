@@ -1,7 +1,9 @@
 package commands
 
 import (
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -332,7 +334,7 @@ func (o *rules) overtaken(e *entry) bool {
 	for _, other := range o.book {
 		if other != e && other.group&e.group != 0 && other.nth > e.nth {
 			switch other.rec.Status {
-			case Sent, Acked, Done, Confirmed, LateDone:
+			case Pending, Queued, Sent, Acked, Done, Confirmed, LateDone: // it has left, whatever was told
 				return true
 			}
 		}
@@ -427,7 +429,10 @@ func (o *rules) reported(r lights.Report, epoch int64, at time.Time) {
 	if !o.asked[r.Cmd] && r.T != 0 && (r.Cause == lights.CauseSync || r.Cause == lights.CauseBoot) {
 		from = min(from, r.T)
 	}
-	for id, e := range o.book {
+	ids := slices.SortedFunc(maps.Keys(o.book), func(a, b string) int { return o.book[b].nth - o.book[a].nth }) // the newest first
+	var late lights.Group                                                                                       // of those that are late by this report
+	for _, id := range ids {
+		e := o.book[id]
 		if e.over() {
 			continue
 		}
@@ -450,8 +455,11 @@ func (o *rules) reported(r lights.Report, epoch int64, at time.Time) {
 		case lights.Op(e.rec.Op) == lights.Refresh:
 			e.stated = true
 			e.must = e.must || e.forwarded
-		case shown && o.speaks(r, e) && !(e.rec.Status == TimedOut && o.overtaken(e)):
+		case shown && o.speaks(r, e) && !(e.rec.Status == TimedOut && (o.overtaken(e) || late&e.group != 0)):
 			e.must = true
+		}
+		if e.must {
+			late |= e.group
 		}
 		e.may = e.may || e.must
 	}

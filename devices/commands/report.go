@@ -2,6 +2,8 @@ package commands
 
 import (
 	"maps"
+	"reflect"
+	"slices"
 	"time"
 
 	"devicehub/devices"
@@ -48,7 +50,7 @@ func (d *Dispatcher) Report(id devices.ID, epoch int64, at time.Time, payload []
 		ver = o.Ver
 		d.show(rec, r.Report, o)
 		r.from = d.from(rec, r)
-		for _, c := range dev.open {
+		for _, c := range slices.Backward(dev.open) { // what the newest has done is not an older one's doing
 			if !c.final && d.seen(dev, rec, c, r, o.Fields, now) {
 				answers = true
 			}
@@ -117,10 +119,14 @@ func (d *Dispatcher) seen(dev *device, rec *devices.Device, c *command, r report
 	if r.Transitioning || c.waiting() || !r.after(c) {
 		return false
 	}
+	scale := d.cfg.Shadows.Scale(rec)
+	if c.replaced { // what is nearly the same is the newer one's
+		scale = lights.MaxBrightness
+	}
 	switch {
 	case c.op() == lights.Refresh:
 		c.proof = true
-	case !r.speaksOf(c.want) || !state.Fulfils(c.want, d.cfg.Shadows.Scale(rec)):
+	case !r.speaksOf(c.want) || !state.Fulfils(c.want, scale):
 	case c.rec.Status == TimedOut && dev.overtaken(c): // it shows another's doing
 	default:
 		c.proof = true
@@ -177,7 +183,7 @@ func (r *report) speaksOf(want lights.Fields) bool {
 // device since: what the device is by now may be that one's doing.
 func (dev *device) overtaken(c *command) bool {
 	for _, o := range dev.open {
-		if o.nth > c.nth && o.group&c.group != 0 && (o.rec.Status == Sent || o.rec.Status == Acked) {
+		if o.nth > c.nth && o.group&c.group != 0 && (o.sending || o.rec.Status == Sent || o.rec.Status == Acked) {
 			return true
 		}
 	}
@@ -191,16 +197,27 @@ func (dev *device) overtake(c *command) {
 		c.stands = c.target()
 	}
 	for _, o := range dev.open {
-		if o.leftAt.IsZero() || o.nth >= c.nth || o.group&c.group == 0 {
+		if o.leftAt.IsZero() || o.nth >= c.nth || len(c.want) == 0 {
 			continue
 		}
-		o.overtaken, o.again = true, false
-		colour := c.group&lights.Colour != 0
-		maps.DeleteFunc(o.stands, func(name string, _ any) bool {
-			_, newer := c.stands[name]
-			return newer || colour && lights.GroupOf(name) == lights.Colour
-		})
+		delete(o.stands, lights.On) // every set says it
+		if o.group&c.group != 0 {
+			o.giveWay(c.want)
+		}
 	}
+}
+
+// giveWay notes that a newer command for some of the same is done.
+func (c *command) giveWay(want lights.Fields) {
+	c.overtaken, c.again = true, false
+	newer := func(name string) bool {
+		_, said := want[name]
+		return said || want.Groups()&lights.Colour != 0 && lights.GroupOf(name) == lights.Colour
+	}
+	for name, v := range c.want {
+		c.replaced = c.replaced || newer(name) && !reflect.DeepEqual(v, want[name])
+	}
+	maps.DeleteFunc(c.stands, func(name string, _ any) bool { return newer(name) })
 }
 
 // prove ends a command whose proof is there, unless it is not known yet to have

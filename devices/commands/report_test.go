@@ -64,6 +64,37 @@ func TestProofOfToggleAndStep(t *testing.T) {
 	})
 }
 
+// TestNearlyTheSame: what the hub cannot tell from what was asked for shows it,
+// unless it was asked for since.
+func TestNearlyTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l := w.connect("lamp", 7, "websocket", 0)
+		set := func(params string) string {
+			time.Sleep(time.Second)
+			return w.must("lamp", fmt.Sprintf(`{"op":"set","params":%s,"expires_in_ms":60000}`, params)).CmdID
+		}
+		a := set(`{"brightness":181}`)
+		l.ack(a, "done")
+		b := set(`{"brightness":180}`)
+		l.state(`{"on":true,"brightness":180}`)
+		w.wantStatuses(a, "pending sent acked done")
+		w.wantStatuses(b, "pending sent acked done confirmed")
+		l.state(`{"on":true,"brightness":181}`) // it was on its way
+		w.wantStatuses(a, "pending sent acked done confirmed")
+
+		a = set(`{"brightness":91}`)
+		l.ack(a, "done")
+		b = set(`{"brightness":90}`)
+		l.ack(b, "done")
+		l.state(`{"on":true,"brightness":90}`)
+		w.wantStatuses(a, "pending sent acked done")
+		w.wantStatuses(b, "pending sent acked done confirmed")
+		l.state(`{"on":true,"brightness":91}`)
+		w.wantStatuses(a, "pending sent acked done confirmed")
+	})
+}
+
 // TestProofOfTwoAtOnce: of two commands for other groups each is shown by what is
 // said of its own.
 func TestProofOfTwoAtOnce(t *testing.T) {
@@ -357,6 +388,16 @@ func TestGroupIsFreeWhenDone(t *testing.T) {
 		d := w.must("lamp", `{"op":"toggle"}`) // the first is long undone
 		if e := l.last(); e.CmdID != d.CmdID || e.Params["on"] != true {
 			t.Errorf("toggle of what is confirmed: got %+v", e)
+		}
+		time.Sleep(time.Second)
+		off := w.must("lamp", `{"op":"set","params":{"on":false}}`)
+		l.ack(off.CmdID, "done")
+		colour := w.must("lamp", `{"op":"set","params":{"kelvin":3000}}`) // which switches it on
+		l.state(fmt.Sprintf(`{"on":true,"kelvin":3000,"cmd":%q}`, colour.CmdID))
+		time.Sleep(time.Second)
+		e := w.must("lamp", `{"op":"toggle"}`)
+		if got := l.last(); got.CmdID != e.CmdID || got.Params["on"] != false {
+			t.Errorf("toggle of a light that a colour has switched on: got %+v", got)
 		}
 	})
 }
