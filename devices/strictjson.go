@@ -74,7 +74,7 @@ type jsonKey struct {
 	text     []byte
 }
 
-func (k jsonKey) of(b []byte) []byte {
+func (k *jsonKey) of(b []byte) []byte {
 	if k.text != nil {
 		return k.text
 	}
@@ -95,7 +95,11 @@ const manyKeys = 16
 func (l *jsonLevel) has(b []byte, keys []jsonKey, k jsonKey) bool {
 	name := k.of(b)
 	if len(keys) < manyKeys {
-		for _, o := range keys {
+		for i := range keys {
+			o := &keys[i]
+			if o.text == nil && o.to-o.from != len(name) {
+				continue
+			}
 			if bytes.Equal(o.of(b), name) {
 				return true
 			}
