@@ -148,18 +148,26 @@ func (f *fill) enter(b *Bucket) {
 	f.sum.buckets[f.sum.index(b.T)].Merge(b)
 }
 
+// raw enters readings: into the buckets of the answer themselves, where those are
+// empty and in the same unit, else by way of a spare one.
 func (f *fill) raw(from, to int64) error {
 	nature := f.s.shownNature(f.nature)
-	var b Bucket
-	end := int64(-1)
+	same := f.s.Unit == f.chart.Unit || f.s.Unit == ""
+	var spare Bucket
+	b, end := &spare, int64(-1)
 	err := f.in.store.Scan(f.ctx, f.s, from, to, func(ps []Point) error {
 		for i := range ps {
 			if p := &ps[i]; p.T >= end {
-				if b.Count > 0 {
-					f.enter(&b)
+				if b == &spare && b.Count > 0 {
+					f.enter(b)
 				}
-				b = Bucket{Nature: nature}
-				b.T, end = f.sum.bucket(f.sum.index(p.T))
+				at := f.sum.index(p.T)
+				if b = &f.sum.buckets[at]; b.Count > 0 || !same {
+					spare = Bucket{}
+					b = &spare
+				}
+				b.Nature = nature
+				b.T, end = f.sum.bucket(at)
 			}
 			b.Add(&ps[i])
 			if ps[i].Q&Late != 0 {
@@ -168,8 +176,8 @@ func (f *fill) raw(from, to int64) error {
 		}
 		return nil
 	})
-	if err == nil && b.Count > 0 {
-		f.enter(&b)
+	if err == nil && b == &spare && b.Count > 0 {
+		f.enter(b)
 	}
 	return err
 }
