@@ -128,7 +128,7 @@ func (c *Conn) written(n int) {
 		done++
 	}
 	c.countOut(done, n-left)
-	o.bytes -= n
+	c.waits(-n)
 	if done == len(o.queue) {
 		clear(o.queue)
 		o.emptied()
@@ -152,5 +152,5 @@ func (c *Conn) applySkip(e *entry) {
 	before := len(e.data)
 	e.f = e.f.skipped(e.skip)
 	e.data, e.head, e.told = e.f.data, e.f.head, true
-	c.out.bytes += len(e.data) - before
+	c.waits(len(e.data) - before)
 }

@@ -44,6 +44,8 @@ type Conn struct {
 	forget func() // ends the subscription to the id
 
 	out       outbox
+	share     *share
+	guard     Guard        // set before the first frame
 	lastSeen  atomic.Int64 // unix nanoseconds
 	pending   atomic.Int32 // references not answered
 	stage     atomic.Int32 // connecting, open, or disconnected before it was open
@@ -182,7 +184,8 @@ func (c *Conn) finish(cause error) {
 func (c *Conn) lost(cause error) {
 	c.out.mu.Lock()
 	c.out.dead = true
-	c.out.queue, c.out.bytes = nil, 0
+	c.out.queue = nil
+	c.waits(-c.out.bytes)
 	c.out.mu.Unlock()
 	if !c.finished.Swap(true) {
 		c.cancel(cause)
@@ -217,18 +220,24 @@ func (c *Conn) receive(data []byte, binary bool) {
 		<-c.base.Done()
 		return
 	}
-	c.lastSeen.Store(time.Now().UnixNano())
+	now := time.Now()
+	c.lastSeen.Store(now.UnixNano())
 	c.ep.counters.messagesIn.add(c.stripe, 1)
 	c.ep.counters.bytesIn.add(c.stripe, int64(len(data)))
+	if !c.share.enter(int64(len(data)), int64(c.mount.opts.sharedIn), c.base.Done()) {
+		return
+	}
 	it := newItem()
-	it.kind = fromClient
+	it.kind, it.share = fromClient, c.share
 	it.data = append(make([]byte, 0, len(data)), data...)
 	if err := c.decode(&it.msg, it.data, binary); err != nil {
-		c.refuseFrame(&it.msg, err)
+		if c.unguarded(now, nil) {
+			c.refuseFrame(&it.msg, err)
+		}
 		it.free()
 		return
 	}
-	if !c.route(it) {
+	if c.refuses(now, &it.msg) || !c.route(it) {
 		it.free()
 	}
 }

@@ -70,8 +70,10 @@
 // disconnected with 1013, and comes back. A broadcast with a key ([Endpoint.BroadcastKeyed])
 // may instead be dropped, or replaced by a newer one, which keeps its place in the order of the
 // topic; nothing else ever is. The other way round, a client's messages wait in a bounded inbox
-// for each channel ([WithInbox]); while one is full, the connection is not read.
-// [Endpoint.Stats] counts all of this.
+// for each channel ([WithInbox]); while one is full, the connection is not read. Connections with
+// the same id have a bound in bytes together, in both directions ([WithShared]). How many messages
+// a client may send is for the program to say: its [Guard] is asked for each, before anything is
+// done with it. [Endpoint.Stats] counts all of this.
 //
 // # How connections end
 //

@@ -29,6 +29,7 @@ type Endpoint struct {
 	sessions sessions
 	late     lateSessions
 	registry registry
+	shares   shares
 	next     atomic.Uint32
 
 	mu     sync.Mutex
@@ -174,7 +175,7 @@ func (ep *Endpoint) start(f func()) {
 func (ep *Endpoint) newConn(m *mount, a *admission) *Conn {
 	c := &Conn{
 		ep: ep, mount: m, version: a.version, ctx: a.ctx, base: a.base, cancel: a.cancel, id: a.id,
-		binary: true, stripe: ep.next.Add(1),
+		binary: true, stripe: ep.next.Add(1), share: ep.shares.join(a.id),
 	}
 	c.ended.Add(1)
 	c.forget = func() {}
@@ -197,6 +198,7 @@ func (ep *Endpoint) add(c *Conn) error {
 func (ep *Endpoint) remove(c *Conn) {
 	ep.live(c).Add(-1)
 	ep.registry.remove(c)
+	ep.shares.leave(c.id, c.share)
 }
 
 func (ep *Endpoint) live(c *Conn) *atomic.Int64 {

@@ -30,6 +30,10 @@ const (
 // maxLines is how many lines of one POST are handled; the rest are ignored.
 const maxLines = 100
 
+// maxBusy is how many requests of a session may be under way; a client has a poll and a POST, and
+// what it has given up.
+const maxBusy = 8
+
 // lineTime is how long a line of a POST waits for the one before it to be handled, so that they
 // are answered in their order unless a handler takes its time.
 const lineTime = 10 * time.Millisecond
@@ -57,6 +61,13 @@ func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mou
 	s := ep.sessions.find(m, token)
 	if r.Method != http.MethodOptions {
 		ep.hear(s, token)
+	}
+	if s != nil && (r.Method == http.MethodPost || r.Method == http.MethodGet) {
+		defer s.busy.Add(-1)
+		if s.busy.Add(1) > maxBusy {
+			fault(w, http.StatusTooManyRequests, "too many requests of one session at once")
+			return
+		}
 	}
 	switch {
 	case r.Method == http.MethodOptions:
@@ -282,6 +293,11 @@ func (p *posting) dispatch() int {
 		return p.frame(p.body, false)
 	}
 	lines := 0
+	defer func() {
+		if lines == 0 {
+			p.s.c.unguarded(time.Now(), nil)
+		}
+	}()
 	for line := range bytes.Lines(p.body) {
 		line = bytes.TrimRight(line, "\r\n")
 		if len(bytes.TrimSpace(line)) == 0 {

@@ -26,6 +26,8 @@ type options struct {
 	inbox         int
 	mailbox       int
 	outboundBytes int
+	sharedOut     int
+	sharedIn      int
 	outboundAge   time.Duration
 	compress      bool
 	authToken     bool
@@ -51,6 +53,8 @@ func defaults() options {
 		inbox:         64,
 		mailbox:       1024,
 		outboundBytes: 256 << 10,
+		sharedOut:     4 << 20,
+		sharedIn:      1 << 20,
 		outboundAge:   10 * time.Second,
 		authToken:     true,
 		onError:       func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusForbidden) },
@@ -129,6 +133,14 @@ func WithInbox(client, inside int) SocketOption {
 // without progress (default 10 s). Over it the policy of the topic says what happens.
 func WithOutbound(bytes int, age time.Duration) SocketOption {
 	return func(o *options) { o.outboundBytes, o.outboundAge = bytes, age }
+}
+
+// WithShared limits what waits for and from all connections with the same id together, in bytes
+// (default 4 MiB and 1 MiB). Over the one, the policy of the topic says what happens on the
+// connection that more would wait for, unless it is less than 16 KiB there; over the other, none of
+// them is read until there is room. A connection without an id is on its own.
+func WithShared(outbound, inbound int) SocketOption {
+	return func(o *options) { o.sharedOut, o.sharedIn = outbound, inbound }
 }
 
 // WithCompression offers permessage-deflate (RFC 7692), without context takeover.

@@ -110,7 +110,7 @@ func (c *Conn) sendLocked(e entry) bool {
 	if e.key != "" && e.policy == Latest && c.conflate(e) {
 		return true
 	}
-	if o.bytes+len(e.data) > c.mount.opts.outboundBytes && !c.makeRoom(e) {
+	if c.excess(len(e.data)) > 0 && !c.makeRoom(e) {
 		c.ep.counters.slowConsumers.Add(1)
 		c.closeLocked(CloseTryAgainLater, "", ErrSlowConsumer)
 		return false
@@ -138,7 +138,7 @@ func (c *Conn) push(e entry) {
 		o.queue = (*o.room)[:0]
 	}
 	o.queue = append(o.queue, e)
-	o.bytes += len(e.data)
+	c.waits(len(e.data))
 }
 
 var queuePool = sync.Pool{New: func() any { q := make([]entry, 0, 16); return &q }}
@@ -164,7 +164,7 @@ func (c *Conn) conflate(e entry) bool {
 		return false
 	}
 	e.skip = q[i].skip + 1
-	c.out.bytes += len(e.data) - len(q[i].data)
+	c.waits(len(e.data) - len(q[i].data))
 	for j := i + 1; j < len(q); j++ {
 		if q[j].topic == e.topic {
 			q[i] = q[j]
@@ -179,14 +179,14 @@ func (c *Conn) conflate(e entry) bool {
 // makeRoom drops waiting entries with a key, the oldest of the key of e first, until e fits.
 func (c *Conn) makeRoom(e entry) bool {
 	o := &c.out
-	need := o.bytes + len(e.data) - c.mount.opts.outboundBytes
+	need := c.excess(len(e.data))
 	drop := func(match func(w *entry) bool) {
 		kept := o.queue[:0]
 		for i := range o.queue {
 			w := o.queue[i]
 			if need > 0 && w.key != "" && w.policy != Disconnect && match(&w) {
 				need -= len(w.data)
-				o.bytes -= len(w.data)
+				c.waits(-len(w.data))
 				c.ep.counters.dropped.Add(1)
 				continue
 			}
@@ -243,7 +243,9 @@ func (c *Conn) taken(entries []entry) (more, closing bool) {
 		size += len(entries[i].data)
 	}
 	c.countOut(len(entries), size)
-	o.bytes -= size
+	if !o.dead { // else nothing is counted any more
+		c.waits(-size)
+	}
 	o.flying = false
 	if len(o.queue) == 0 {
 		o.emptied()
@@ -264,7 +266,7 @@ func (c *Conn) closeLocked(code int, reason string, cause error) {
 			keep = 1
 		}
 		for i := keep; i < len(o.queue); i++ {
-			o.bytes -= len(o.queue[i].data)
+			c.waits(-len(o.queue[i].data))
 			o.queue[i] = entry{}
 		}
 		o.queue = o.queue[:keep]
@@ -297,7 +299,8 @@ func (c *Conn) breakLocked() {
 		return
 	}
 	o.dead = true
-	o.queue, o.bytes = nil, 0
+	o.queue = nil
+	c.waits(-o.bytes)
 	c.tr.end(true)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,7 @@ type session struct {
 	token  string
 	addr   string
 	posts  chan struct{} // held while a POST is handled
+	busy   atomic.Int32  // requests under way
 	closed chan struct{} // closed when the connection is closing
 
 	mu       sync.Mutex

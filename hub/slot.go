@@ -45,11 +45,12 @@ const (
 
 // item is one thing to handle.
 type item struct {
-	kind kind
-	data []byte // what msg points into; not reused, so handlers may keep payloads
-	msg  wire.Message
-	sock *Socket // for intercepted, info and stop: the channel it is meant for
-	info any     // for those; for a join: []*frame, the phx_close that the channel of an abandoned slot is owed
+	kind  kind
+	data  []byte // what msg points into; not reused, so handlers may keep payloads
+	share *share // in which data counts
+	msg   wire.Message
+	sock  *Socket // for intercepted, info and stop: the channel it is meant for
+	info  any     // for those; for a join: []*frame, the phx_close that the channel of an abandoned slot is owed
 }
 
 var items = sync.Pool{New: func() any { return new(item) }}
@@ -63,6 +64,9 @@ func newItem() *item {
 }
 
 func (it *item) free() {
+	if it.share != nil {
+		it.share.left(int64(len(it.data)))
+	}
 	*it = item{}
 	if poison.On {
 		gone := wire.Value{Kind: wire.String, Text: []byte(poison.Text)}

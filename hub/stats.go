@@ -45,6 +45,7 @@ type Stats struct {
 	ProtocolErrors int64
 	Overloads      int64 // channels ended because messages from inside overflowed their inbox
 	Abandoned      int64 // channels given up because a callback did not return
+	Guarded        int64 // messages that a Guard refused
 }
 
 type counters struct {
@@ -53,7 +54,7 @@ type counters struct {
 	messagesIn, bytesIn, messagesOut, bytesOut                  striped
 	dropped, conflated, unencodable                             atomic.Int64
 	slowConsumers, idleTimeouts, protocolErrors, inboxOverloads atomic.Int64
-	abandoned                                                   atomic.Int64
+	abandoned, guarded                                          atomic.Int64
 }
 
 // Stats returns the counters as they are now. It takes no lock.
@@ -67,6 +68,6 @@ func (ep *Endpoint) Stats() Stats {
 		Dropped: n.dropped.Load(), Conflated: n.conflated.Load(), Unencodable: n.unencodable.Load(),
 		SlowConsumers: n.slowConsumers.Load(), IdleTimeouts: n.idleTimeouts.Load(),
 		ProtocolErrors: n.protocolErrors.Load(), Overloads: n.inboxOverloads.Load(),
-		Abandoned: n.abandoned.Load(),
+		Abandoned: n.abandoned.Load(), Guarded: n.guarded.Load(),
 	}
 }

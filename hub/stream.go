@@ -163,11 +163,10 @@ func (t *stream) handle() (done bool, cause error) {
 			return true, t.peerClosed(f)
 		case t.closing.Load():
 			// After our close frame only theirs matters.
-		case f.op == opPing:
-			t.seen()
-			t.control(opPong, f.body)
-		case f.op == opPong:
-			t.seen()
+		case f.op == opPing || f.op == opPong:
+			if t.c.unguarded(t.seen(), eventPing) && f.op == opPing {
+				t.control(opPong, f.body)
+			}
 		case f.op == opText || f.op == opBinary:
 			t.c.receive(f.body, f.op == opBinary)
 			if t.r < t.w {
@@ -180,7 +179,11 @@ func (t *stream) handle() (done bool, cause error) {
 	}
 }
 
-func (t *stream) seen() { t.c.lastSeen.Store(time.Now().UnixNano()) }
+func (t *stream) seen() (now time.Time) {
+	now = time.Now()
+	t.c.lastSeen.Store(now.UnixNano())
+	return now
+}
 
 // control sends a control frame.
 func (t *stream) control(op byte, body []byte) {

@@ -66,6 +66,7 @@ func (ep *Endpoint) serveWebSocket(w http.ResponseWriter, r *http.Request, m *mo
 	ws, err := up.Upgrade(w, r, header)
 	if err != nil {
 		c.forget()
+		ep.shares.leave(c.id, c.share)
 		a.cancel(err)
 		ep.tasks.Done()
 		return
