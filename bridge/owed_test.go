@@ -157,6 +157,9 @@ func TestRefreshedTokenIsToldUntilAcknowledged(t *testing.T) {
 			c.subscribe(1, "hub/v1/d/sys/down")
 			return c
 		}
+		if _, err := h.identity.RotateKey(t.Context(), devices.CLI(), devices.Origin{Via: "cli"}); err != nil {
+			t.Fatal(err) // so that the device's own has to be replaced
+		}
 		c := connectWith(old)
 		time.Sleep(1100 * time.Millisecond) // tokens end at whole seconds
 		c.publish("hub/v1/d/sys", `{"e":"token_refresh"}`, 0, 0)

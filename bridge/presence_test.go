@@ -99,7 +99,7 @@ func TestSysEvents(t *testing.T) {
 		t.Errorf("got %v", e)
 	}
 	say(`{"e":"token_refresh"}`)
-	if e := answer(); e["e"] != "token" || e["token"] == nil || e["gen"] == nil {
+	if e := answer(); e["e"] != "token" || e["token"] != nil || e["gen"] == nil { // its own is young enough
 		t.Errorf("got %v", e)
 	}
 	say(`{"e":"info","fw":"2.1"}`)

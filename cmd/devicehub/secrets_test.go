@@ -15,6 +15,8 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"devicehub/devices"
 )
 
 // secrets are the tokens and passwords of a run, with what each is.
@@ -83,7 +85,10 @@ func TestNoSecretIsWrittenDown(t *testing.T) {
 	if keep.found([]byte("x"+lamp)) == nil {
 		t.Fatal("the search finds nothing")
 	}
-	// A session in which the device is given a fresh token.
+	// A session in which the device is given a fresh token, as the key of its own has retired.
+	if _, err := r.identity.RotateKey(t.Context(), devices.CLI(), devices.Origin{Via: "cli"}); err != nil {
+		t.Fatal(err)
+	}
 	c := r.connect(lamp)
 	c.join("light:lamp")
 	got := c.ask("light:lamp", "token_refresh", "{}")

@@ -141,7 +141,7 @@ func TestCreateManyIsAllOrNone(t *testing.T) {
 	if len(made.Devices) != 1000 || made.Devices[7].Device.ID != "many-7" {
 		t.Fatalf("got %d devices", len(made.Devices))
 	}
-	if _, err := r.ident.VerifyDevice("many-7", made.Devices[7].Token); err != nil {
+	if _, err := r.ident.From("").VerifyDevice("many-7", made.Devices[7].Token); err != nil {
 		t.Error(err)
 	}
 }

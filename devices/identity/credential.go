@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"devicehub/devices"
+	"devicehub/devices/quota"
 )
 
 // DeviceToken is a fresh device token. The token is in no store: it is shown now or
 // never.
 type DeviceToken struct {
-	Token     string `json:"token"`
+	Token     string `json:"token,omitempty"` // absent when the device is to go on with the one it has
 	Gen       int64  `json:"gen"`
 	ExpiresAt int64  `json:"expires_at,omitempty"` // ms since epoch, absent: never
 	JTI       string `json:"-"`
@@ -135,18 +136,37 @@ func (s *Service) RevokeDevice(ctx context.Context, a devices.Actor, o devices.O
 // RefreshDevice gives the device that p speaks for a token of the same
 // generation, form and length of life. A genuine token up to 180 days past its
 // exp may do this and nothing else.
+//
+// Before four fifths of the token's life are over, and while the key that signed
+// it still signs, the device is told to go on with the one that it has: nothing is
+// made or recorded, and the answer has no Token. After that it gets one every ten
+// minutes, and three at once; beyond, the error is rate_limited.
 func (s *Service) RefreshDevice(ctx context.Context, p Principal, o devices.Origin) (t DeviceToken, err error) {
 	a := devices.Actor{Kind: devices.ActorDevice, Name: p.Name}
 	id := devices.ID(p.Name)
+	early := false
 	defer func() {
-		s.record(a, o, "token.refresh", deviceTarget(id), nil, tokenFacts(t), err)
+		if !early {
+			s.record(a, o, "token.refresh", deviceTarget(id), nil, tokenFacts(t), err)
+		}
 	}()
 	if p.Kind != devices.ActorDevice || p.Bridge != "" {
 		return DeviceToken{}, devices.Refuse(devices.CodeForbidden, "devices only")
 	}
+	early = s.isEarly(p)
+	if early {
+		if err := s.Check(p); err != nil {
+			return DeviceToken{}, err
+		}
+		return DeviceToken{Gen: p.Gen, ExpiresAt: expiresAt(p), Principal: p}, nil
+	}
 	p.Expired = true // even if it only now is
 	if err := s.Check(p); err != nil {
 		return DeviceToken{}, err
+	}
+	if wait, ok := s.refreshes.Take(quota.Stranger{Name: p.Name}, s.now()); !ok {
+		early = true // nothing is recorded of it either
+		return DeviceToken{}, devices.Refuse(devices.CodeRateLimited, "the device has had new tokens of late").After(wait)
 	}
 	opt := TokenOptions{Short: p.Short}
 	if p.Life > 0 {
@@ -163,6 +183,28 @@ func (s *Service) RefreshDevice(ctx context.Context, p Principal, o devices.Orig
 		return DeviceToken{}, err
 	}
 	return t, s.storeOne(ctx, c, []IssuedToken{row}, key)
+}
+
+// refreshRate is how often a device gets a new token.
+var refreshRate = quota.Rate{PerSecond: 1.0 / 600, Burst: 3}
+
+// isEarly reports whether a token is so young that it needs no successor.
+func (s *Service) isEarly(p Principal) bool {
+	s.mu.RLock()
+	signs := s.signing != nil && s.signing.KID == p.KID
+	s.mu.RUnlock()
+	if p.Expired || !signs {
+		return false
+	}
+	return p.Exp.IsZero() || s.now().Before(p.Exp.Add(-p.Exp.Sub(p.IssuedAt)/5))
+}
+
+// expiresAt is when a principal's token expires, in ms since epoch; 0: never.
+func expiresAt(p Principal) int64 {
+	if p.Exp.IsZero() {
+		return 0
+	}
+	return p.Exp.UnixMilli()
 }
 
 // issue changes the credential of id and mints a token of its then newest

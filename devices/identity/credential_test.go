@@ -57,14 +57,15 @@ func TestShortForm(t *testing.T) {
 	if err != nil || !strings.HasPrefix(short.Token, "dh1.1.") || len(short.Token) > 40 {
 		t.Fatalf("got %q %v", short.Token, err)
 	}
-	p, err := h.VerifyDevice("lamp", short.Token)
+	p, err := h.From("").VerifyDevice("lamp", short.Token)
 	if err != nil || p.Name != "lamp" || !p.Short || p.Gen != 1 {
 		t.Errorf("got %+v %v", p, err)
 	}
-	if _, err := h.VerifyDevice("other", short.Token); devices.CodeOf(err) != devices.CodeUnauthorized {
+	if _, err := h.From("").VerifyDevice("other", short.Token); devices.CodeOf(err) != devices.CodeUnauthorized {
 		t.Errorf("another device's: got %v, want unauthorized", err)
 	}
 	h.wantCode(t, short.Token, devices.CodeUnauthorized) // it names nobody
+	h.pass(identity.DefaultTokenTTL * 9 / 10)
 	refreshed, err := h.RefreshDevice(t.Context(), p, origin)
 	if err != nil || !strings.HasPrefix(refreshed.Token, "dh1.1.") {
 		t.Errorf("refresh: got %q %v, want the same form", refreshed.Token, err)
@@ -72,17 +73,17 @@ func TestShortForm(t *testing.T) {
 	if _, err := h.RotateKey(t.Context(), cli, origin); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.VerifyDevice("lamp", short.Token); err != nil {
+	if _, err := h.From("").VerifyDevice("lamp", short.Token); err != nil {
 		t.Errorf("after a key rotation: %v", err)
 	}
 	if err := h.RevokeDevice(t.Context(), cli, origin, "lamp"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.VerifyDevice("lamp", short.Token); devices.CodeOf(err) != devices.CodeTokenRevoked {
+	if _, err := h.From("").VerifyDevice("lamp", short.Token); devices.CodeOf(err) != devices.CodeTokenRevoked {
 		t.Errorf("after revoke: got %v, want token_revoked", err)
 	}
 	for _, bad := range []string{"dh1.", "dh1.1.0", "dh1.0.0.AAAAAAAAAAAAAAAAAAAAAA", "dh1.1.-1.AAAAAAAAAAAAAAAAAAAAAA", "dh1.2" + short.Token[5:], short.Token + "A", short.Token[:len(short.Token)-1]} {
-		if _, err := h.VerifyDevice("other", bad); devices.CodeOf(err) != devices.CodeUnauthorized {
+		if _, err := h.From("").VerifyDevice("other", bad); devices.CodeOf(err) != devices.CodeUnauthorized {
 			t.Errorf("%q: got %v, want unauthorized", bad, err)
 		}
 	}
@@ -91,7 +92,7 @@ func TestShortForm(t *testing.T) {
 func TestVerifyDeviceTakesOnlyItsOwn(t *testing.T) {
 	h := newHub(t)
 	a, b := h.device(t, "a"), h.device(t, "b")
-	if _, err := h.VerifyDevice("a", a); err != nil {
+	if _, err := h.From("").VerifyDevice("a", a); err != nil {
 		t.Error(err)
 	}
 	in, err := h.Login(t.Context(), origin, "admin", "admin-password", "")
@@ -99,7 +100,7 @@ func TestVerifyDeviceTakesOnlyItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, token := range map[string]string{"another device's": b, "a person's": in.Token, "nothing": "", "noise": "a.b.c"} {
-		if _, err := h.VerifyDevice("a", token); devices.CodeOf(err) != devices.CodeUnauthorized {
+		if _, err := h.From("").VerifyDevice("a", token); devices.CodeOf(err) != devices.CodeUnauthorized {
 			t.Errorf("%s: got %v, want unauthorized", name, err)
 		}
 	}
@@ -360,6 +361,83 @@ func TestExpiryAndRefresh(t *testing.T) {
 	}
 }
 
+// A device that asks early is told when its token expires. Nothing is made for it, and nothing
+// recorded, however often it asks.
+func TestRefreshBeforeItIsTime(t *testing.T) {
+	h := newHub(t)
+	h.device(t, "a")
+	tok, err := h.IssueDevice(t.Context(), cli, origin, "a", identity.TokenOptions{TTL: ptr(10 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := func() (tokens, entries int) {
+		list, err := h.Tokens(t.Context(), cli, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		audit, _, _ := h.audit.Audit(t.Context(), devices.AuditQuery{Limit: 1000})
+		return len(list), len(audit)
+	}
+	tokens, entries := kept()
+	h.pass(8*time.Hour - time.Minute)
+	for range 600 {
+		got, err := h.RefreshDevice(t.Context(), tok.Principal, origin)
+		if err != nil || got.Token != "" || got.ExpiresAt != tok.ExpiresAt || got.Gen != tok.Gen {
+			t.Fatalf("got %+v %v, want the expiry of its own token and no other", got, err)
+		}
+	}
+	if n, m := kept(); n != tokens || m != entries {
+		t.Errorf("got %d tokens and %d audit entries, want %d and %d as before", n, m, tokens, entries)
+	}
+	h.pass(2 * time.Minute)
+	if got, err := h.RefreshDevice(t.Context(), tok.Principal, origin); err != nil || got.Token == "" {
+		t.Errorf("at four fifths: got %+v %v, want a new token", got, err)
+	}
+
+	// One who goes on asking with the old token gets few.
+	made, limited := 0, 0
+	for range 600 {
+		_, err := h.RefreshDevice(t.Context(), tok.Principal, origin)
+		switch {
+		case err == nil:
+			made++
+		case devices.CodeOf(err) == devices.CodeRateLimited && err.(*devices.Error).RetryAfter > 0:
+			limited++
+		default:
+			t.Fatal(err)
+		}
+	}
+	if made != 2 || limited != 598 {
+		t.Errorf("got %d more tokens and %d refusals, want 2 and 598", made, limited)
+	}
+	if n, m := kept(); n != tokens+3 || m != entries+3 {
+		t.Errorf("got %d tokens and %d audit entries, want three more than %d and %d", n, m, tokens, entries)
+	}
+	h.pass(11 * time.Minute)
+	if got, err := h.RefreshDevice(t.Context(), tok.Principal, origin); err != nil || got.Token == "" {
+		t.Errorf("later: got %+v %v, want a new token", got, err)
+	}
+}
+
+// A token that never expires needs no successor; one of a retired key does.
+func TestRefreshWithoutNeed(t *testing.T) {
+	h := newHub(t)
+	h.device(t, "a")
+	tok, err := h.IssueDevice(t.Context(), cli, origin, "a", identity.TokenOptions{TTL: ptr(time.Duration(0))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.RefreshDevice(t.Context(), tok.Principal, origin); err != nil || got.Token != "" || got.ExpiresAt != 0 {
+		t.Errorf("got %+v %v, want no token and no expiry", got, err)
+	}
+	if _, err := h.RotateKey(t.Context(), cli, origin); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.RefreshDevice(t.Context(), tok.Principal, origin); err != nil || got.Token == "" {
+		t.Errorf("after the key was rotated: got %+v %v, want a token of the new key", got, err)
+	}
+}
+
 func TestTokensWithoutExpiry(t *testing.T) {
 	h := newHub(t)
 	h.device(t, "a")
@@ -387,7 +465,7 @@ func TestBridgeTokensAreGoodOnTheirBridgeOnly(t *testing.T) {
 		t.Errorf("got %+v %v", p, err)
 	}
 	h.wantCode(t, tok.Token, devices.CodeUnauthorized)
-	if _, err := h.VerifyDevice("a", tok.Token); devices.CodeOf(err) != devices.CodeUnauthorized {
+	if _, err := h.From("").VerifyDevice("a", tok.Token); devices.CodeOf(err) != devices.CodeUnauthorized {
 		t.Errorf("as a password: got %v, want unauthorized", err)
 	}
 	for _, c := range []struct {

@@ -25,10 +25,11 @@ type hub struct {
 	audit *identity.MemoryAudit
 	logs  *bytes.Buffer
 
-	mu      sync.Mutex
-	changes []identity.Change
-	offset  time.Duration
-	suspect bool
+	mu        sync.Mutex
+	changes   []identity.Change
+	offset    time.Duration
+	suspect   bool
+	strangers identity.Strangers
 }
 
 func newHub(t *testing.T) *hub {
@@ -56,7 +57,7 @@ func (h *hub) openOver(t *testing.T, store identity.Store) {
 	h.reg = reg
 	h.Service, err = identity.Open(t.Context(), store, reg, identity.Config{
 		TokenTTL: identity.DefaultTokenTTL, Now: h.now, Auditor: h.audit, Logger: slog.New(slog.NewTextHandler(h.logs, nil)),
-		ClockSuspect: func() bool { return h.suspect }, HashMemory: 64,
+		ClockSuspect: func() bool { return h.suspect }, HashMemory: 64, Strangers: h.strangers,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -288,11 +288,11 @@ func TestServiceAccounts(t *testing.T) {
 	if err != nil || len(token) > identity.MaxToken || info.Last4 != token[len(token)-4:] {
 		t.Fatalf("got %+v %v", info, err)
 	}
-	p, err := h.VerifyService("service:ha", token)
+	p, err := h.From("").VerifyService("service:ha", token)
 	if err != nil || p.Kind != devices.ActorService {
 		t.Fatalf("got %+v %v", p, err)
 	}
-	if _, err := h.VerifyService("service:other", token); devices.CodeOf(err) != devices.CodeUnauthorized {
+	if _, err := h.From("").VerifyService("service:other", token); devices.CodeOf(err) != devices.CodeUnauthorized {
 		t.Errorf("another name: got %v, want unauthorized", err)
 	}
 	a, err := h.Actor(p)
@@ -409,6 +409,7 @@ func TestNoTokenOrPasswordIsRecorded(t *testing.T) {
 	ctx := t.Context()
 	secrets := []string{h.device(t, "a")}
 	rotated, _ := h.RotateDevice(ctx, cli, origin, "a", identity.TokenOptions{})
+	h.pass(identity.DefaultTokenTTL * 9 / 10)
 	refreshed, _ := h.RefreshDevice(ctx, rotated.Principal, origin)
 	short, _ := h.IssueDevice(ctx, cli, origin, "a", identity.TokenOptions{Short: true})
 	_, service, _ := h.CreateAccount(ctx, cli, origin, identity.NewAccount{Name: "ha", Rights: devices.RightRead})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"devicehub/devices"
+	"devicehub/devices/quota"
 )
 
 // Config is what a Service needs beside its store.
@@ -23,6 +25,8 @@ type Config struct {
 	Now      func() time.Time
 	Logger   *slog.Logger
 	Auditor  devices.Auditor // nil: nothing is recorded
+	// Strangers, if given, bounds the signatures that are checked and the refusals.
+	Strangers Strangers
 	// ClockSuspect, if given, says that the hub's clock is not to be trusted:
 	// while it holds, exp is not judged and nothing is swept by age.
 	ClockSuspect func() bool
@@ -50,18 +54,19 @@ const (
 // Service knows every token's and person's standing. Reads come from memory;
 // changes are durable before they are seen. Safe for concurrent use.
 type Service struct {
-	store   Store
-	reg     *devices.Registry
-	cfg     Config
-	now     func() time.Time
-	log     *slog.Logger
-	cache   cache
-	limiter limiter
-	hashing chan struct{} // a place for each password hash under way
-	queued  chan struct{} // and for those that wait for one
-	dummy   string        // what unknown names are compared with
-	count   counters
-	ids     *ulid.LockedMonotonicReader
+	store     Store
+	reg       *devices.Registry
+	cfg       Config
+	now       func() time.Time
+	log       *slog.Logger
+	cache     cache
+	limiter   limiter
+	refreshes quota.Table   // of device tokens, by id
+	hashing   chan struct{} // a place for each password hash under way
+	queued    chan struct{} // and for those that wait for one
+	dummy     string        // what unknown names are compared with
+	count     counters
+	ids       *ulid.LockedMonotonicReader
 
 	writing sync.Mutex // held by one change at a time, across its disk write
 	// The greatest versions of people and accounts that were deleted; guarded by writing.
@@ -127,6 +132,8 @@ func Open(ctx context.Context, store Store, reg *devices.Registry, cfg Config) (
 		accounts: map[string]*Account{},
 		touched:  map[string]int64{},
 	}
+	s.refreshes.Max = math.MaxInt // there are as many as devices
+	s.refreshes.SetRate(refreshRate)
 	s.SetLoginLimits(cfg.FailedLoginsPerAddress, cfg.FailedLoginsPerName)
 	s.dummy = s.hashOfNothing()
 	state, err := store.LoadIdentity(ctx)

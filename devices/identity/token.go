@@ -170,35 +170,43 @@ func (s *Service) IssueBridge(ctx context.Context, a devices.Actor, o devices.Or
 
 func bridgeAudience(name string) string { return "bridge:" + name }
 
-// parse returns what a token says if its signature holds under a key of ours.
-func (s *Service) parse(token string) (*signed, error) {
+// parse returns what a token says if its signature holds under a key of ours, and whom to charge if
+// it is refused.
+func (v Verifier) parse(token string) (g *signed, name string, err error) {
+	s := v.s
 	if len(token) > MaxToken || strings.Count(token, ".") != 2 {
-		return nil, s.unauthorized("not a token of this hub")
+		return nil, "", s.unauthorized("not a token of this hub")
 	}
 	if g := s.cache.get(token); g != nil {
 		s.count.cached.Add(1)
-		return g, nil
+		return g, g.Subject, nil
 	}
-	g := &signed{}
+	g = &signed{}
+	var refused error
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding())
-	_, err := parser.ParseWithClaims(token, &g.claims, func(t *jwt.Token) (any, error) {
+	_, err = parser.ParseWithClaims(token, &g.claims, func(t *jwt.Token) (any, error) {
 		kid, _ := t.Header["kid"].(string)
 		s.mu.RLock()
-		defer s.mu.RUnlock()
 		k := s.keys[kid]
+		s.mu.RUnlock()
 		if k == nil {
 			return nil, errors.New("unknown key")
 		}
 		g.kid = k.KID
-		return k.Public, nil
+		name = s.plausible(&g.claims)
+		refused = v.judge(name)
+		return k.Public, refused
 	})
+	if refused != nil {
+		return nil, name, refused
+	}
 	if err != nil || g.Issuer != s.cfg.Issuer {
-		return nil, s.unauthorized("not a token of this hub")
+		return nil, name, s.unauthorized("not a token of this hub")
 	}
 	g.share(s.cfg.Issuer)
 	s.count.verified.Add(1)
 	s.cache.put(token, g)
-	return g, nil
+	return g, g.Subject, nil
 }
 
 // share replaces strings that most tokens have in common by one copy: there

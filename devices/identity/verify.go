@@ -32,16 +32,11 @@ type Principal struct {
 // String is the form that stands in records: "user:ana".
 func (p Principal) String() string { return string(p.Kind) + ":" + p.Name }
 
-// Verify returns whom a user, service or device token speaks for, at this
-// moment. Errors are unauthorized, token_expired, token_revoked and
-// device_disabled. A device token past its exp is returned with Expired set. With
-// an error about a genuine device token come its device's Kind and Name, and
-// nothing else.
-func (s *Service) Verify(token string) (Principal, error) {
-	g, err := s.parse(token)
-	if err != nil {
-		return Principal{}, err
-	}
+// Verify is Verifier.Verify for tokens that nobody is to be charged for.
+func (s *Service) Verify(token string) (Principal, error) { return s.From("").Verify(token) }
+
+// speaksFor is whom a user, service or device token speaks for.
+func (s *Service) speaksFor(g *signed) (Principal, error) {
 	if g.Audience != audience {
 		return Principal{}, s.unauthorized("not a token of this hub")
 	}
@@ -62,47 +57,13 @@ func (s *Service) Verify(token string) (Principal, error) {
 	return Principal{}, s.unauthorized("not a token of this hub")
 }
 
-// VerifyDevice is Verify for a device that gives its id and a password: its
-// token, or the short form.
-func (s *Service) VerifyDevice(id devices.ID, password string) (Principal, error) {
-	if strings.HasPrefix(password, shortPrefix) {
-		g, err := s.parseShort(id, password)
-		if err != nil {
-			return Principal{}, err
-		}
-		p, err := s.devicePrincipal(g, id)
-		p.Short = true
-		return p, err
-	}
-	p, err := s.Verify(password)
-	if err != nil {
-		return Principal{}, err
-	}
-	if p.Kind != devices.ActorDevice || p.Name != string(id) {
-		return Principal{}, s.unauthorized("the token is another's")
-	}
-	return p, nil
-}
-
-// VerifyService is Verify for a service account that gives its name ("service:"
-// before it or not) and its token as a password.
-func (s *Service) VerifyService(name, password string) (Principal, error) {
-	p, err := s.Verify(password)
-	if err != nil {
-		return Principal{}, err
-	}
-	if p.Kind != devices.ActorService || p.Name != strings.TrimPrefix(name, "service:") {
-		return Principal{}, s.unauthorized("the token is another's")
-	}
-	return p, nil
-}
-
 // VerifyBridge is for a token inside a message that came over the named
 // bridge: it speaks for the device id there and nowhere else.
 func (s *Service) VerifyBridge(bridge string, id devices.ID, token string) (Principal, error) {
-	g, err := s.parse(token)
+	v := s.From("bridge:" + bridge)
+	g, name, err := v.parse(token)
 	if err != nil {
-		return Principal{}, err
+		return v.charge(Principal{}, name, err)
 	}
 	if g.Typ != typBridge || g.Audience != bridgeAudience(bridge) || g.Subject != deviceTarget(id) {
 		return Principal{}, s.unauthorized("not a token of this device on this bridge")

@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"cmp"
 	"net/netip"
 	"sync"
 	"time"
@@ -9,17 +10,19 @@ import (
 // Stranger is somebody whom nobody has verified: an address, and the name that is claimed there.
 type Stranger struct{ Addr, Name string }
 
-// Table remembers what each of many strangers has left of one rate. It remembers a bounded
-// number; beyond it the others share one allowance. The zero value is ready. Safe for concurrent
-// use.
+// Table remembers what each of many has left of one rate. It remembers a bounded number; beyond it
+// the others share one allowance. The zero value is ready. Safe for concurrent use.
 type Table struct {
+	// Max is how many are remembered, set before the first use; 0 is MaxStrangers.
+	Max int
+
 	mu    sync.Mutex
 	rate  Rate
 	known map[Stranger]*bucket
 	swept time.Time
 }
 
-// MaxStrangers is how many a Table remembers.
+// MaxStrangers is how many a Table remembers of those who may claim any name.
 const MaxStrangers = 1 << 16
 
 // SetRate changes the rate, for everybody and at once.
@@ -87,7 +90,8 @@ func (t *Table) of(s Stranger, now time.Time) *bucket {
 	if b != nil {
 		return b
 	}
-	if since := now.Sub(t.swept); since >= sweepEvery || len(t.known) >= MaxStrangers && since >= time.Second {
+	most := cmp.Or(t.Max, MaxStrangers)
+	if since := now.Sub(t.swept); since >= sweepEvery || len(t.known) >= most && since >= time.Second {
 		t.swept = now
 		for k, b := range t.known {
 			if b.full(t.rate, now.UnixNano()) {
@@ -95,7 +99,7 @@ func (t *Table) of(s Stranger, now time.Time) *bucket {
 			}
 		}
 	}
-	if len(t.known) >= MaxStrangers {
+	if len(t.known) >= most {
 		s = Stranger{}
 		b = t.known[s]
 	}

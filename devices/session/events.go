@@ -260,9 +260,10 @@ func (s *Session) learn(dev *devices.Device, fw string) {
 	}
 }
 
-// refresh gives the device a new token of the same generation. It is the one
-// event that a device with an expired token may send; once refreshed, it is
-// online.
+// refresh gives the device a new token of the same generation, once the one that it
+// has is old enough; before that the reply says when that one expires, and has no
+// token. It is the one event that a device with an expired token may send; once
+// refreshed, it is online.
 func (s *Session) refresh() (any, error) {
 	if err := s.door.allow(s.device); err != nil {
 		return nil, err
@@ -274,6 +275,9 @@ func (s *Session) refresh() (any, error) {
 	t, err := s.door.Identity.RefreshDevice(context.Background(), p, s.origin())
 	if err != nil {
 		return nil, err
+	}
+	if t.Token == "" {
+		return t, nil
 	}
 	s.mu.Lock()
 	s.principal = t.Principal

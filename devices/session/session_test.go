@@ -777,7 +777,7 @@ func TestAttend(t *testing.T) {
 func TestStale(t *testing.T) {
 	inHouse(t, func(h *house) {
 		p := h.add("d", devices.KindSensor)
-		time.Sleep(time.Minute)
+		time.Sleep(50 * time.Minute) // of the token's hour
 		fresh, err := h.identity.RefreshDevice(context.Background(), p, devices.Origin{})
 		if err != nil {
 			t.Fatal(err)
