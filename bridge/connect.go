@@ -51,12 +51,7 @@ func (c *conn) connect(ctx context.Context) peer {
 		c.refuse(code, text)
 		return nil
 	}
-	if err := c.srv.connects.Allow(c.host()); err != nil {
-		c.srv.stats.throttled.Add(1)
-		c.refused(err)
-		return nil
-	}
-	p, err := c.signIn(ctx, pk)
+	p, err := c.peer(ctx, pk)
 	if err != nil {
 		if !errors.Is(err, errEndedEarly) {
 			c.refused(err)
@@ -123,18 +118,7 @@ func (c *conn) acceptable(pk *packet.Packet) (code byte, text string) {
 	return packet.Success, ""
 }
 
-// signIn finds out who connects, lets them in and answers with CONNACK.
-func (c *conn) signIn(ctx context.Context, pk *packet.Packet) (peer, error) {
-	p, err := c.peer(ctx, pk)
-	if err != nil {
-		if e := refusal(err); !e.Retryable() && !errors.Is(err, errEndedEarly) {
-			c.srv.connects.Failed(c.host())
-		}
-		return nil, err
-	}
-	return p, nil
-}
-
+// peer finds out who connects, lets them in and answers with CONNACK.
 func (c *conn) peer(ctx context.Context, pk *packet.Packet) (peer, error) {
 	user, password := string(pk.Connect.Username), string(pk.Connect.Password)
 	name, service := strings.CutPrefix(user, servicePrefix)
@@ -156,6 +140,9 @@ func (c *conn) peer(ctx context.Context, pk *packet.Packet) (peer, error) {
 // refused answers a sign-in that was turned down.
 func (c *conn) refused(err error) {
 	e := refusal(err)
+	if e.Code == devices.CodeRateLimited {
+		c.srv.stats.throttled.Add(1)
+	}
 	var own *packet.Error
 	switch {
 	case errors.As(err, &own): // a code that no sign-in has

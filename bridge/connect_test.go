@@ -19,7 +19,6 @@ import (
 
 	"devicehub/bridge/packet"
 	"devicehub/devices"
-	"devicehub/devices/connects"
 )
 
 func TestConnectRefusals(t *testing.T) {
@@ -258,30 +257,25 @@ func TestReceiveMaximumIsKept(t *testing.T) {
 	}
 }
 
-func TestLimitsOfAnAddress(t *testing.T) {
-	limits := new(connects.Limiter)
-	limits.Set(50, 5)
-	srv, addr := start(t, nil, WithDoor(newDoor()), WithConnects(limits))
-	count := func(password string, n int) (refused int) {
-		for range n {
-			c := dial(t, addr, packet.V5)
-			c.send(packet.Connect<<4, c.connectBody(connect{id: "d", user: "d", password: password, clean: true}))
-			if b := c.wantType(packet.Connack); b[1] == packet.QuotaExceeded {
-				refused++
-			}
-			c.nc.Close()
-		}
-		return refused
+// Whom the door finds too many is told so, and counted.
+func TestThrottled(t *testing.T) {
+	accounts := limitedAccounts{}
+	srv, addr := start(t, nil, WithAccounts(accounts))
+	c := dial(t, addr, packet.V5)
+	c.send(packet.Connect<<4, c.connectBody(connect{id: "s", user: "service:s", password: "pw", clean: true}))
+	if b := c.wantType(packet.Connack); b[1] != packet.QuotaExceeded {
+		t.Errorf("CONNACK %02x, want quota exceeded", b[1])
 	}
-	if n := count("wrong", 12); n < 3 {
-		t.Errorf("%d of 12 failed sign-ins were throttled", n)
+	if n := srv.Stats().Throttled; n != 1 {
+		t.Errorf("%d counted, want 1", n)
 	}
-	if n := count("pw-d", 60); n < 5 {
-		t.Errorf("%d of 60 connects were throttled", n)
-	}
-	if srv.Stats().Throttled == 0 {
-		t.Error("nothing counted")
-	}
+}
+
+// limitedAccounts finds that everybody comes too often.
+type limitedAccounts struct{ fakeAccounts }
+
+func (limitedAccounts) SignIn(string, string, string) (Account, error) {
+	return Account{}, devices.Refuse(devices.CodeRateLimited, "too many").After(time.Second)
 }
 
 // A reader that waits for a decision which does not come still ends.

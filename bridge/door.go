@@ -79,8 +79,9 @@ type Command struct {
 // Accounts lets service accounts in.
 type Accounts interface {
 	// SignIn verifies what follows "service:" in the user name, and the
-	// password. The error is a *devices.Error, or a fault of the hub.
-	SignIn(name, password string) (Account, error)
+	// password, for a peer at addr. The error is a *devices.Error, or a fault of the
+	// hub.
+	SignIn(addr, name, password string) (Account, error)
 	// Lookup is an account as it is now; false when there is none of that name
 	// and identity any more. It must not block.
 	Lookup(name, identity string) (Account, bool)
@@ -95,6 +96,9 @@ type Account struct {
 	// Check, if set, is asked from time to time whether the account still is
 	// what it was.
 	Check func() error
+	// Wait, if set, is asked for every message that the account publishes, how long
+	// its connection is held up before it is taken.
+	Wait func() time.Duration
 	// MayRead, if set, says whether the account may read a device, at the moment
 	// of the call. It must not block.
 	MayRead func(id devices.ID) bool

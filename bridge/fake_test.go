@@ -188,7 +188,7 @@ func command(id string, ttl time.Duration) Command {
 // fakeAccounts lets in the accounts of the map whose password is "pw".
 type fakeAccounts map[string]Account
 
-func (f fakeAccounts) SignIn(name, password string) (Account, error) {
+func (f fakeAccounts) SignIn(_, name, password string) (Account, error) {
 	a, ok := f[name]
 	if !ok || password != "pw" {
 		return Account{}, devices.Refuse(devices.CodeUnauthorized, "wrong name or token")

@@ -89,10 +89,10 @@ func startHubOn(t *testing.T, store readings.Store, change func(*Config)) *whole
 	h.commands, err = commands.New(ctx, commands.Config{Store: db, Registry: h.registry, Shadows: h.shadows, Liveness: h.liveness, Logger: log})
 	must(err)
 	door := &session.Door{Registry: h.registry, Identity: h.identity, Readings: h.ingest, Commands: h.commands, Liveness: h.liveness, Presence: nobody{}, Node: "n", Log: log, Trace: h.tracer}
-	door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 1e6, Burst: 1e6})
+	door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 1e6})
 	h.registry.Watch(door.Watch)
 	h.identity.Watch(func(c identity.Change) { door.Recheck(c.Devices, c.All) })
-	h.srv, h.addr = start(t, change, WithDoor(NewDoor(door, h.identity, h.registry)), WithAccounts(NewAccounts(h.identity, h.registry)))
+	h.srv, h.addr = start(t, change, WithDoor(NewDoor(door, h.identity, h.registry)), WithAccounts(NewAccounts(h.identity, h.registry, nil)))
 	h.identity.Watch(func(identity.Change) { h.srv.CheckAccounts() })
 	done := make(chan struct{}, 5)
 	for _, run := range []func(context.Context) error{h.ingest.Run, h.liveness.Run, h.commands.Run, h.identity.Run, door.Run} {

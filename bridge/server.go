@@ -64,10 +64,6 @@ func WithLogger(l *slog.Logger) Option { return func(s *Server) { s.log = l } }
 // WithAudit records what devices tried and may not.
 func WithAudit(a devices.Auditor) Option { return func(s *Server) { s.auditor = a } }
 
-// WithConnects bounds connects and failed sign-ins per address; l may be shared
-// with other transports.
-func WithConnects(l *connects.Limiter) Option { return func(s *Server) { s.connects = l } }
-
 // WithStore keeps in st what the broker has to keep beyond the process. Load
 // reads it.
 func WithStore(st broker.Store) Option { return func(s *Server) { s.store = st } }
@@ -101,7 +97,6 @@ type Server struct {
 	log      *slog.Logger
 	broker   *broker.Broker
 	store    broker.Store // nil: the broker keeps nothing beyond the process
-	connects *connects.Limiter
 	refusals *connects.Log
 	stats    counters
 	owed     debts
@@ -130,7 +125,6 @@ type listener struct {
 // New returns a Server that does not listen yet.
 func New(cfg Config, opts ...Option) (*Server, error) {
 	s := &Server{cfg: cfg, topics: topics{cfg.Root}, log: slog.New(slog.DiscardHandler),
-		connects: new(connects.Limiter),
 		memories: map[devices.ID]*memory{}, online: map[devices.ID]string{}, conns: map[*conn]struct{}{}, grants: map[broker.Owner]*grant{}}
 	for _, o := range opts {
 		o(s)

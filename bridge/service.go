@@ -33,7 +33,7 @@ type service struct {
 
 // enterService lets a service account in.
 func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, error) {
-	account, err := c.srv.accounts.SignIn(name, password)
+	account, err := c.srv.accounts.SignIn(c.addr(), name, password)
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +151,9 @@ func (s *service) publish(pk *packet.Packet) error {
 		return &packet.Error{Code: packet.ProtocolError, What: "no topic and no alias"}
 	}
 	qos := pk.FixedHeader.Qos
+	if s.account.Wait != nil {
+		s.delay(s.account.Wait())
+	}
 	if err := s.admit(qos); err != nil {
 		return err
 	}
@@ -193,6 +196,23 @@ var errTopicDepth = &packet.Error{Code: packet.InvalidTopic, What: fmt.Sprintf("
 // refusedPublish logs what the acknowledgement of MQTT 3.1.1, and none at QoS 0, says.
 func (s *service) refusedPublish(topic string, code devices.Code) {
 	s.srv.refusals.Warn("mqtt publish refused", s.addr(), string(code), "user", s.user, "topic", topic[:min(len(topic), 256)])
+}
+
+// delay keeps the account's messages waiting: they cannot all be refused, and what comes too fast is
+// not read.
+func (s *service) delay(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	s.settle()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.over:
+	}
+	s.working()
+	s.heard = time.Now()
 }
 
 // publication is one publish of an account until its fate is decided: it is

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,30 @@ func (c *raw) acknowledge() (stop func()) {
 		}
 	}()
 	return func() { c.nc.Close(); <-done }
+}
+
+// An account that publishes faster than it may is held up, and loses nothing.
+func TestAccountIsHeldUp(t *testing.T) {
+	var asked atomic.Int64
+	accounts := fakeAccounts{"all": {Filters: []string{"s/#"}, Wait: func() time.Duration {
+		if asked.Add(1) > 10 {
+			return 20 * time.Millisecond
+		}
+		return 0
+	}}}
+	_, addr := start(t, nil, WithAccounts(accounts))
+	c := dial(t, addr, packet.V5)
+	c.service("s", connect{clean: true})
+	from := time.Now()
+	for i := range uint16(20) {
+		c.publish("s/x", "m", 1, i+1)
+	}
+	for range 20 {
+		c.wantType(packet.Puback)
+	}
+	if took := time.Since(from); asked.Load() != 20 || took < 200*time.Millisecond {
+		t.Errorf("asked %d times and took %v, want 20, of which ten waited 20 ms", asked.Load(), took)
+	}
 }
 
 // leave disconnects and waits until the server has seen it.

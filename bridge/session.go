@@ -8,12 +8,13 @@ import (
 	"devicehub/devices"
 	"devicehub/devices/commands"
 	"devicehub/devices/identity"
+	"devicehub/devices/quota"
 	"devicehub/devices/session"
 )
 
 // Passwords verifies devices; [identity.Service] does.
 type Passwords interface {
-	VerifyDevice(id devices.ID, password string) (identity.Principal, error)
+	From(addr string) identity.Verifier
 }
 
 // NewDoor is the hub's own Door: the device's token opens a [session.Session],
@@ -29,7 +30,10 @@ type sessions struct {
 }
 
 func (s *sessions) Enter(ctx context.Context, a Arrival, l Link) (Session, error) {
-	p, err := s.passwords.VerifyDevice(a.Device, a.Password)
+	p, err := s.passwords.From(a.Addr).VerifyDevice(a.Device, a.Password)
+	if err == nil {
+		err = s.door.Connects(a.Device)
+	}
 	if err != nil {
 		s.door.Refused("mqtt", a.Addr, a.Device, err)
 		return nil, err
@@ -73,21 +77,30 @@ func (l linked) Send(_ devices.Kind, event string, payload any) bool {
 // ServiceTokens verifies service accounts and knows their topics;
 // [identity.Service] does.
 type ServiceTokens interface {
-	VerifyService(name, password string) (identity.Principal, error)
+	From(addr string) identity.Verifier
 	ServiceAccount(name, jti string) (identity.Account, bool)
 	Actor(p identity.Principal) (devices.Actor, error)
 }
 
-// NewAccounts lets the service accounts of t in.
-func NewAccounts(t ServiceTokens, r *devices.Registry) Accounts { return accounts{t, r} }
+// NewAccounts lets the service accounts of t in, as far as q does.
+func NewAccounts(t ServiceTokens, r *devices.Registry, q *quota.Quota) Accounts {
+	return accounts{t, r, q}
+}
 
 type accounts struct {
 	tokens   ServiceTokens
 	registry *devices.Registry
+	quota    *quota.Quota
 }
 
-func (a accounts) SignIn(name, password string) (Account, error) {
-	p, err := a.tokens.VerifyService(name, password)
+func (a accounts) SignIn(addr, name, password string) (Account, error) {
+	p, err := a.tokens.From(addr).VerifyService(name, password)
+	if err == nil {
+		err = a.quota.Once(p.Kind, p.Name, func(own *quota.Account) error {
+			_, err := own.Allow(quota.Connects)
+			return err
+		})
+	}
 	if err != nil {
 		return Account{}, err
 	}
@@ -99,6 +112,13 @@ func (a accounts) SignIn(name, password string) (Account, error) {
 		return Account{}, errNoTopics
 	}
 	account.Check = func() error { _, err := a.tokens.Actor(p); return err }
+	account.Wait = func() (d time.Duration) {
+		_ = a.quota.Once(p.Kind, p.Name, func(own *quota.Account) error {
+			d = own.Wait(quota.Messages)
+			return nil
+		})
+		return d
+	}
 	return account, nil
 }
 

@@ -44,7 +44,7 @@ func main() {
 // everyone is the one account, which needs no password and sees all topics.
 type everyone struct{}
 
-func (e everyone) SignIn(string, string) (bridge.Account, error) {
+func (e everyone) SignIn(string, string, string) (bridge.Account, error) {
 	a, _ := e.Lookup("", "")
 	return a, nil
 }

@@ -21,6 +21,7 @@ import (
 	"devicehub/devices/identity"
 	"devicehub/devices/influx"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/session"
 	"devicehub/devices/shadow"
@@ -57,7 +58,7 @@ type assembly struct {
 	endpoint *hub.Endpoint
 	presence *presence.Tracker
 	channels *channels.App
-	connects *connects.Limiter
+	quota    *quota.Quota
 	refusals *connects.Log
 	tracer   *trace.Tracer
 	api      *httpapi.API
@@ -74,7 +75,7 @@ type assembly struct {
 
 // assemble opens the stores of the data folder and builds the services on them.
 func assemble(ctx context.Context, p *Process) (a *assembly, err error) {
-	a = &assembly{Process: p, started: time.Now(), connects: new(connects.Limiter), refusals: &connects.Log{Logger: p.Log}, tracer: new(trace.Tracer)}
+	a = &assembly{Process: p, started: time.Now(), quota: quota.New(quota.Limits{}), refusals: &connects.Log{Logger: p.Log}, tracer: new(trace.Tracer)}
 	if a.node, err = os.Hostname(); err != nil || a.node == "" {
 		a.node = "hub"
 	}
@@ -118,7 +119,7 @@ func (a *assembly) openRegistry(ctx context.Context) (err error) {
 	}
 	auth := a.Config.Auth
 	a.identity, err = identity.Open(ctx, a.db, a.registry, identity.Config{
-		Issuer: auth.Issuer, TokenTTL: auth.TokenTTL.Duration(), Logger: a.Log, Auditor: a.audit,
+		Issuer: auth.Issuer, TokenTTL: auth.TokenTTL.Duration(), Logger: a.Log, Auditor: a.audit, Strangers: a.quota,
 		ClockSuspect:           func() bool { return a.readings != nil && a.readings.Clock().Suspect },
 		FailedLoginsPerAddress: a.Config.Limits.FailedLoginsPerMinPerAddress, FailedLoginsPerName: a.Config.Limits.FailedLoginsPerMinPerName,
 	})
@@ -142,6 +143,7 @@ func (a *assembly) openReadings(context.Context) (err error) {
 	a.readings = readings.New(a.store, readings.Config{
 		Device: a.registry.Get,
 		Logger: a.Log, LateMax: cfg.LateMax.Duration(), BackfillShare: cfg.BackfillShare,
+		MayStore: a.quota.MayStore, OnStored: a.quota.Stored,
 		Feed: devices.FeedFunc(a.publish), OnData: func(id devices.ID, _ int) { a.liveness.DataChanged(id) }, OnCommit: a.metrics.committed,
 	})
 	return a.openSink()
@@ -194,12 +196,12 @@ func (a *assembly) openDoors(context.Context) error {
 	a.presence = presence.New(a.endpoint.PubSub(), presence.WithLogger(a.Log))
 	a.door = &session.Door{
 		Registry: a.registry, Identity: a.identity, Readings: a.readings, Commands: a.commands, Liveness: a.liveness,
-		Presence: channels.Presence{Tracker: a.presence}, Node: a.node, Log: a.Log, Observe: a.metrics.observe, Trace: a.tracer,
+		Presence: channels.Presence{Tracker: a.presence}, Quota: a.quota, Node: a.node, Log: a.Log, Observe: a.metrics.observe, Trace: a.tracer,
 	}
 	a.channels = &channels.App{
 		Endpoint: a.endpoint, Presence: a.presence, Registry: a.registry, Identity: a.identity, Door: a.door, Readings: a.readings,
 		Commands: a.commands, Shadows: a.shadows, Liveness: a.liveness, Fleet: a.fleet, Log: a.Log,
-		AllowQueryToken: cfg.Auth.AllowQueryToken, OfflineAfter: idleTimeout, LongPollAfter: pollWindow * 3 / 2, Admit: a.connects, Refusals: a.refusals,
+		AllowQueryToken: cfg.Auth.AllowQueryToken, OfflineAfter: idleTimeout, LongPollAfter: pollWindow * 3 / 2, Quota: a.quota, Refusals: a.refusals,
 	}
 	origins := httpapi.Origins{PublicURL: cfg.HTTP.PublicURL, Allowed: cfg.HTTP.AllowedOrigins}
 	a.endpoint.Socket(mountPath, a.channels.Router(),
@@ -235,6 +237,7 @@ func (a *assembly) registryChanged(c devices.Change) {
 	a.door.Watch(c)
 	a.channels.RegistryChanged(c)
 	if c.After == nil {
+		a.quota.Forget(c.ID())
 		a.bridges.deleted(c.ID())
 	} else {
 		a.publish(devices.Event{Device: c.ID(), Kinds: c.After.Kinds, Name: "device_changed", Payload: c.After, Key: "device"})
@@ -246,13 +249,14 @@ func (a *assembly) registryChanged(c devices.Change) {
 func (a *assembly) applyLimits(l LimitsConfig) {
 	a.endpoint.Change(mountPath,
 		hub.WithFrameBytes(l.FrameBytes), hub.WithBodyBytes(8*int64(l.FrameBytes)), hub.WithMaxChannels(l.ChannelsPerConnection),
-		hub.WithInbox(l.Inbox, mailbox), hub.WithOutbound(l.OutboundBytes, l.OutboundAge.Duration()))
+		hub.WithInbox(l.Inbox, mailbox), hub.WithOutbound(l.OutboundBytes, l.OutboundAge.Duration()),
+		hub.WithShared(int(l.OutboundBytesPerPrincipal), int(l.InboundBytesPerPrincipal)))
 	a.readings.SetMaxReadings(l.ReadingsPerPush)
 	a.door.SetLimits(session.Limits{
 		FrameBytes: l.FrameBytes, ReadingsPerPush: l.ReadingsPerPush, PushesInFlight: l.PushesInFlight,
-		EventsPerSecond: float64(l.DeviceEventsPerS), Burst: l.DeviceBurst,
+		EventsPerSecond: float64(l.DeviceEventsPerS),
 	})
-	a.connects.Set(float64(l.ConnectsPerSPerAddress), float64(l.FailedConnectsPerSPerAddress))
+	a.quota.SetLimits(l.quota())
 	a.identity.SetLoginLimits(l.FailedLoginsPerMinPerAddress, l.FailedLoginsPerMinPerName)
 	a.api.SetMaxBody(int64(l.FrameBytes))
 }
@@ -260,9 +264,14 @@ func (a *assembly) applyLimits(l LimitsConfig) {
 // run runs every service until ctx ends, and returns when all have flushed.
 func (a *assembly) run(ctx context.Context) error {
 	return together(ctx, a.Log, map[string]func(context.Context) error{
-		"audit": a.audit.Run, "identity": a.identity.Run, "readings": a.readings.Run, "influx": a.runSink, "liveness": a.liveness.Run,
+		"space": a.watchSpace, "audit": a.audit.Run, "identity": a.identity.Run, "readings": a.readings.Run, "influx": a.runSink, "liveness": a.liveness.Run,
 		"shadows": a.shadows.Run, "commands": a.commands.Run, "fleet": a.fleet.Run, "door": a.door.Run, "refusals": a.refusals.Run,
 	})
+}
+
+// watchSpace looks at the room on the disk until ctx ends.
+func (a *assembly) watchSpace(ctx context.Context) error {
+	return a.quota.WatchSpace(ctx, a.store.Space)
 }
 
 // together runs every part until ctx ends or one of them fails, which ends the

@@ -12,6 +12,7 @@ import (
 	"devicehub/devices/identity"
 	"devicehub/devices/influx"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/tsdb"
 	"devicehub/hub"
@@ -32,6 +33,7 @@ type snapshot struct {
 	identity identity.Stats
 	sink     influx.Stats // zero without a sink
 	bridges  []remote.Status
+	limited  map[string]int64
 
 	devices, sessions  int
 	auditWaiting       int
@@ -46,6 +48,8 @@ func (a *assembly) snapshot() *snapshot {
 		clockSuspect: a.readings.Clock().Suspect, over: !a.accepting.Load(),
 	}
 	s.auditWaiting, s.auditLost = a.audit.Waiting()
+	s.limited = map[string]int64{}
+	a.quota.Refused(func(l quota.Limit, n int64) { s.limited[l.String()] = n })
 	s.bridges = a.bridges.statuses()
 	if a.sink != nil {
 		s.sink = a.sink.Stats()
@@ -150,6 +154,11 @@ func connectionFamilies() []family {
 			put(s.hub.Dropped, "dropped")
 			put(s.hub.Conflated, "conflated")
 			put(s.hub.SlowConsumers, "disconnected")
+		}),
+		by("devicehub_limited_total", "What was refused because somebody had reached a limit, by the limit; cut_off: connections ended for going on beyond one.", counter, "limit", func(s *snapshot, put func(int64, string)) {
+			for limit, n := range s.limited {
+				put(n, limit)
+			}
 		}),
 		one("devicehub_idle_timeouts_total", "Connections to sockets that were closed because nothing was heard on them.", counter, func(s *snapshot) int64 { return s.hub.IdleTimeouts }),
 		one("devicehub_protocol_errors_total", "Connections to sockets that were closed for malformed frames.", counter, func(s *snapshot) int64 { return s.hub.ProtocolErrors }),

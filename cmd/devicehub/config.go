@@ -136,13 +136,30 @@ type LimitsConfig struct {
 	Inbox                        int      `mapstructure:"inbox"` // messages a channel
 	OutboundBytes                int      `mapstructure:"outbound_bytes"`
 	OutboundAge                  Duration `mapstructure:"outbound_age"`
+	InboundBytesPerPrincipal     Size     `mapstructure:"inbound_bytes_per_principal"` // of messages that wait to be handled
+	OutboundBytesPerPrincipal    Size     `mapstructure:"outbound_bytes_per_principal"`
 	DeviceEventsPerS             int      `mapstructure:"device_events_per_s"`
 	DeviceBurst                  int      `mapstructure:"device_burst"`
-	BridgeEventsPerS             int      `mapstructure:"bridge_events_per_s"` // of all devices behind it; more wait
+	BridgeEventsPerS             int      `mapstructure:"bridge_events_per_s"`  // of all devices behind it; more wait
+	DeviceBytesPerDay            Size     `mapstructure:"device_bytes_per_day"` // that are stored
+	DeviceLongpolls              int      `mapstructure:"device_longpolls"`     // sessions
+	EventsPerS                   int      `mapstructure:"events_per_s"`         // of a person or an account
+	EventBurst                   int      `mapstructure:"event_burst"`
+	ReadsPerS                    int      `mapstructure:"reads_per_s"`
+	ReadBurst                    int      `mapstructure:"read_burst"`
+	CallsPerS                    int      `mapstructure:"calls_per_s"` // over HTTP
+	CallBurst                    int      `mapstructure:"call_burst"`
+	CallsAtOnce                  int      `mapstructure:"calls_at_once"`
+	Sockets                      int      `mapstructure:"sockets"`
+	Longpolls                    int      `mapstructure:"longpolls"` // sessions
+	ConnectsPerS                 int      `mapstructure:"connects_per_s"`
+	ConnectBurst                 int      `mapstructure:"connect_burst"`
 	ConnectsPerSPerAddress       int      `mapstructure:"connects_per_s_per_address"`
 	FailedConnectsPerSPerAddress int      `mapstructure:"failed_connects_per_s_per_address"`
 	FailedLoginsPerMinPerAddress int      `mapstructure:"failed_logins_per_min_per_address"`
 	FailedLoginsPerMinPerName    int      `mapstructure:"failed_logins_per_min_per_name"`
+	MQTTMessagesPerS             int      `mapstructure:"mqtt_messages_per_s"` // that an account publishes
+	MQTTMessageBurst             int      `mapstructure:"mqtt_message_burst"`
 	MQTTBytes                    Size     `mapstructure:"mqtt_bytes"` // that the broker keeps for service accounts
 	MQTTBytesPerAccount          Size     `mapstructure:"mqtt_bytes_per_account"`
 	MQTTSessionsPerAccount       int      `mapstructure:"mqtt_sessions_per_account"`
@@ -191,13 +208,30 @@ func Default() Config {
 			Inbox:                        64,
 			OutboundBytes:                262144,
 			OutboundAge:                  Duration(10 * time.Second),
+			InboundBytesPerPrincipal:     1 << 20,
+			OutboundBytesPerPrincipal:    4 << 20,
 			DeviceEventsPerS:             50,
 			DeviceBurst:                  200,
 			BridgeEventsPerS:             25_000,
+			DeviceBytesPerDay:            200_000_000,
+			DeviceLongpolls:              2,
+			EventsPerS:                   20,
+			EventBurst:                   100,
+			ReadsPerS:                    100,
+			ReadBurst:                    400,
+			CallsPerS:                    100,
+			CallBurst:                    400,
+			CallsAtOnce:                  32,
+			Sockets:                      32,
+			Longpolls:                    8,
+			ConnectsPerS:                 5,
+			ConnectBurst:                 100,
 			ConnectsPerSPerAddress:       1000,
 			FailedConnectsPerSPerAddress: 20,
 			FailedLoginsPerMinPerAddress: 30,
 			FailedLoginsPerMinPerName:    10,
+			MQTTMessagesPerS:             1000,
+			MQTTMessageBurst:             5000,
 			MQTTBytes:                    256 << 20,
 			MQTTBytesPerAccount:          48 << 20,
 			MQTTSessionsPerAccount:       100,

@@ -286,6 +286,21 @@ func (l *LimitsConfig) check(ck *checker) {
 	ck.between("limits.device_events_per_s", l.DeviceEventsPerS, 1, 1_000_000)
 	ck.between("limits.device_burst", l.DeviceBurst, 1, 1_000_000)
 	ck.between("limits.bridge_events_per_s", l.BridgeEventsPerS, 1, 1_000_000)
+	ck.bytes("limits.inbound_bytes_per_principal", l.InboundBytesPerPrincipal, 65536, 1<<34)
+	ck.bytes("limits.outbound_bytes_per_principal", l.OutboundBytesPerPrincipal, 65536, 1<<34)
+	ck.bytes("limits.device_bytes_per_day", l.DeviceBytesPerDay, 1<<20, 1<<50)
+	for _, n := range []struct {
+		key   string
+		value int
+	}{
+		{"device_longpolls", l.DeviceLongpolls}, {"events_per_s", l.EventsPerS}, {"event_burst", l.EventBurst},
+		{"reads_per_s", l.ReadsPerS}, {"read_burst", l.ReadBurst}, {"calls_per_s", l.CallsPerS}, {"call_burst", l.CallBurst},
+		{"calls_at_once", l.CallsAtOnce}, {"sockets", l.Sockets}, {"longpolls", l.Longpolls},
+		{"mqtt_messages_per_s", l.MQTTMessagesPerS}, {"mqtt_message_burst", l.MQTTMessageBurst},
+		{"connects_per_s", l.ConnectsPerS}, {"connect_burst", l.ConnectBurst},
+	} {
+		ck.between("limits."+n.key, n.value, 1, 1_000_000)
+	}
 	ck.between("limits.connects_per_s_per_address", l.ConnectsPerSPerAddress, 1, 1_000_000)
 	ck.between("limits.failed_connects_per_s_per_address", l.FailedConnectsPerSPerAddress, 1, 1_000_000)
 	ck.between("limits.failed_logins_per_min_per_address", l.FailedLoginsPerMinPerAddress, 1, 1_000_000)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,7 +275,9 @@ func TestInbox(t *testing.T) {
 }
 
 func TestOutbound(t *testing.T) {
-	p := newPair(t, func(l *LimitsConfig) { l.OutboundBytes, l.OutboundAge = 4096, Duration(time.Second) })
+	p := newPair(t, func(l *LimitsConfig) {
+		l.OutboundBytes, l.OutboundAge, l.ReadsPerS, l.ReadBurst = 4096, Duration(time.Second), 1_000_000, 1_000_000
+	})
 	watcher := p.connect(p.user)
 	watcher.join("sensor:loud")
 	conn, _, err := p.dialFrom("127.0.0.1", p.user)
@@ -357,11 +360,31 @@ func (r *running) refusedUpgrade(addr, token string) (int, devices.Error) {
 	return res.StatusCode, e
 }
 
+// refusedMQTT reports whether a sign-in over MQTT is refused.
+func (r *running) refusedMQTT(user, password string) bool {
+	o := mqtt.NewClientOptions().AddBroker("tcp://" + r.mqtt.Addr("tcp").String()).SetUsername(user).SetPassword(password).
+		SetClientID(user).SetAutoReconnect(false).SetConnectRetry(false)
+	c := mqtt.NewClient(o)
+	tok := c.Connect()
+	defer c.Disconnect(0)
+	return !tok.WaitTimeout(5*time.Second) || tok.Error() != nil
+}
+
+// Tokens that were not seen before are judged so often for one address and no more; those that were
+// are let in, and so is everybody from elsewhere.
 func TestConnectsPerAddress(t *testing.T) {
 	r := runHub(t, func(c *Config) { c.Limits.ConnectsPerSPerAddress = 5 })
+	known := r.device(map[string]any{"id": "known", "kinds": []string{"sensor"}})
+	var fresh []string
+	for i := range 20 {
+		fresh = append(fresh, r.device(map[string]any{"id": fmt.Sprint("d", i), "kinds": []string{"sensor"}}))
+	}
+	if status, e := r.refusedUpgrade("127.0.0.2", known); status != 101 {
+		t.Fatalf("got %d %+v", status, e)
+	}
 	limited := 0
-	for range 20 {
-		status, e := r.refusedUpgrade("127.0.0.1", r.user)
+	for _, token := range fresh {
+		status, e := r.refusedUpgrade("127.0.0.2", token)
 		switch {
 		case status == 429 && e.Code == devices.CodeRateLimited && e.RetryAfter > 0:
 			limited++
@@ -370,34 +393,161 @@ func TestConnectsPerAddress(t *testing.T) {
 		}
 	}
 	if limited < 5 {
-		t.Errorf("%d of 20 connects were limited, want most beyond 5", limited)
+		t.Errorf("%d of 20 new tokens were limited, want most beyond 5", limited)
 	}
-	o := mqtt.NewClientOptions().AddBroker("tcp://" + r.mqtt.Addr("tcp").String()).SetUsername("x").SetPassword("y").SetAutoReconnect(false).SetConnectRetry(false)
-	if tok := mqtt.NewClient(o).Connect(); tok.WaitTimeout(5*time.Second) && tok.Error() == nil {
-		t.Error("MQTT let in from the address that connects too often")
+	for range 20 {
+		if status, e := r.refusedUpgrade("127.0.0.2", known); status != 101 {
+			t.Errorf("one that is known there: got %d %+v", status, e)
+		}
 	}
-	if status, e := r.refusedUpgrade("127.0.0.2", r.user); status != 101 {
+	if status, e := r.refusedUpgrade("127.0.0.3", fresh[19]); status != 101 {
 		t.Errorf("another address: got %d %+v", status, e)
 	}
 }
 
-func TestFailedConnectsPerAddress(t *testing.T) {
-	r := runHub(t, func(c *Config) { c.Limits.FailedConnectsPerSPerAddress = 2 })
-	codes := map[devices.Code]int{}
+// One client at an address fails without end, by every way in. The others there are let in, every
+// one of them: devices and people, over WebSocket, long-poll, MQTT and HTTP.
+func TestOneBadClientAmongFortyGood(t *testing.T) {
+	r := runHub(t, func(*Config) {})
+	var tokens []string
+	for i := range 40 {
+		tokens = append(tokens, r.device(map[string]any{"id": fmt.Sprint("d", i), "kinds": []string{"sensor"}}))
+	}
+	revoked := r.device(map[string]any{"id": "revoked", "kinds": []string{"sensor"}})
+	if err := r.identity.RevokeDevice(t.Context(), devices.CLI(), devices.Origin{Via: "cli"}, "revoked"); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var bad sync.WaitGroup
+	var limited, tries atomic.Int64
+	for _, token := range []string{"nonsense", revoked} {
+		bad.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				conn, res, err := r.dialFrom("127.0.0.1", token)
+				if err == nil {
+					conn.Close()
+				}
+				tries.Add(1)
+				if res != nil && res.StatusCode == 429 {
+					limited.Add(1)
+				}
+			}
+		})
+	}
+	bad.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				r.refusedMQTT("revoked", "nonsense")
+			}
+		}
+	})
+	r.wait("the bad client to be refused as too many", func() bool { return limited.Load() > 20 })
+	for i, token := range tokens {
+		id := fmt.Sprint("d", i)
+		if status, e := r.refusedUpgrade("127.0.0.1", token); status != 101 {
+			t.Errorf("%s over WebSocket: got %d %+v", id, status, e)
+		}
+		if r.refusedMQTT(id, token) {
+			t.Errorf("%s over MQTT: refused", id)
+		}
+		if status, code := r.post(id, token, `{"r":[["temperature",1]]}`); status != 200 {
+			t.Errorf("%s over HTTP: got %d %s", id, status, code)
+		}
+		if status := r.pollAnew(token); status != 410 {
+			t.Errorf("%s over long-poll: got %d", id, status)
+		}
+		if status, e := r.refusedUpgrade("127.0.0.1", r.user); status != 101 {
+			t.Errorf("a person: got %d %+v", status, e)
+		}
+	}
+	close(stop)
+	bad.Wait()
+	t.Logf("%d tries of the bad client, %d refused as too many", tries.Load(), limited.Load())
+}
+
+// pollAnew opens a long-poll session and returns the status in its answer.
+func (r *running) pollAnew(token string) int {
+	r.t.Helper()
+	req, err := http.NewRequest("GET", r.base+"/socket/longpoll?vsn=2.0.0", nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var body struct{ Status int }
+	if err := json.NewDecoder(res.Body).Decode(&body); err != nil {
+		r.t.Fatal(err)
+	}
+	return body.Status
+}
+
+// A person has so many sockets and long-poll sessions, over all of the hub.
+func TestSocketsAndLongPollsPerPerson(t *testing.T) {
+	r := runHub(t, func(c *Config) { c.Limits.Sockets, c.Limits.Longpolls = 3, 2 })
+	for range 3 {
+		r.connect(r.user)
+	}
+	if status, e := r.refusedUpgrade("127.0.0.2", r.user); status != 429 || e.Code != devices.CodeRateLimited || e.RetryAfter <= 0 {
+		t.Errorf("a fourth socket: got %d %+v", status, e)
+	}
+	statuses := map[int]int{}
 	for range 10 {
-		_, e := r.refusedUpgrade("127.0.0.1", "nonsense")
-		codes[e.Code]++
+		statuses[r.pollAnew(r.user)]++
 	}
-	if codes[devices.CodeUnauthorized] < 2 || codes[devices.CodeRateLimited] < 4 {
-		t.Errorf("got %v, want some unauthorized, then rate_limited", codes)
+	if statuses[410] != 2 || statuses[403] != 8 {
+		t.Errorf("long-poll sessions: got %v, want two", statuses)
 	}
-	if status, e := r.refusedUpgrade("127.0.0.2", r.user); status != 101 {
-		t.Errorf("another address: got %d %+v", status, e)
+	if status, e := r.refusedUpgrade("127.0.0.1", r.device(map[string]any{"id": "d", "kinds": []string{"sensor"}})); status != 101 {
+		t.Errorf("a device: got %d %+v", status, e)
 	}
-	time.Sleep(1100 * time.Millisecond)
-	if status, e := r.refusedUpgrade("127.0.0.1", r.user); status != 101 {
-		t.Errorf("the same address, a second later: got %d %+v", status, e)
+}
+
+// A device that has had its bytes of the day stored is refused until they come back; its neighbour
+// is not.
+func TestDeviceBytesPerDay(t *testing.T) {
+	p := newPair(t, func(l *LimitsConfig) { l.DeviceBytesPerDay = 1 << 20 })
+	text := strings.Repeat("x", 60)
+	batch := `{"r":[["note","` + text + `-0"]`
+	for i := range 499 {
+		batch += fmt.Sprintf(`,["note","%s-%d"]`, text, i+1)
 	}
+	batch += "]}"
+	sent := 0
+	for range 100 {
+		r := p.loud.ask("sensor:loud", "readings", batch)
+		if r.code() == devices.CodeRateLimited {
+			if ms, _ := r.Response["retry_after_ms"].(float64); ms < 60_000 {
+				t.Errorf("got %+v, want a minute or more to wait", r)
+			}
+			break
+		}
+		if r.Status != "ok" {
+			t.Fatalf("got %+v", r)
+		}
+		sent++
+	}
+	if sent < 20 || sent > 40 {
+		t.Errorf("%d batches of some 33 kB were taken, want about a megabyte of them", sent)
+	}
+	if status, code := p.post("loud", p.loudToken, `{"r":[["temperature",1]]}`); status != 429 || code != devices.CodeRateLimited {
+		t.Errorf("over HTTP: got %d %s", status, code)
+	}
+	if r := p.loud.ask("sensor:loud", "info", "{}"); r.Status != "ok" {
+		t.Errorf("what is not stored: got %+v", r)
+	}
+	p.undisturbed()
 }
 
 // login signs in from an address of this machine.

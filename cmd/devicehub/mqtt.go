@@ -43,7 +43,7 @@ func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
 		return nil, err
 	}
 	s, err := bridge.New(cfg, bridge.WithStore(store), bridge.WithDoor(bridge.NewDoor(a.door, a.identity, a.registry)),
-		bridge.WithAccounts(bridge.NewAccounts(a.identity, a.registry)), bridge.WithConnects(a.connects), bridge.WithRefusals(a.refusals), bridge.WithAudit(a.audit), bridge.WithLogger(a.Log))
+		bridge.WithAccounts(bridge.NewAccounts(a.identity, a.registry, a.quota)), bridge.WithRefusals(a.refusals), bridge.WithAudit(a.audit), bridge.WithLogger(a.Log))
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}

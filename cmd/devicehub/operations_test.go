@@ -154,6 +154,11 @@ func TestOperationsPage(t *testing.T) {
 			t.Errorf("operations.md names the key %s, which is none", m[1])
 		}
 	}
+	for _, k := range configKeys() { // the table is complete
+		if strings.HasPrefix(k.Path, "limits.") && !strings.Contains(text, "`"+k.Path+"`") {
+			t.Errorf("operations.md does not say what happens beyond %s", k.Path)
+		}
+	}
 	// Files that it names are there.
 	for _, m := range regexp.MustCompile("`(configs/[^`]+)`").FindAllStringSubmatch(text, -1) {
 		if _, err := os.Stat("../../" + m[1]); err != nil {

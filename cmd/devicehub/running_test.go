@@ -81,7 +81,7 @@ func runHub(t *testing.T, change ...func(*Config)) *running {
 // wait waits until f holds.
 func (r *running) wait(what string, f func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.t.Fatalf("waited for %s in vain\n%s", what, r.log.String())
 		}

@@ -10,6 +10,7 @@ import (
 	"devicehub/devices/fleet"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/session"
 	"devicehub/devices/shadow"
@@ -37,19 +38,12 @@ type App struct {
 	// OfflineAfter is how long a silent WebSocket is waited for; LongPollAfter
 	// how long a long-poll session may go without a poll.
 	OfflineAfter, LongPollAfter time.Duration
-	// Admit, if set, is asked for every connection with the peer's address,
-	// and told whether it failed; it bounds connects per address.
-	Admit ConnectLimiter
 	// Refusals logs who was not let in; it may be nil.
 	Refusals *connects.Log
+	// Quota bounds what each principal may ask for; nil bounds nothing.
+	Quota *quota.Quota
 
 	visitors visitors
-}
-
-// ConnectLimiter bounds connects per address.
-type ConnectLimiter interface {
-	Allow(addr string) error
-	Failed(addr string)
 }
 
 // Router returns the routes of /socket.

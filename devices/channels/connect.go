@@ -10,6 +10,7 @@ import (
 
 	"devicehub/devices"
 	"devicehub/devices/identity"
+	"devicehub/devices/quota"
 	"devicehub/devices/session"
 	"devicehub/hub"
 )
@@ -19,6 +20,7 @@ type callerKey struct{}
 // caller is who opened a connection, kept in its context.
 type caller struct {
 	principal identity.Principal
+	account   *quota.Account // of the principal, over all its connections
 	origin    devices.Origin
 	arrival   *session.Arrival // of a device, until it has a session
 	session   *session.Session // devices
@@ -29,13 +31,7 @@ func callerOf(ctx context.Context) *caller { return ctx.Value(callerKey{}).(*cal
 
 // connect judges the token that a client opens a connection with.
 func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
-	if a.Admit != nil {
-		if err := a.Admit.Allow(info.RemoteAddr); err != nil {
-			a.refused(info.Transport, info.RemoteAddr, identity.Principal{}, err)
-			return nil, err
-		}
-	}
-	p, err := a.Identity.Verify(a.token(info))
+	p, err := a.Identity.From(info.RemoteAddr).Verify(a.token(info))
 	if err == nil && p.Expired && p.Kind != devices.ActorDevice {
 		err = devices.Refuse(devices.CodeTokenExpired, "the token has expired")
 	}
@@ -45,13 +41,14 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 		_, err = a.Identity.Actor(p)
 	}
 	if err != nil {
-		if a.Admit != nil {
-			a.Admit.Failed(info.RemoteAddr)
-		}
 		a.refused(info.Transport, info.RemoteAddr, p, err)
 		return nil, err
 	}
 	c := &caller{principal: p, origin: devices.Origin{Via: devices.Via(info.Transport), Addr: host(info.RemoteAddr)}}
+	if err := a.enter(ctx, c, info.Transport); err != nil {
+		a.refused(info.Transport, info.RemoteAddr, p, err)
+		return nil, err
+	}
 	if p.Kind == devices.ActorDevice && !p.Expired {
 		if c.arrival, err = a.Door.Admit(devices.ID(p.Name), info.Transport, info.RemoteAddr); err != nil {
 			a.refused(info.Transport, info.RemoteAddr, p, err)
@@ -60,6 +57,30 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 		context.AfterFunc(ctx, c.arrival.Done) // should it not come to be opened
 	}
 	return context.WithValue(ctx, callerKey{}, c), nil
+}
+
+// enter takes a connection and a place from what the caller may have, until ctx ends.
+func (a *App) enter(ctx context.Context, c *caller, transport string) error {
+	account := a.Quota.Hold(c.principal.Kind, c.principal.Name)
+	place := quota.Sockets
+	if transport == "longpoll" {
+		place = quota.LongPolls
+	}
+	_, err := account.Allow(quota.Connects)
+	leave := func() {}
+	if err == nil {
+		leave, err = account.Enter(place)
+	}
+	if err != nil {
+		account.Release()
+		return err
+	}
+	c.account = account
+	context.AfterFunc(ctx, func() {
+		leave()
+		account.Release()
+	})
+	return nil
 }
 
 // refused tells of a client that was not let in: in the log, and to those who follow
@@ -119,6 +140,7 @@ func (a *App) opened(ctx context.Context, conn *hub.Conn) (context.Context, erro
 		if _, err := a.Identity.Actor(c.principal); err != nil {
 			return nil, closeFor(err)
 		}
+		conn.Guard(c.guard(link{conn}))
 		return ctx, nil
 	}
 	offlineAfter := a.OfflineAfter
@@ -134,6 +156,7 @@ func (a *App) opened(ctx context.Context, conn *hub.Conn) (context.Context, erro
 	}
 	c.session = s
 	conn.OnAnswer(s.Answered)
+	conn.Guard(c.guard(link{conn}))
 	context.AfterFunc(ctx, func() { s.Close(closeReason(context.Cause(ctx))) })
 	return ctx, nil
 }

@@ -12,12 +12,12 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gorilla/websocket"
 
 	"devicehub/devices"
 	"devicehub/devices/connects"
+	"devicehub/devices/quota"
 )
 
 // poll opens a long-poll session, or is refused: the body's status, and error.
@@ -173,30 +173,40 @@ func TestRefusedConnectsAreLogged(t *testing.T) {
 	}
 }
 
-func TestConnectsOfAnAddressAreBounded(t *testing.T) {
-	limiter := new(connects.Limiter)
-	limiter.Set(1000, 2)
-	h, base := serveHouse(t, func(a *App) { a.Admit = limiter })
-	good := http.Header{"Authorization": {"Bearer " + h.device("lamp", light)}}
-	bad := http.Header{"Authorization": {"Bearer nonsense"}}
-	for range 2 {
-		if got, refused := upgrade(t, base, url.Values{}, bad); got != 401 || refused.Code != devices.CodeUnauthorized {
-			t.Fatalf("got %d %q", got, refused.Code)
+// One client with a bad token is refused, and those at its address are let in, by whichever way
+// they come and whether or not they were seen before.
+func TestOneBadClientAmongMany(t *testing.T) {
+	h, base := serveHouse(t, nil)
+	h.app.Quota.SetLimits(quota.Limits{Checks: quota.Rate{PerSecond: 1000, Burst: 1000}, Failures: quota.Rate{PerSecond: 2, Burst: 2}})
+	revoked := h.device("revoked", light)
+	if err := h.app.Identity.RevokeDevice(t.Context(), devices.CLI(), devices.Origin{}, "revoked"); err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{"nonsense", revoked} {
+		bad := http.Header{"Authorization": {"Bearer " + token}}
+		limited := 0
+		for range 20 {
+			if got, refused := upgrade(t, base, url.Values{}, bad); got == 429 && refused.Code == devices.CodeRateLimited && refused.RetryAfter > 0 {
+				limited++
+			} else if got != 401 {
+				t.Fatalf("got %d %+v", got, refused)
+			}
+		}
+		if limited < 10 {
+			t.Errorf("%d of 20 were refused as too many, want most", limited)
+		}
+		if got, refused := poll(t, base, url.Values{}, bad); got != 403 || refused.Code != devices.CodeRateLimited {
+			t.Errorf("over long-poll: got %d %+v", got, refused)
 		}
 	}
-	if got, refused := upgrade(t, base, url.Values{}, good); got != 429 || refused.Code != devices.CodeRateLimited || refused.RetryAfter <= 0 {
-		t.Errorf("a third: got %d %+v, want 429 with retry_after_ms", got, refused)
-	}
-	if got, refused := poll(t, base, url.Values{}, good); got != 403 || refused.Code != devices.CodeRateLimited {
-		t.Errorf("over long-poll: got %d %+v", got, refused)
-	}
-	// Another address is not disturbed.
-	c, err := h.dial("nonsense")
-	if devices.CodeOf(err) != devices.CodeUnauthorized {
-		t.Errorf("another address: got %v, %v", c, err)
-	}
-	time.Sleep(600 * time.Millisecond)
-	if got, refused := upgrade(t, base, url.Values{}, good); got != 101 {
-		t.Errorf("later: got %d %+v", got, refused)
+	for i := range 20 {
+		good := http.Header{"Authorization": {"Bearer " + h.device(devices.ID(fmt.Sprint("d", i)), light)}}
+		if got, refused := upgrade(t, base, url.Values{}, good); got != 101 {
+			t.Errorf("good device %d: got %d %+v", i, got, refused)
+		}
+		person := http.Header{"Authorization": {"Bearer " + h.person(fmt.Sprint("ana", i), devices.RoleViewer, "")}}
+		if got, refused := poll(t, base, url.Values{}, person); got != 410 {
+			t.Errorf("good person %d: got %d %+v", i, got, refused)
+		}
 	}
 }

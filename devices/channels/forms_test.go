@@ -290,7 +290,7 @@ func TestEveryFormIsKeptAsSent(t *testing.T) {
 	tracer := new(trace.Tracer)
 	h := newHouse(t, func(a *App) { a.Door.Trace = tracer })
 	defer h.stop()
-	h.app.Door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 1e6, Burst: 1e6})
+	h.app.Door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 1e6})
 	srv := httptest.NewServer(h.app.Endpoint)
 	defer srv.Close()
 	defer srv.CloseClientConnections()

@@ -16,6 +16,7 @@ import (
 	"devicehub/devices/fleet"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/session"
 	"devicehub/devices/shadow"
@@ -59,7 +60,8 @@ func newHouse(t *testing.T, change func(*App)) *house {
 	log := slog.New(slog.DiscardHandler)
 	registry, err := devices.OpenRegistry(ctx, new(devices.MemoryRegistry))
 	must(err)
-	people, err := identity.Open(ctx, new(identity.Memory), registry, identity.Config{TokenTTL: 24 * time.Hour, HashMemory: 64})
+	bounds := quota.New(quota.Limits{})
+	people, err := identity.Open(ctx, new(identity.Memory), registry, identity.Config{TokenTTL: 24 * time.Hour, HashMemory: 64, Strangers: bounds})
 	must(err)
 	_, err = people.Prepare(ctx, password)
 	must(err)
@@ -78,10 +80,10 @@ func newHouse(t *testing.T, change func(*App)) *house {
 
 	ep := hub.New(hub.WithLogger(log))
 	tracker := presence.New(ep.PubSub())
-	door := &session.Door{Registry: registry, Identity: people, Readings: ingest, Commands: control, Liveness: live, Presence: Presence{tracker}, Node: "n1", Log: log}
-	door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 50, Burst: 200})
+	door := &session.Door{Registry: registry, Identity: people, Readings: ingest, Commands: control, Liveness: live, Presence: Presence{tracker}, Quota: bounds, Node: "n1", Log: log}
+	door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 50})
 	app := &App{Endpoint: ep, Presence: tracker, Registry: registry, Identity: people, Door: door, Readings: ingest, Commands: control, Shadows: shadows,
-		Liveness: live, Fleet: rows, Log: log, AllowQueryToken: true, OfflineAfter: time.Minute, LongPollAfter: 15 * time.Second}
+		Liveness: live, Fleet: rows, Log: log, AllowQueryToken: true, OfflineAfter: time.Minute, LongPollAfter: 15 * time.Second, Quota: bounds}
 	if change != nil {
 		change(app)
 	}

@@ -1,3 +1,4 @@
+// Package connects logs what others do wrong as they connect, a few lines a minute.
 package connects
 
 import (
@@ -8,6 +9,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"devicehub/devices/quota"
 )
 
 const (
@@ -31,7 +34,7 @@ type Log struct {
 // kind is what is counted together.
 type kind struct {
 	msg, code string
-	addr      netip.Prefix
+	addr      string // as quota counts it
 }
 
 type tally struct {
@@ -52,11 +55,11 @@ func (l *Log) Warn(msg, addr, code string, attrs ...any) {
 		return
 	}
 	now := time.Now()
-	k := kind{msg, code, key(addr)}
+	k := kind{msg, code, quota.Address(addr)}
 	l.mu.Lock()
 	t := l.kinds[k]
 	if t == nil && len(l.kinds) >= maxKinds {
-		k.addr = netip.Prefix{}
+		k.addr = ""
 		t = l.kinds[k]
 	}
 	if l.kinds == nil {

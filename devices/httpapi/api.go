@@ -19,6 +19,7 @@ import (
 	"devicehub/devices/connects"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/shadow"
 	"devicehub/devices/trace"
@@ -52,6 +53,9 @@ type Services struct {
 	Registry *devices.Registry
 	Identity *identity.Service
 	Audit    devices.AuditLog
+
+	// Quota bounds what each caller may ask for; nil bounds nothing.
+	Quota *quota.Quota
 
 	Door     Door
 	Readings Readings
@@ -241,6 +245,14 @@ func (a *API) serve(w http.ResponseWriter, req *http.Request, r *route) {
 		c.logRefused(err)
 		c.fail(err)
 		return
+	}
+	if err == nil {
+		done, err := c.admit()
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		defer done()
 	}
 	if c.params, err = r.parameters(req.URL.RawQuery); err != nil {
 		c.fail(err)

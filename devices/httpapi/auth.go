@@ -56,9 +56,9 @@ func (c *call) identify() error {
 	}
 	var err error
 	if strings.HasPrefix(token, "dh1.") { // the short form does not name its device; the path does
-		c.who, err = c.api.s.Identity.VerifyDevice(devices.ID(c.PathValue("id")), token)
+		c.who, err = c.api.s.Identity.From(c.origin.Addr).VerifyDevice(devices.ID(c.PathValue("id")), token)
 	} else {
-		c.who, err = c.api.s.Identity.Verify(token)
+		c.who, err = c.api.s.Identity.From(c.origin.Addr).Verify(token)
 	}
 	if err != nil {
 		return err

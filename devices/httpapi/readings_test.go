@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"devicehub/devices"
+	"devicehub/devices/quota"
 )
 
 func TestReadingsOverHTTP(t *testing.T) {
@@ -139,6 +140,9 @@ func TestADisabledDeviceIsToldSo(t *testing.T) {
 func TestADeviceFloodIsItsOwn(t *testing.T) {
 	r := newRig(t, false)
 	loud, quiet := r.device(`{"id":"loud","kinds":["sensor"]}`), r.device(`{"id":"quiet","kinds":["sensor"]}`)
+	var l quota.Limits
+	l.Device.Rates[quota.Events] = quota.Rate{PerSecond: 50, Burst: 200}
+	r.bounds.SetLimits(l)
 	limited := 0
 	for range 300 {
 		res := r.do("POST", "/api/v1/devices/loud/readings", loud, `{"r":[["temperature",1]]}`)

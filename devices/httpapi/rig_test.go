@@ -23,6 +23,7 @@ import (
 	"devicehub/devices/httpapi"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/session"
 	"devicehub/devices/shadow"
@@ -42,6 +43,7 @@ type rig struct {
 	track  *liveness.Tracker
 	door   *session.Door
 	tracer *trace.Tracer
+	bounds *quota.Quota
 	logs   *syncBuffer
 	ready  []httpapi.Check
 	doc    map[string]any
@@ -85,6 +87,7 @@ func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 			t.Fatal(err)
 		}
 	}
+	r.bounds = quota.New(quota.Limits{})
 	var regStore devices.RegistryStore = &devices.MemoryRegistry{}
 	var idStore identity.Store = &identity.Memory{}
 	var audit devices.AuditLog = &identity.MemoryAudit{}
@@ -100,7 +103,7 @@ func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 	var err error
 	r.reg, err = devices.OpenRegistry(ctx, regStore)
 	must(err)
-	r.ident, err = identity.Open(ctx, idStore, r.reg, identity.Config{TokenTTL: identity.DefaultTokenTTL, Logger: log, Auditor: audit, HashMemory: 64})
+	r.ident, err = identity.Open(ctx, idStore, r.reg, identity.Config{TokenTTL: identity.DefaultTokenTTL, Logger: log, Auditor: audit, HashMemory: 64, Strangers: r.bounds})
 	must(err)
 	_, err = r.ident.Prepare(ctx, "admin-password")
 	must(err)
@@ -112,13 +115,13 @@ func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 	must(err)
 	r.disp, err = commands.New(ctx, commands.Config{Store: &commands.Memory{}, Registry: r.reg, Shadows: shadows, Liveness: r.track, Audit: audit, Logger: log})
 	must(err)
-	r.door = &session.Door{Registry: r.reg, Identity: r.ident, Readings: ingest, Commands: r.disp, Liveness: r.track, Presence: nobody{}, Log: log}
-	r.door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 50, Burst: 200})
+	r.door = &session.Door{Registry: r.reg, Identity: r.ident, Readings: ingest, Commands: r.disp, Liveness: r.track, Presence: nobody{}, Quota: r.bounds, Log: log}
+	r.door.SetLimits(session.Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 50})
 	for _, run := range []func(context.Context) error{ingest.Run, r.track.Run, shadows.Run, r.disp.Run, r.ident.Run} {
 		r.run(run)
 	}
 	r.cfg = httpapi.Config{Logger: log, Refusals: &connects.Log{Logger: log}}
-	r.s = httpapi.Services{Registry: r.reg, Identity: r.ident, Audit: audit, Door: r.door, Readings: ingest, Liveness: r.track, Shadows: shadows, Commands: r.disp, Trace: r.tracer,
+	r.s = httpapi.Services{Registry: r.reg, Identity: r.ident, Audit: audit, Quota: r.bounds, Door: r.door, Readings: ingest, Liveness: r.track, Shadows: shadows, Commands: r.disp, Trace: r.tracer,
 		Search: fleet.New(fleet.Config{Registry: r.reg, Status: r.track.Status, Latest: ingest.Latest, Light: shadows.Power, Logger: log}).Matcher,
 		Ready:  func(context.Context) []httpapi.Check { return r.ready }}
 	for _, f := range change {

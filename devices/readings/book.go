@@ -118,6 +118,7 @@ type Entry struct {
 	Items     []Stored
 	Intervals []Interval
 	Forget    bool // the device and all its readings are erased
+	Bytes     int  // that the store took for it; set by Append
 }
 
 // ClockMark is the hub's clock as the log knows it.

@@ -22,6 +22,10 @@ type Config struct {
 	LateMax       time.Duration // readings older are refused, 7 d
 	BackfillShare int           // percent of each commit that late readings may have, 25
 	Feed          devices.Feed  // is told of readings, "reading" and "backfill"
+	// MayStore is asked whether a device may have a push stored; its error refuses
+	// the push. OnStored is told how many bytes the store took for one.
+	MayStore func(devices.ID) error
+	OnStored func(id devices.ID, bytes int)
 	// OnData is called after a push of the device became durable, before its
 	// reply.
 	OnData func(id devices.ID, accepted int)
@@ -155,6 +159,13 @@ func (in *Ingest) Submit(src Source, b Batch, done func(Result, error)) {
 	if n, most := b.Len(), in.maxReadings.Load(); int64(n) > most || n == 0 {
 		done(Result{}, devices.Refuse(devices.CodeTooLarge, "too many readings in one push").With("limit", most))
 		return
+	}
+	if in.cfg.MayStore != nil {
+		if err := in.cfg.MayStore(src.Device.ID); err != nil {
+			in.stats.refusedPushes.Add(1)
+			done(Result{}, err)
+			return
+		}
 	}
 	in.offsets.note(src.Device.ID, &b, now.UnixMilli())
 	j := &job{src: src, batch: b, at: now, done: done}
@@ -406,7 +417,13 @@ func (in *Ingest) commit(lanes []chan []*job) bool {
 			g.Readings += j.v.stored
 		}
 	}
-	if err := in.append(&g); err != nil {
+	err := in.append(&g)
+	if err == nil && in.cfg.OnStored != nil {
+		for _, e := range g.Entries {
+			in.cfg.OnStored(e.Rec.ID, e.Bytes)
+		}
+	}
+	if err != nil {
 		refusal := in.refusal(err)
 		for _, j := range jobs {
 			if j.drop != nil { // which is done, or has an error of its own

@@ -51,12 +51,16 @@ func (m *Memory) Append(g *Group) error {
 		}
 		for i := range e.Items {
 			if it := &e.Items[i]; it.S != nil {
+				e.Bytes += pointBytes + len(it.Point.S)
 				m.points[it.S.ID] = insert(m.points[it.S.ID], it.Point)
 			}
 		}
 	}
 	return nil
 }
+
+// pointBytes is about what a reading takes.
+const pointBytes = 64
 
 func insert(ps []Point, p Point) []Point {
 	i, found := slices.BinarySearchFunc(ps, p.T, func(q Point, t int64) int { return cmp.Compare(q.T, t) })

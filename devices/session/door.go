@@ -9,12 +9,11 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"devicehub/devices"
 	"devicehub/devices/commands"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/trace"
 )
@@ -69,8 +68,7 @@ type Limits struct {
 	FrameBytes      int
 	ReadingsPerPush int
 	PushesInFlight  int
-	EventsPerSecond float64 // all transports together; a batch is one event
-	Burst           int
+	EventsPerSecond float64 // as the device is told; the Quota holds it to that
 }
 
 // Door lets devices in. Its fields are set before the first Open and not
@@ -82,7 +80,8 @@ type Door struct {
 	Commands Commands
 	Liveness Liveness
 	Presence Presence
-	Node     string // this node's name, shown in presence
+	Quota    *quota.Quota // of what devices may ask for, whichever way they come; nil: no bounds
+	Node     string       // this node's name, shown in presence
 	// Observe, if set, is told of every connection ("connect") and every event
 	// with the code it was refused with, "" when it was taken.
 	Observe func(transport, event string, code devices.Code)
@@ -93,20 +92,14 @@ type Door struct {
 	limits   Limits
 	sessions map[devices.ID]map[*Session]struct{} // several for a moment, while one replaces another
 	expiring map[*Session]struct{}                // whose tokens are looked at every second
-	rates    map[devices.ID]*rate.Limiter
 	arrivals map[devices.ID][]*Arrival
 }
 
-// SetLimits sets the limits for sessions opened from now on, and the event
-// rate for all.
+// SetLimits sets the limits for sessions opened from now on.
 func (d *Door) SetLimits(l Limits) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.limits = l
-	for _, r := range d.rates {
-		r.SetLimit(rate.Limit(l.EventsPerSecond))
-		r.SetBurst(l.Burst)
-	}
 }
 
 // Sessions is the number of open sessions.
@@ -133,23 +126,13 @@ func (d *Door) observe(transport, event string, err error) {
 	}
 }
 
-// allow takes one event of the device's rate, or says when there is one.
-func (d *Door) allow(id devices.ID) error {
-	d.mu.Lock()
-	r := d.rates[id]
-	if r == nil {
-		if d.rates == nil {
-			d.rates = map[devices.ID]*rate.Limiter{}
-		}
-		r = rate.NewLimiter(rate.Limit(d.limits.EventsPerSecond), d.limits.Burst)
-		d.rates[id] = r
-	}
-	d.mu.Unlock()
-	if r.Allow() {
-		return nil
-	}
-	wait := time.Duration(float64(time.Second) / float64(r.Limit()))
-	return devices.Refuse(devices.CodeRateLimited, "too many events").After(max(wait, 20*time.Millisecond))
+// Connects takes one connection from what a verified device may make; the error is
+// rate_limited.
+func (d *Door) Connects(id devices.ID) error {
+	return d.Quota.Once(devices.ActorDevice, string(id), func(a *quota.Account) error {
+		_, err := a.Allow(quota.Connects)
+		return err
+	})
 }
 
 // admit returns the record of a device that may connect directly now.
@@ -196,11 +179,6 @@ func (d *Door) Watch(c devices.Change) {
 		case ConfigChanged(c.Before, c.After):
 			s.sendConfig(c.After)
 		}
-	}
-	if c.After == nil {
-		d.mu.Lock()
-		delete(d.rates, c.ID())
-		d.mu.Unlock()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"devicehub/devices"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/trace"
 )
@@ -115,11 +116,21 @@ func (s *Session) answered(reply func(any, error), f func() (any, error)) {
 // limited is answered for events that count against the device's rate.
 func (s *Session) limited(reply func(any, error), f func() (any, error)) {
 	s.answered(reply, func() (any, error) {
-		if err := s.door.allow(s.device); err != nil {
+		if err := s.allow(); err != nil {
 			return nil, err
 		}
 		return f()
 	})
+}
+
+// allow takes one event of the device's rate. A device that goes on beyond it is
+// sent away.
+func (s *Session) allow() error {
+	cut, err := s.account.Allow(quota.Events)
+	if cut {
+		s.End(devices.CodeRateLimited, "too many events")
+	}
+	return err
 }
 
 // refuse answers a malformed event, which costs rate like a good one.
@@ -130,7 +141,7 @@ func (s *Session) refuse(reply func(any, error), err error) {
 func (s *Session) submit(b readings.Batch, reply func(any, error)) {
 	dev, err := s.admitted()
 	if err == nil {
-		err = s.door.allow(s.device)
+		err = s.allow()
 	}
 	if err == nil {
 		err = s.takeSlot()
@@ -265,7 +276,7 @@ func (s *Session) learn(dev *devices.Device, fw string) {
 // token. It is the one event that a device with an expired token may send; once
 // refreshed, it is online.
 func (s *Session) refresh() (any, error) {
-	if err := s.door.allow(s.device); err != nil {
+	if err := s.allow(); err != nil {
 		return nil, err
 	}
 	p := s.Principal()
@@ -352,7 +363,10 @@ func (d *Door) Post(p identity.Principal, id devices.ID, body []byte, reply func
 		err = devices.Refuse(devices.CodeTokenExpired, "the token has expired")
 	}
 	if err == nil {
-		err = d.allow(id)
+		err = d.Quota.Once(devices.ActorDevice, p.Name, func(a *quota.Account) error {
+			_, err := a.Allow(quota.Events)
+			return err
+		})
 	}
 	if err != nil {
 		answer(nil, err)

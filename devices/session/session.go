@@ -14,6 +14,7 @@ import (
 	"devicehub/devices/commands"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/trace"
 )
@@ -66,6 +67,7 @@ type Session struct {
 	link      Link
 	device    devices.ID
 	transport string
+	account   *quota.Account // of the device, over all its connections
 	hello     Hello
 	turn      uint32 // which second of a minute it is tended in
 	ctx       context.Context
@@ -111,8 +113,10 @@ func (d *Door) Open(_ context.Context, h Hello, l Link) (s *Session, err error) 
 	s = &Session{door: d, link: l, device: h.Device, transport: h.Transport, hello: h, principal: h.Principal,
 		boot: h.Boot, turn: rand.Uint32(), joined: map[devices.Kind]bool{}, gone: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.account = d.Quota.Hold(devices.ActorDevice, string(h.Device))
 	if !h.Principal.Expired {
 		if err := s.goOnline(); err != nil {
+			s.account.Release()
 			s.cancel()
 			return nil, err
 		}
@@ -242,6 +246,7 @@ func (s *Session) Close(reason string) {
 	epoch := s.epoch
 	s.mu.Unlock()
 	s.door.recordClose(s, reason)
+	s.account.Release()
 	s.cancel()
 
 	d := s.door

@@ -17,6 +17,7 @@ import (
 	"devicehub/devices/commands"
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 	"devicehub/devices/shadow"
 	"devicehub/devices/trace"
@@ -72,7 +73,15 @@ func (s *shown) count(topic string) int {
 	return s.there[topic]
 }
 
-var limits = Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 50, Burst: 200}
+var limits = Limits{FrameBytes: 65536, ReadingsPerPush: 500, PushesInFlight: 8, EventsPerSecond: 50}
+
+const burst = 200
+
+// bounds are what devices may ask for.
+func bounds() (l quota.Limits) {
+	l.Device.Rates[quota.Events] = quota.Rate{PerSecond: limits.EventsPerSecond, Burst: burst}
+	return l
+}
 
 func inHouse(t *testing.T, f func(h *house)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -99,7 +108,7 @@ func inHouse(t *testing.T, f func(h *house)) {
 		h.commands, err = commands.New(ctx, commands.Config{Store: new(commands.Memory), Registry: h.registry, Shadows: h.shadows, Liveness: h.liveness})
 		must(err)
 		h.door = &Door{Registry: h.registry, Identity: h.identity, Readings: ingest, Commands: h.commands, Liveness: h.liveness,
-			Presence: h.shown, Node: "n1", Log: slog.New(slog.DiscardHandler)}
+			Presence: h.shown, Quota: quota.New(bounds()), Node: "n1", Log: slog.New(slog.DiscardHandler)}
 		h.door.SetLimits(limits)
 		h.registry.Watch(h.door.Watch)
 		h.identity.Watch(func(c identity.Change) { h.door.Recheck(c.Devices, c.All) })
@@ -302,7 +311,7 @@ func TestTheRateIsTheDevicesWhicheverWayItComes(t *testing.T) {
 	inHouse(t, func(h *house) {
 		p, other := h.add("noisy", devices.KindSensor), h.add("calm", devices.KindSensor)
 		s, calm := h.open(p, new(line)), h.open(other, new(line))
-		for range limits.Burst {
+		for range burst {
 			if got := h.say(s, "info", `{}`); got != "ok null" {
 				t.Fatal(got)
 			}
@@ -324,6 +333,48 @@ func TestTheRateIsTheDevicesWhicheverWayItComes(t *testing.T) {
 		}
 		s.Close("client_close")
 		calm.Close("client_close")
+	})
+}
+
+// A device that keeps to what it is told is never sent away; one that floods is, whatever it
+// sends, and its neighbour notices nothing.
+func TestAFloodEndsTheConnection(t *testing.T) {
+	inHouse(t, func(h *house) {
+		for _, event := range []string{"dance", "info", "reading", "token_refresh"} {
+			p, l := h.add(devices.ID("noisy-"+strings.ReplaceAll(event, "_", "-")), devices.KindSensor), new(line)
+			s := h.open(p, l)
+			n := 0
+			for ; n < 5000 && l.ended() == ""; n++ {
+				h.say(s, event, `{}`)
+			}
+			if l.ended() != devices.CodeRateLimited || n > 1500 {
+				t.Errorf("%s: got %q after %d, want rate_limited after some 1200", event, l.ended(), n)
+			}
+			s.Close("client_close")
+			if got := h.liveness.Status(devices.ID(p.Name)).Reason; got != "rate_limited" {
+				t.Errorf("%s: offline for %q, want rate_limited", event, got)
+			}
+			// It may come back, but goes again as soon as it goes on.
+			l = new(line)
+			s = h.open(p, l)
+			for n = 0; n < 5000 && l.ended() == ""; n++ {
+				h.say(s, event, `{}`)
+			}
+			if n > 5 {
+				t.Errorf("%s: sent %d before it was sent away again, want hardly any", event, n)
+			}
+			s.Close("client_close")
+		}
+		l := new(line)
+		s := h.open(h.add("twice", devices.KindSensor), l)
+		for range 20 * 100 {
+			h.say(s, "info", `{}`)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if l.ended() != "" {
+			t.Errorf("one that sends twice its rate: got %q, want no more than refusals", l.ended())
+		}
+		s.Close("client_close")
 	})
 }
 

@@ -120,7 +120,9 @@ func (w *groupWriter) appendGroup(b []byte, g *readings.Group, wall int64) []byt
 		}
 	}
 	for _, e := range g.Entries {
+		before := len(b)
 		b = w.appendEntry(b, e, wall)
+		e.Bytes = len(b) - before
 	}
 	return b
 }

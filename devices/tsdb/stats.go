@@ -79,3 +79,10 @@ func (s *Store) Health() (state, reason string) {
 
 // Free is the room on the disk that the log is on, and its size.
 func (s *Store) Free() (free, total int64, err error) { return s.log.Free() }
+
+// Space is the room on the disk that the log is on, and how much of it is kept back: when less is
+// free, readings are refused.
+func (s *Store) Space() (free, kept int64, err error) {
+	free, total, err := s.log.Free()
+	return free, max(0, reserve(s.opts.MinFree, total)), err
+}

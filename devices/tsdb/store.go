@@ -476,6 +476,15 @@ func (f *freeSpace) wrote(n int64) {
 	f.mu.Unlock()
 }
 
+// reserve is the room that is kept back: least, or, where that is 0, what a disk of that size is to
+// have.
+func reserve(least, total int64) int64 {
+	if least == 0 {
+		return min(1<<30, total/20)
+	}
+	return least
+}
+
 // check returns an error that wraps ErrFull when less than least is free.
 func (f *freeSpace) check(l *ingestlog.Log, least int64, now time.Time) error {
 	f.mu.Lock()
@@ -487,9 +496,7 @@ func (f *freeSpace) check(l *ingestlog.Log, least int64, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if least == 0 {
-		least = min(1<<30, total/20)
-	}
+	least = reserve(least, total)
 	f.checked, f.left, f.err = now, freeBytes, nil
 	if free < least {
 		f.err = fmt.Errorf("%w: %d MiB are left, %d are kept back", ingestlog.ErrFull, free>>20, least>>20)
