@@ -225,7 +225,7 @@ func Default() Config {
 			Sockets:                      32,
 			Longpolls:                    8,
 			ConnectsPerS:                 5,
-			ConnectBurst:                 100,
+			ConnectBurst:                 200,
 			ConnectsPerSPerAddress:       1000,
 			FailedConnectsPerSPerAddress: 20,
 			FailedLoginsPerMinPerAddress: 30,
