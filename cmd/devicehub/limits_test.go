@@ -603,7 +603,23 @@ func TestLimitsAreLive(t *testing.T) {
 	p := newPair(t, func(*LimitsConfig) {})
 	l := p.Config.Limits
 	l.FrameBytes, l.ReadingsPerPush, l.PushesInFlight, l.ChannelsPerConnection, l.DeviceEventsPerS = 4096, 3, 2, 1, 7
+	l.EventsPerS, l.EventBurst, l.Sockets = 1, 2, 3
 	p.applyLimits(l)
+
+	person := p.connect(p.user) // what a principal may ask for holds at once, for all
+	person.join("sensor:loud")
+	codes := map[devices.Code]int{}
+	for range 5 {
+		codes[person.ask("sensor:loud", "command", `{"op":"set","params":{"on":true}}`).code()]++
+	}
+	if codes[devices.CodeRateLimited] < 2 {
+		t.Errorf("five commands, two at once allowed: got %v", codes)
+	}
+	p.connect(p.user)
+	p.connect(p.user)
+	if status, e := p.refusedUpgrade("127.0.0.1", p.user); status != 429 || e.Code != devices.CodeRateLimited {
+		t.Errorf("a fourth socket: got %d %+v", status, e)
+	}
 
 	late := p.connect(p.loudToken)
 	joined := late.ask("sensor:loud", "phx_join", "{}")

@@ -2,11 +2,10 @@ package identity
 
 import (
 	"context"
-	"net/netip"
-	"sync"
 	"time"
 
 	"devicehub/devices"
+	"devicehub/devices/quota"
 )
 
 // limiter slows the guessing of passwords. An address may fail so often a
@@ -18,25 +17,10 @@ import (
 // An attempt counts as failed until it has succeeded, so that many at once gain
 // nothing.
 type limiter struct {
-	mu      sync.Mutex
-	perAddr float64 // a minute
-	perName float64
-	addrs   map[string]*bucket
-	names   map[string]*bucket
-	pairs   map[string]*bucket // address and name
+	addrs, names, pairs quota.Table // pairs: the name at the address
 }
 
-// bucket holds how many failures are left, as of at.
-type bucket struct {
-	left float64
-	at   time.Time
-}
-
-const (
-	nameDelay      = 2 * time.Second
-	maxLimiterKeys = 1 << 14 // of each map; when full of fresh ones, strangers share one bucket
-	sharedKey      = "*"
-)
+const nameDelay = 2 * time.Second
 
 // SetLoginLimits changes how many failed logins a minute are borne per address
 // and per name; 0 means the default, 30 and 10.
@@ -47,90 +31,44 @@ func (s *Service) SetLoginLimits(perAddress, perName int) {
 	if perName <= 0 {
 		perName = 10
 	}
-	s.limiter.mu.Lock()
-	defer s.limiter.mu.Unlock()
-	s.limiter.perAddr, s.limiter.perName = float64(perAddress), float64(perName)
+	minute := func(n int) quota.Rate { return quota.Rate{PerSecond: float64(n) / 60, Burst: float64(n)} }
+	s.limiter.addrs.SetRate(minute(perAddress))
+	s.limiter.names.SetRate(minute(perName))
+	s.limiter.pairs.SetRate(minute(perName))
 }
 
 // begin takes one failure from the address's and the name's budget. It returns
 // how long the attempt has to wait, or a rate_limited error. succeeded gives
 // back what was taken.
 func (l *limiter) begin(now time.Time, addr, name string) (wait time.Duration, succeeded func(), err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	addr = addressKey(addr)
-	a := take(&l.addrs, addr, now, l.perAddr)
-	if a.left < 1 {
-		return 0, nil, tooMany(a, l.perAddr)
+	at := quota.Stranger{Addr: quota.Address(addr)}
+	of := quota.Stranger{Name: name}
+	both := quota.Stranger{Addr: at.Addr, Name: name}
+	if wait, ok := l.addrs.Take(at, now); !ok {
+		return 0, nil, tooMany(wait)
 	}
-	n := take(&l.names, name, now, l.perName)
-	p := take(&l.pairs, addr+"\x00"+name, now, l.perName)
-	if n.left < 1 {
-		if p.left < l.perName { // it is one of those that failed
-			return 0, nil, tooMany(n, l.perName)
+	named, ok := true, true
+	if wait, ok = l.names.Take(of, now); !ok {
+		if !l.pairs.Full(both, now) { // it is one of those that failed
+			l.addrs.Give(at, now)
+			return 0, nil, tooMany(wait)
 		}
-		wait = nameDelay
+		named, wait = false, nameDelay
 	}
-	a.left--
-	p.left--
-	n.left = max(0, n.left-1)
+	_, paired := l.pairs.Take(both, now)
 	return wait, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		a.left, p.left, n.left = min(a.left+1, l.perAddr), min(p.left+1, l.perName), min(n.left+1, l.perName)
+		l.addrs.Give(at, now)
+		if named {
+			l.names.Give(of, now)
+		}
+		if paired {
+			l.pairs.Give(both, now)
+		}
 	}, nil
 }
 
-// take returns the bucket of key, refilled as of now.
-func take(m *map[string]*bucket, key string, now time.Time, perMinute float64) *bucket {
-	if *m == nil {
-		*m = map[string]*bucket{}
-	}
-	b := (*m)[key]
-	if b == nil {
-		if len(*m) >= maxLimiterKeys {
-			forgetFull(*m, now, perMinute)
-		}
-		if len(*m) >= maxLimiterKeys {
-			key = sharedKey
-			b = (*m)[key]
-		}
-	}
-	if b == nil {
-		b = &bucket{left: perMinute, at: now}
-		(*m)[key] = b
-		return b
-	}
-	b.left = min(perMinute, b.left+max(0, now.Sub(b.at).Minutes())*perMinute)
-	b.at = now
-	return b
-}
-
-func forgetFull(m map[string]*bucket, now time.Time, perMinute float64) {
-	for k, b := range m {
-		if b.left+now.Sub(b.at).Minutes()*perMinute >= perMinute {
-			delete(m, k)
-		}
-	}
-}
-
-func tooMany(b *bucket, perMinute float64) error {
-	after := time.Duration((1 - b.left) / perMinute * float64(time.Minute))
-	return devices.Refuse(devices.CodeRateLimited, "too many failed sign-ins").After(max(after, time.Second))
-}
-
-// addressKey is the address, or for IPv6 its /64: what one customer has.
-func addressKey(addr string) string {
-	ip, err := netip.ParseAddr(addr)
-	if err != nil {
-		return addr
-	}
-	if ip = ip.Unmap(); ip.Is6() {
-		if p, err := ip.WithZone("").Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return ip.String()
+func tooMany(wait time.Duration) error {
+	return devices.Refuse(devices.CodeRateLimited, "too many failed sign-ins").After(max(wait, time.Second))
 }
 
 // pause waits, unless ctx ends first.

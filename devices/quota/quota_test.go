@@ -1,7 +1,9 @@
 package quota
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -288,6 +290,42 @@ func TestHeaviestFirst(t *testing.T) {
 		q.SpaceIsShort(false)
 		if err := q.MayStore("thief"); err != nil {
 			t.Errorf("with room again: %v", err)
+		}
+	})
+}
+
+// The disk is looked at, and the flag goes with it; devices that were silent for a day are
+// forgotten.
+func TestWatchSpace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New(limits())
+		q.Stored("small", 10)
+		q.Stored("thief", 10<<20)
+		l := limits()
+		l.DeviceDay = 1 << 40
+		q.SetLimits(l)
+		var free atomic.Int64
+		free.Store(1600)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- q.WatchSpace(ctx, func() (int64, int64, error) { return free.Load(), 1000, nil }) }()
+		for _, row := range []struct {
+			free int64
+			code devices.Code
+		}{{1600, ""}, {1499, devices.CodeOverloaded}, {1500, ""}} {
+			free.Store(row.free)
+			time.Sleep(6 * time.Second)
+			if err := q.MayStore("thief"); devices.CodeOf(err) != row.code {
+				t.Errorf("with %d free of 1000 kept back: got %v, want %q", row.free, err, row.code)
+			}
+		}
+		time.Sleep(26 * time.Hour)
+		if n := len(q.stored.devices); n != 0 {
+			t.Errorf("%d devices are counted after a silent day, want none", n)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }

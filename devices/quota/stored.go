@@ -160,7 +160,10 @@ const watchEvery = 5 * time.Second
 func (q *Quota) WatchSpace(ctx context.Context, space func() (free, reserve int64, err error)) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	for {
+	for n := 1; ; n++ {
+		if n%12 == 0 {
+			q.forgetSilent()
+		}
 		if free, reserve, err := space(); err == nil {
 			q.SpaceIsShort(free < reserve+reserve/2)
 		}
@@ -168,6 +171,18 @@ func (q *Quota) WatchSpace(ctx context.Context, space func() (free, reserve int6
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+	}
+}
+
+// forgetSilent drops what is counted of devices that would be the same if they were new.
+func (q *Quota) forgetSilent() {
+	daily, now := q.limits.Load().daily(), q.now().UnixNano()
+	q.stored.mu.Lock()
+	defer q.stored.mu.Unlock()
+	for id, w := range q.stored.devices {
+		if w.lastHour(now) == 0 && w.day.full(daily, now) {
+			delete(q.stored.devices, id)
 		}
 	}
 }

@@ -420,7 +420,9 @@ func (in *Ingest) commit(lanes []chan []*job) bool {
 	err := in.append(&g)
 	if err == nil && in.cfg.OnStored != nil {
 		for _, e := range g.Entries {
-			in.cfg.OnStored(e.Rec.ID, e.Bytes)
+			if !e.Forget {
+				in.cfg.OnStored(e.Rec.ID, e.Bytes)
+			}
 		}
 	}
 	if err != nil {

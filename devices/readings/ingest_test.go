@@ -175,6 +175,40 @@ func TestReadingIsStoredAnsweredAndTold(t *testing.T) {
 	})
 }
 
+// A device that may not store is refused before anything is judged, and what is stored is told by
+// device, with what the store took for it.
+func TestStoredBytesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		stored, full := map[devices.ID]int{}, devices.ID("")
+		b := start(t, func(_ *faulty, c *readings.Config) {
+			c.OnStored = func(id devices.ID, bytes int) {
+				mu.Lock()
+				defer mu.Unlock()
+				stored[id] += bytes
+			}
+			c.MayStore = func(id devices.ID) error {
+				if id == full {
+					return devices.Refuse(devices.CodeRateLimited, "enough").After(time.Minute)
+				}
+				return nil
+			}
+		})
+		other := sensor(func(d *devices.Device) { d.ID = "t-2" })
+		b.want(sensor(), `{"m":"temperature","v":21.5,"s":1}`, "0 1/0/0")
+		b.want(other, `{"m":"note","v":"`+strings.Repeat("x", 90)+`","s":1}`, "0 1/0/0")
+		mu.Lock()
+		if stored["t-1"] == 0 || stored["t-2"] < 90 {
+			t.Errorf("got %v, want what each took", stored)
+		}
+		mu.Unlock()
+		full = "t-1"
+		b.want(sensor(), `{"m":"temperature","v":22,"s":2}`, "rate_limited 0 0/0/0")
+		full = ""
+		b.want(sensor(), `{"m":"temperature","v":22,"s":2}`, "0 1/0/0")
+	})
+}
+
 func TestNothingOfARefusedGroupIsRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)

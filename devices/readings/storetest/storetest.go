@@ -103,6 +103,11 @@ func againstMap(t *testing.T, open Opener, step func(readings.Store, *rand.Rand)
 		if err := s.Append(g); err != nil {
 			t.Fatal(err)
 		}
+		for _, e := range g.Entries {
+			if most := 500 + 200*len(e.Items); e.Bytes < len(e.Items) || e.Bytes > most {
+				t.Errorf("%d items took %d bytes, want so many or more, and at most %d", len(e.Items), e.Bytes, most)
+			}
+		}
 		if step != nil {
 			step(s, r)
 		}
