@@ -320,12 +320,12 @@ func TestWatchSpace(t *testing.T) {
 			}
 		}
 		time.Sleep(26 * time.Hour)
-		if n := len(q.stored.devices); n != 0 {
-			t.Errorf("%d devices are counted after a silent day, want none", n)
-		}
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+		if n := len(q.stored.devices); n != 0 {
+			t.Errorf("%d devices are counted after a silent day, want none", n)
 		}
 	})
 }
