@@ -326,6 +326,11 @@ func (t traced) Submit(src readings.Source, b readings.Batch, done func(readings
 			then(r, err)
 		}
 	}
+	if err := t.quota.MayStore(id); err != nil {
+		// To be asked to send again later would hold up every device behind the bridge.
+		done(readings.Result{}, devices.Refuse(devices.CodeTooLarge, "not stored: "+err.Error()))
+		return
+	}
 	t.readings.Submit(src, b, done)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"devicehub/devices"
+	"devicehub/devices/readings"
 )
 
 // Every limit of the table is exceeded by one client, through the doors that
@@ -548,6 +550,31 @@ func TestDeviceBytesPerDay(t *testing.T) {
 		t.Errorf("what is not stored: got %+v", r)
 	}
 	p.undisturbed()
+}
+
+// Behind a bridge there is nobody to wait: what a device has stored beyond its day is dropped, and
+// holds up nothing else.
+func TestDeviceBytesPerDayBehindABridge(t *testing.T) {
+	r := runHub(t, func(c *Config) { c.Limits.DeviceBytesPerDay = 1 << 20 })
+	r.device(map[string]any{"id": "d", "kinds": []string{"sensor"}})
+	dev, _ := r.registry.Get("d")
+	push := func() error {
+		b, err := readings.ParseReading([]byte(`{"m":"temperature","v":1}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		traced{r.assembly, "house"}.Submit(readings.Source{Device: dev, Transport: "bridge:house"}, b, func(_ readings.Result, err error) { done <- err })
+		return <-done
+	}
+	if err := push(); err != nil {
+		t.Fatal(err)
+	}
+	r.quota.Stored("d", 2<<20)
+	var e *devices.Error
+	if err := push(); !errors.As(err, &e) || e.Code != devices.CodeTooLarge || e.Retryable() {
+		t.Errorf("got %v, want too_large for good", err)
+	}
 }
 
 // login signs in from an address of this machine.
