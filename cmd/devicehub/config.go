@@ -221,7 +221,7 @@ func Default() Config {
 			ReadBurst:                    400,
 			CallsPerS:                    100,
 			CallBurst:                    400,
-			CallsAtOnce:                  32,
+			CallsAtOnce:                  256,
 			Sockets:                      32,
 			Longpolls:                    8,
 			ConnectsPerS:                 5,
