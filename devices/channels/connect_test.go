@@ -210,3 +210,48 @@ func TestOneBadClientAmongMany(t *testing.T) {
 		}
 	}
 }
+
+// A flood over long-poll ends the session.
+func TestAFloodOverLongPollEndsTheSession(t *testing.T) {
+	h, base := serveHouse(t, nil)
+	h.bounded()
+	h.device("lamp", light)
+	auth := "Bearer " + h.person("ana", devices.RoleViewer, "")
+	at := base + "/socket/longpoll?vsn=2.0.0"
+	ask := func(method, session, body string) (status int, token string) {
+		req, err := http.NewRequest(method, at, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", auth)
+		req.Header.Set("Content-Type", "application/x-ndjson")
+		req.Header.Set("X-Phoenix-Longpoll-Token", session)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		var got struct {
+			Status int
+			Token  string
+		}
+		if err := json.NewDecoder(res.Body).Decode(&got); err != nil {
+			t.Fatal(err)
+		}
+		return got.Status, got.Token
+	}
+	status, session := ask("GET", "", "")
+	if status != 410 {
+		t.Fatalf("got %d", status)
+	}
+	flood := strings.Repeat(`["1","2","light:lamp","command",`+refusedCommand+"]\n", 100)
+	posts := 0
+	for ; posts < 200; posts++ {
+		if status, _ = ask("POST", session, flood); status == 410 {
+			break
+		}
+	}
+	if status != 410 || posts > 50 {
+		t.Errorf("got %d after %d POSTs of 100 commands, want the session gone after some ten", status, posts)
+	}
+}
