@@ -131,7 +131,8 @@ func (r *Registry) All() iter.Seq[*Device] {
 
 // Create adds devices, all or none. It returns the first record's error of
 // Normalize, that of a declaration that no one can mean or of a guard, or a
-// conflict when an id is taken or was deleted within TombstoneFor.
+// conflict when an id is taken, or was deleted within TombstoneFor and the context
+// is not one of [Reusing].
 func (r *Registry) Create(ctx context.Context, now time.Time, ds ...*Device) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
@@ -150,7 +151,7 @@ func (r *Registry) Create(ctx context.Context, now time.Time, ds ...*Device) err
 		if seen[d.ID] {
 			return Refuse(CodeConflict, fmt.Sprintf("the id %q is given twice", d.ID)).With("id", d.ID)
 		}
-		if err := r.free(d.ID, now); err != nil {
+		if err := r.free(ctx, d.ID, now); err != nil {
 			return err
 		}
 		seen[d.ID] = true
@@ -178,16 +179,21 @@ func withDevice(err error, id ID) error {
 	return err
 }
 
+type reusing struct{}
+
+// Reusing returns a context in which Create takes the ids of deleted devices.
+func Reusing(ctx context.Context) context.Context { return context.WithValue(ctx, reusing{}, true) }
+
 // free refuses an id that is not to be had.
-func (r *Registry) free(id ID, now time.Time) error {
+func (r *Registry) free(ctx context.Context, id ID, now time.Time) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if _, taken := r.devices[id]; taken {
 		return Refuse(CodeConflict, fmt.Sprintf("the id %q is taken", id)).With("id", id)
 	}
-	if at, deleted := r.tombs[id]; deleted && now.Sub(at) < TombstoneFor {
+	if at, deleted := r.tombs[id]; deleted && now.Sub(at) < TombstoneFor && ctx.Value(reusing{}) == nil {
 		until := at.Add(TombstoneFor)
-		return Refuse(CodeConflict, fmt.Sprintf("the id %q was a deleted device's and is free again on %s", id, until.UTC().Format(time.DateOnly))).
+		return Refuse(CodeConflict, fmt.Sprintf("the id %q was a deleted device's and is free again on %s; reuse=true takes it now", id, until.UTC().Format(time.DateOnly))).
 			With("id", id).With("until", until.UnixMilli())
 	}
 	return nil

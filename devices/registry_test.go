@@ -44,6 +44,15 @@ func TestRegistryKeepsWhatItAnswered(t *testing.T) {
 	if err := again.Create(ctx, now.Add(time.Hour), sensor("b")); CodeOf(err) != CodeConflict {
 		t.Errorf("a tombstoned id: got %v, want conflict", err)
 	}
+	if err := again.Create(Reusing(ctx), now.Add(time.Hour), sensor("b")); err != nil {
+		t.Errorf("a tombstoned id that is asked for: %v", err)
+	}
+	if err := again.Create(Reusing(ctx), now.Add(time.Hour), sensor("b")); CodeOf(err) != CodeConflict {
+		t.Errorf("an id that is in use: got %v, want conflict", err)
+	}
+	if err := again.Delete(ctx, "b", now); err != nil {
+		t.Fatal(err)
+	}
 	if err := again.Create(ctx, now.Add(TombstoneFor), sensor("b")); err != nil {
 		t.Errorf("after the tombstone's time: %v", err)
 	}

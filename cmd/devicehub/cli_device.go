@@ -128,6 +128,7 @@ func (a *app) deviceAdd() *cobra.Command {
 		kinds  []string
 		record recordFlags
 		asJSON bool
+		reuse  bool
 	)
 	var cmd *cobra.Command
 	cmd = a.command("add ID --kind KIND", "Register a device and print its first token", oneDevice, true,
@@ -142,8 +143,12 @@ func (a *app) deviceAdd() *cobra.Command {
 				}
 			}
 			body["id"], body["kinds"] = args[0], kinds
+			query := url.Values{}
+			if reuse {
+				query.Set("reuse", "true")
+			}
 			var raw json.RawMessage
-			if err := c.call(ctx, "POST", apiPath("devices"), nil, body, &raw); err != nil {
+			if err := c.call(ctx, "POST", apiPath("devices"), query, body, &raw); err != nil {
 				return err
 			}
 			if asJSON {
@@ -164,6 +169,7 @@ func (a *app) deviceAdd() *cobra.Command {
 	}
 	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "sensor or light; both for a device that is both")
 	record.add(cmd.Flags())
+	cmd.Flags().BoolVar(&reuse, "reuse", false, "take the id of a deleted device, which stays taken for 30 days otherwise")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole answer as JSON")
 	return cmd
 }

@@ -107,6 +107,7 @@ func TestCommandsAskTheAPI(t *testing.T) {
 		{"device add kitchen-temp --kind sensor", `POST /api/v1/devices {"id":"kitchen-temp","kinds":["sensor"]}`},
 		{"device add lamp --kind light --kind sensor --name Lamp --label room=kitchen --label a=b=c --mode rgb,color_temp --min-kelvin 2200 --expected-interval 10s --sleepy",
 			`POST /api/v1/devices {"expected_interval_s":10,"id":"lamp","kinds":["light","sensor"],"labels":{"a":"b=c","room":"kitchen"},"light":{"min_kelvin":2200,"modes":["rgb","color_temp"]},"name":"Lamp","sleepy":true}`},
+		{"device add lamp --kind light --reuse", `POST /api/v1/devices?reuse=true {"id":"lamp","kinds":["light"]}`},
 		{"device update lamp --area hall --unlabel room --label a=1", `PATCH /api/v1/devices/lamp {"area":"hall","labels":{"a":"1","room":null}}`},
 		{"device update lamp --area hall --if-ver 7", `PATCH /api/v1/devices/lamp {"area":"hall","if_ver":7}`},
 		{"device rm lamp --if-ver 7", `DELETE /api/v1/devices/lamp?if_ver=7`},

@@ -137,7 +137,8 @@ type API struct {
 	// document is that of /api/openapi.json, with its entity tag.
 	document func() (json.RawMessage, string)
 
-	adopting sync.Mutex // held from looking for a discovered device until it is registered
+	adopting sync.Mutex   // held from looking for a discovered device until it is registered
+	deleting sync.RWMutex // held for reading from deleting a device until its readings are erased
 
 	leaving context.Context // ends when the hub stops
 	leave   context.CancelFunc

@@ -140,6 +140,10 @@ func (c *call) createDevices() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	reuse, err := c.flag("reuse")
+	if err != nil {
+		return answer{}, err
+	}
 	b, err := c.raw()
 	if err != nil {
 		return answer{}, err
@@ -155,6 +159,11 @@ func (c *call) createDevices() (answer, error) {
 	records, err := c.api.records(in)
 	if err != nil {
 		return answer{}, err
+	}
+	if reuse {
+		ctx = devices.Reusing(ctx)
+		c.api.deleting.Lock() // what a deleted device has left is erased before its id is another's
+		defer c.api.deleting.Unlock()
 	}
 	made, err := c.api.s.Identity.CreateDevices(ctx, c.actor, c.origin, records, identity.TokenOptions{})
 	if err != nil {
@@ -228,6 +237,8 @@ func (c *call) deleteDevice() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	c.api.deleting.RLock()
+	defer c.api.deleting.RUnlock()
 	id := devices.ID(c.PathValue("id"))
 	if err := c.api.s.Identity.DeleteDevice(c.Context(), c.actor, c.origin, id, expect); err != nil {
 		return answer{}, c.withDevice(err, id)

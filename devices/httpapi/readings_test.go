@@ -77,6 +77,33 @@ func TestReadingsOverHTTP(t *testing.T) {
 	}
 }
 
+// The id of a deleted device can be taken at once by who insists. Nothing of the
+// device that had it comes back.
+func TestADeletedIDIsTakenAgain(t *testing.T) {
+	r := newRig(t, false)
+	const record = `{"id":"a","kinds":["sensor"]}`
+	old := r.device(record)
+	r.into(r.do("POST", "/api/v1/devices/a/readings", old, `{"r":[["temperature",21]]}`), 200, nil)
+	if gone := r.do("DELETE", "/api/v1/devices/a", r.admin, nil); gone.status != 204 {
+		t.Fatalf("delete: got %d %s", gone.status, gone.body)
+	}
+	refused := r.do("POST", "/api/v1/devices", r.admin, record)
+	r.wantCode(refused, devices.CodeConflict)
+	if refused.field("details.until") == nil || !strings.Contains(string(refused.body), "reuse=true") {
+		t.Errorf("got %s", refused.body)
+	}
+	made := r.do("POST", "/api/v1/devices?reuse=true", r.admin, record)
+	if made.status != 201 {
+		t.Fatalf("got %d %s", made.status, made.body)
+	}
+	r.wantCode(r.do("POST", "/api/v1/devices?reuse=true", r.admin, record), devices.CodeConflict)
+	if l := r.s.Readings.AppendLatest(nil, "a"); string(l) != "{}" {
+		t.Errorf("the old readings are there: %s", l)
+	}
+	r.wantCode(r.do("POST", "/api/v1/devices/a/readings", old, `{"r":[["temperature",22]]}`), devices.CodeTokenRevoked)
+	r.into(r.do("POST", "/api/v1/devices/a/readings", made.field("token").(string), `{"r":[["temperature",23]]}`), 200, nil)
+}
+
 // What stands under another metric's name is found and, when that is asked for,
 // erased; the audit tells of it.
 func TestReadingsAreCheckedAndRepaired(t *testing.T) {

@@ -39,6 +39,7 @@ var (
 	pointParam = param{name: "points", kind: "integer", what: "at most so many buckets"}
 	hideParam  = param{name: "hide_readings", kind: "boolean",
 		what: "go on though a metric gets a type or unit in which what was measured so far shows no more; exports have it"}
+	reuseParam = param{name: "reuse", kind: "boolean", what: "take the ids of deleted devices, which stay taken for 30 days otherwise; their tokens stay worth nothing"}
 	ifVerParam = param{name: "if_ver", kind: "integer", what: "the version that is meant; another is version_conflict"}
 	labelParam = param{name: "label", kind: "string", what: "key:value; all that are given must hold", many: true}
 )
@@ -90,7 +91,7 @@ func deviceRoutes() []route {
 				labelParam, {name: "sort", kind: "string", what: "order", enum: sorts}}, pageParams),
 			answers: map[int]string{200: "Devices"}, handle: (*call).listDevices},
 		{method: "POST", path: base + "/devices", once: true, tag: "devices", summary: "Make a device, or all of a list or none, each with its first token", who: "admin",
-			query: []param{hideParam}, body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
+			query: []param{hideParam, reuseParam}, body: "NewDevices", bodyLimit: listLimit, answers: map[int]string{201: "CreatedDevices"}, handle: (*call).createDevices},
 		{method: "GET", path: device, versioned: true, records: true, tag: "devices", summary: "One device", who: "viewer",
 			answers: map[int]string{200: "Device"}, handle: (*call).getDevice},
 		{method: "PATCH", path: device, versioned: true, merges: true, tag: "devices", summary: "Change a record as RFC 7396 merges: labels, light and config field by field, metrics as a whole; null takes a field away", who: "admin",
