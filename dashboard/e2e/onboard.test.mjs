@@ -94,6 +94,21 @@ test('a taken id is refused with its code and what to do', async (t) => {
   await page.getByRole('button', { name: 'Create the device' }).click()
   await page.getByRole('alert').getByText('conflict').waitFor()
   await page.getByText('Choose another id').waitFor()
+  assert.equal(await page.getByRole('button', { name: 'Use the id again' }).count(), 0, 'it is another device’s')
+})
+
+test('the id of a device that was deleted by mistake is taken again', async (t) => {
+  const id = newID('again')
+  await api.device({ id, kinds: ['sensor'], name: 'Wrong' })
+  await api.call('DELETE', `/devices/${id}`)
+  const page = await window(t, '/onboard')
+  await page.getByLabel('Name', { exact: true }).fill('Right')
+  await page.getByLabel('Id', { exact: true }).fill(id)
+  await page.getByRole('button', { name: 'Create the device' }).click()
+  await page.getByRole('alert').getByText('conflict').waitFor()
+  await page.getByRole('button', { name: 'Use the id again' }).click()
+  await page.getByRole('heading', { level: 1, name: 'Right' }).waitFor()
+  assert.equal((await api.call('GET', `/devices/${id}`)).name, 'Right')
 })
 
 test('create a light, see its first report, revoke its token: it is gone within a second', async (t) => {

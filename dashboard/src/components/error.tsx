@@ -1,5 +1,6 @@
 // Refusals and failures: what happened, the hub's code, and what to do next.
 
+import type { ComponentChildren } from 'preact'
 import { capital } from '../lib/format'
 import type { ApiError } from '../state/api'
 
@@ -26,7 +27,8 @@ export function nextStep(e: ApiError): string {
   return NEXT[e.code] ?? ''
 }
 
-export function ErrorNote({ error, retry }: { error: ApiError | undefined; retry?: () => void }) {
+/** ErrorNote tells an error; what stands in it, such as a way out, is shown below. */
+export function ErrorNote({ error, retry, children }: { error: ApiError | undefined; retry?: () => void; children?: ComponentChildren }) {
   if (!error) return null
   const next = nextStep(error)
   return (
@@ -34,6 +36,7 @@ export function ErrorNote({ error, retry }: { error: ApiError | undefined; retry
       <p><strong>{capital(error.reason)}</strong> <code>{error.code}</code></p>
       {next && <p class="muted">{next}</p>}
       {retry && <button type="button" class="button small" onClick={retry}>Try again</button>}
+      {children}
     </div>
   )
 }

@@ -70,12 +70,12 @@ export function usePages<T>(key: string, load: (cursor: string | undefined, sign
  * usePost makes things at path. What is asked for again because no answer came is
  * asked for under the same key, and is made once.
  */
-export function usePost<T>(path: string): (body: unknown) => Promise<T> {
+export function usePost<T>(path: string): (body: unknown, query?: Record<string, string>) => Promise<T> {
   const asked = useRef({ text: '', key: '' })
-  return async (body) => {
-    const text = JSON.stringify(body)
+  return async (body, query = {}) => {
+    const text = JSON.stringify([body, query])
     if (asked.current.text !== text) asked.current = { text, key: ulid() }
-    const made = await request<T>('POST', path, { body, key: asked.current.key })
+    const made = await request<T>('POST', path, { body, query, key: asked.current.key })
     asked.current = { text: '', key: '' } // the next is another
     return made
   }

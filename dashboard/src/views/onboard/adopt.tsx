@@ -3,13 +3,10 @@
 import { useState } from 'preact/hooks'
 import { CurlButton } from '../../components/copy'
 import { Dialog } from '../../components/dialog'
-import { ErrorNote } from '../../components/error'
 import { metricTitle } from '../../lib/format'
-import { usePost } from '../../lib/hooks'
 import { idFrom, validID } from '../../lib/ids'
 import type { Device, Kind, LightCaps } from '../../lib/types'
-import { asError, type ApiError } from '../../state/api'
-import { IDField, KindsField, LIGHTS, lightOf, toKinds, type Created } from './fields'
+import { IDField, KindsField, LIGHTS, lightOf, toKinds, useCreate, type Created } from './fields'
 
 /** Discovery is a device that an adapter has met. */
 export interface Discovery { adopt: string; bridge: string; seen_at: number; device?: Partial<Device> }
@@ -26,29 +23,16 @@ export function AdoptDialog({ met, onCreated, onClose }: { met: Discovery; onCre
   const [area, setArea] = useState(known.area ?? '')
   const [kinds, setKinds] = useState<Kind[]>(toKinds(known.kinds ?? ['sensor']))
   const [light, setLight] = useState('onoff')
-  const [error, setError] = useState<ApiError>()
-  const [busy, setBusy] = useState(false)
-  const add = usePost<Created>('/devices')
+  const { submit, note, busy } = useCreate(onCreated)
   const theID = id ?? (known.id || idFrom(name) || idFrom(met.adopt))
   const asksLight = kinds.includes('light') && !known.light
   const record = () => ({
     id: theID, adopt: met.adopt, kinds: toKinds(kinds), ...(name.trim() ? { name: name.trim() } : {}), ...(area.trim() ? { area: area.trim() } : {}),
     ...(asksLight ? { light: lightOf(light) } : {}),
   })
-  const submit = async (e: SubmitEvent) => {
-    e.preventDefault()
-    setBusy(true)
-    setError(undefined)
-    try {
-      onCreated(await add(record()))
-    } catch (err) {
-      setError(asError(err))
-      setBusy(false)
-    }
-  }
   return (
     <Dialog title={`Adopt ${known.name || met.adopt}`} onClose={onClose}>
-      <form class="stack" onSubmit={submit}>
+      <form class="stack" onSubmit={submit(record)}>
         <div class="field"><label for="adopt-name">Name</label><input id="adopt-name" maxLength={80} value={name} onInput={(e) => setName(e.currentTarget.value)} autoComplete="off" /></div>
         <IDField value={theID} onInput={setID} />
         <div class="field"><label for="adopt-area">Area</label><input id="adopt-area" value={area} onInput={(e) => setArea(e.currentTarget.value)} placeholder="kitchen" autoComplete="off" /></div>
@@ -59,7 +43,7 @@ export function AdoptDialog({ met, onCreated, onClose }: { met: Discovery; onCre
           {known.light && <div><dt>Light</dt><dd>{can(known.light)}</dd></div>}
           <div><dt>Arrives</dt><dd>via {met.bridge}, as <code>{met.adopt}</code></dd></div>
         </dl>
-        <ErrorNote error={error} />
+        {note}
         <div class="actions">
           <CurlButton call={() => ({ method: 'POST', path: '/devices', body: record() })} />
           <span class="spring" />

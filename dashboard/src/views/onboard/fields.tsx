@@ -1,8 +1,11 @@
 // What the forms for a new and for a met device share.
 
-import { useId } from 'preact/hooks'
+import { useId, useRef, useState } from 'preact/hooks'
+import { ErrorNote } from '../../components/error'
+import { usePost } from '../../lib/hooks'
 import { validID } from '../../lib/ids'
 import type { Device, Kind, LightCaps } from '../../lib/types'
+import { asError, type ApiError } from '../../state/api'
 
 /** Created is a device that was just made, with the only sight of its token. */
 export interface Created { device: Device; token: string; expires_at?: number }
@@ -43,4 +46,32 @@ export function KindsField({ kinds, onChange }: { kinds: Kind[]; onChange: (kind
       </div>
     </fieldset>
   )
+}
+
+/** useCreate makes devices for a form. note tells why none was made, and offers the id of one that was deleted. */
+export function useCreate(onCreated: (c: Created) => void) {
+  const reuse = useRef(false)
+  const [error, setError] = useState<ApiError>()
+  const [busy, setBusy] = useState(false)
+  const add = usePost<Created>('/devices')
+  const submit = (record: (form: FormData) => unknown) => async (e: SubmitEvent) => {
+    e.preventDefault()
+    const query: Record<string, string> = reuse.current ? { reuse: 'true' } : {}
+    reuse.current = false
+    setBusy(true)
+    setError(undefined)
+    try {
+      onCreated(await add(record(new FormData(e.currentTarget as HTMLFormElement)), query))
+    } catch (err) {
+      setError(asError(err))
+      setBusy(false)
+    }
+  }
+  const again = (e: MouseEvent) => {
+    reuse.current = true
+    ;(e.currentTarget as HTMLButtonElement).form!.requestSubmit()
+  }
+  const deleted = error?.code === 'conflict' && error.details?.until !== undefined
+  const note = <ErrorNote error={error}>{deleted && <button type="button" class="button small" onClick={again}>Use the id again</button>}</ErrorNote>
+  return { submit, note, busy }
 }

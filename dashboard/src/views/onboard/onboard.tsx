@@ -3,16 +3,14 @@
 import { useState } from 'preact/hooks'
 import { CurlButton } from '../../components/copy'
 import { Empty } from '../../components/empty'
-import { ErrorNote } from '../../components/error'
-import { usePost, useTitle } from '../../lib/hooks'
+import { useTitle } from '../../lib/hooks'
 import { idFrom, validID } from '../../lib/ids'
 import type { Kind } from '../../lib/types'
-import { asError, type ApiError } from '../../state/api'
 import { isAdmin } from '../../state/session'
 import { Arrival } from './arrival'
 import { Credential } from './credential'
 import { Discovered } from './discovered'
-import { IDField, KindsField, LIGHTS, lightOf, toKinds, type Created } from './fields'
+import { IDField, KindsField, LIGHTS, lightOf, toKinds, useCreate, type Created } from './fields'
 
 export function OnboardPage() {
   useTitle('Onboard')
@@ -37,9 +35,7 @@ function NewDevice({ onCreated }: { onCreated: (c: Created) => void }) {
   const [name, setName] = useState('')
   const [id, setId] = useState<string>()
   const [kinds, setKinds] = useState<Kind[]>(['sensor'])
-  const [error, setError] = useState<ApiError>()
-  const [busy, setBusy] = useState(false)
-  const add = usePost<Created>('/devices')
+  const { submit, note, busy } = useCreate(onCreated)
   const theId = id ?? idFrom(name)
   /** record is the device that the form describes. */
   const record = (form: FormData) => {
@@ -51,19 +47,8 @@ function NewDevice({ onCreated }: { onCreated: (c: Created) => void }) {
       ...(kinds.includes('light') ? { light: { ...lightOf(String(form.get('light'))), ...(effects.length ? { effects } : {}) } } : {}),
     }
   }
-  const submit = async (e: SubmitEvent) => {
-    e.preventDefault()
-    setBusy(true)
-    setError(undefined)
-    try {
-      onCreated(await add(record(new FormData(e.currentTarget as HTMLFormElement))))
-    } catch (err) {
-      setError(asError(err))
-      setBusy(false)
-    }
-  }
   return (
-    <form class="card form-grid" onSubmit={submit}>
+    <form class="card form-grid" onSubmit={submit(record)}>
       <div class="field"><label for="new-name">Name</label><input id="new-name" name="name" maxLength={80} value={name} onInput={(e) => setName(e.currentTarget.value)} placeholder="Kitchen lamp" autoComplete="off" /></div>
       <IDField value={theId} onInput={setId} />
       <KindsField kinds={kinds} onChange={setKinds} />
@@ -72,7 +57,7 @@ function NewDevice({ onCreated }: { onCreated: (c: Created) => void }) {
       {kinds.includes('light') && <div class="field"><label for="new-light">The light can</label><select id="new-light" name="light">{LIGHTS.map((l) => <option key={l.value} value={l.value}>{l.label}</option>)}</select></div>}
       {kinds.includes('light') && <div class="field"><label for="new-effects">Effects</label><input id="new-effects" name="effects" placeholder="candle, rainbow" autoComplete="off" /><span class="hint">Separated by commas.</span></div>}
       <div class="wide">
-        <ErrorNote error={error} />
+        {note}
         <div class="actions"><CurlButton call={(form) => ({ method: 'POST', path: '/devices', body: record(form) })} /><button type="submit" class="button primary" disabled={busy || !validID(theId) || kinds.length === 0}>Create the device</button></div>
       </div>
     </form>
