@@ -51,7 +51,7 @@ func (c *Conn) replace(t *slot, w *waiting) {
 	t.items, t.fromClient, t.waits = nil, 0, nil
 	t.dead, t.ending = true, ErrReplaced
 	old := t.cur
-	t.makeRoom()
+	t.wakeReader()
 	t.mu.Unlock()
 
 	if old != nil {

@@ -151,7 +151,7 @@ func (ep *Endpoint) openSession(w http.ResponseWriter, r *http.Request, m *mount
 		answerJSON(w, m.opts.pollRefusal(err))
 		return
 	}
-	err = ep.sessions.makeRoom(m.opts.maxSessions)
+	err = ep.sessions.evict(m.opts.maxSessions)
 	if err == nil {
 		err = ep.begin()
 	}

@@ -185,10 +185,10 @@ func (l *sessions) add(s *session) {
 
 var errSessions = errors.New("too many long-poll sessions, all of them polled")
 
-// makeRoom sees to it that there are fewer than max sessions. Of a few that it looks at, it ends
-// the one which has not been polled for longest; one that a poll waits for is in use. A client
-// that opens sessions and forgets them thus costs itself, and those who do likewise.
-func (l *sessions) makeRoom(max int) error {
+// evict makes room when there are max sessions: of a few that it looks at, it ends the one that has
+// not been polled for longest. One that a poll waits for is in use. A client that opens sessions and
+// forgets them thus costs itself, and those who do likewise.
+func (l *sessions) evict(max int) error {
 	const looks = 16
 	l.mu.Lock()
 	if len(l.m) < max {

@@ -236,7 +236,7 @@ func (t *slot) shift() *item {
 	t.items = t.items[1:]
 	if it.kind == fromClient {
 		t.fromClient--
-		t.makeRoom()
+		t.wakeReader()
 	}
 	if t.waits != nil && t.waits.item == it {
 		t.waits.timer.Stop()
@@ -245,8 +245,8 @@ func (t *slot) shift() *item {
 	return it
 }
 
-// makeRoom wakes the reader that waits for room in the inbox. The caller holds mu.
-func (t *slot) makeRoom() {
+// wakeReader wakes the reader that waits for room in the inbox. The caller holds mu.
+func (t *slot) wakeReader() {
 	if t.room != nil {
 		close(t.room)
 		t.room = nil

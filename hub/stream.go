@@ -487,9 +487,3 @@ func (t *stream) end(abrupt bool) {
 		t.nc.SetWriteDeadline(time.Now().Add(linger))
 	}
 }
-
-func (ep *Endpoint) isClosed() bool {
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	return ep.closed
-}

@@ -28,7 +28,7 @@ type timed interface {
 	due(now time.Time) (next time.Time)
 }
 
-// add has x looked at when its deadline has come. start runs a goroutine that its owner waits for.
+// add schedules x.due at deadline. start runs a goroutine that its owner waits for.
 func (w *wheel) add(x timed, deadline time.Time, start func(func())) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -42,7 +42,7 @@ func (w *wheel) add(x timed, deadline time.Time, start func(func())) {
 	w.put(x, deadline)
 }
 
-// again has x, once added, looked at at another time as well.
+// again schedules x.due, of an x that was added, at another time as well.
 func (w *wheel) again(x timed, deadline time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -58,7 +58,7 @@ func (w *wheel) put(x timed, deadline time.Time) {
 	w.buckets[i] = append(w.buckets[i], x)
 }
 
-// remove says that x, once added, has ended. It may still be looked at.
+// remove takes one of those that were added off the count. Its due may still be called.
 func (w *wheel) remove() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
