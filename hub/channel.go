@@ -7,7 +7,7 @@ import "context"
 //
 // A Channel may also implement [AfterJoiner], [Interceptor], [InfoHandler] and [Terminator].
 //
-// The context is the connection's, as the ConnectFunc and OnOpen made it, with the assigns of
+// The context is the connection's, as the ConnectFunc and OnOpen made it, with the values of
 // the route. It is cancelled when the connection ends; context.Cause tells why.
 type Channel interface {
 	// Join decides whether the client may join. The zero Reply and OK accept; Error

@@ -418,35 +418,37 @@ func TestPolicies(t *testing.T) {
 	})
 }
 
-type assignKey struct{}
+var (
+	routeKey hub.Key[string]
+	userKey  hub.Key[string]
+)
 
 func TestRoutesAndConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		type userKey struct{}
 		ep := hub.New()
 		opened := 0
 		r := hub.NewRouter(func(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
 			if info.Params.Get("user") == "" {
 				return nil, errors.New("who?")
 			}
-			return context.WithValue(ctx, userKey{}, info.Params.Get("user")), nil
-		})
-		r.ID(func(ctx context.Context) string { return "user:" + ctx.Value(userKey{}).(string) })
-		r.OnOpen(func(ctx context.Context, c *hub.Conn) (context.Context, error) {
-			opened++
-			if ctx.Value(userKey{}) == "late" {
-				return nil, &hub.CloseError{Code: 4409, Reason: "replaced"}
-			}
-			return context.WithValue(ctx, assignKey{}, "from OnOpen"), nil
-		})
+			return userKey.Assign(ctx, info.Params.Get("user")), nil
+		},
+			hub.WithID(func(ctx context.Context) string { return "user:" + userKey.Get(ctx) }),
+			hub.WithOnOpen(func(ctx context.Context, c *hub.Conn) (context.Context, error) {
+				opened++
+				if userKey.Get(ctx) == "late" {
+					return nil, &hub.CloseError{Code: 4409, Reason: "replaced"}
+				}
+				return routeKey.Assign(ctx, "from OnOpen"), nil
+			}))
 		named := func() hub.Channel {
 			return &script{join: func(ctx context.Context, s *hub.Socket, _ hub.Payload) (hub.Reply, error) {
-				return hub.OK(map[string]any{"route": ctx.Value(assignKey{}), "user": ctx.Value(userKey{})}), nil
+				return hub.OK(map[string]any{"route": routeKey.Get(ctx), "user": userKey.Get(ctx)}), nil
 			}}
 		}
-		r.Channel("a*", named, hub.Assign(assignKey{}, "a*"))
-		r.Channel("a:*", named, hub.Assign(assignKey{}, "a:*"))
-		r.Channel("a:b", named, hub.Assign(assignKey{}, "a:b"))
+		r.Channel("a*", named, hub.WithAssign(&routeKey, "a*"))
+		r.Channel("a:*", named, hub.WithAssign(&routeKey, "a:*"))
+		r.Channel("a:b", named, hub.WithAssign(&routeKey, "a:b"))
 		r.Channel("z", named)
 		ep.Socket("/at/:where", r, hub.WithMaxChannels(3))
 

@@ -21,9 +21,8 @@ import (
 func TestOnClosing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ep := hub.New()
-		r := hub.NewRouter(nil)
-		r.ID(func(context.Context) string { return "someone" })
-		r.OnClosing(func(c *hub.Conn, cause error) { c.Push("room:a", "bye", map[string]string{"why": cause.Error()}) })
+		r := hub.NewRouter(nil, hub.WithID(func(context.Context) string { return "someone" }),
+			hub.WithOnClosing(func(c *hub.Conn, cause error) { c.Push("room:a", "bye", map[string]string{"why": cause.Error()}) }))
 		r.Channel("room:*", func() hub.Channel { return echo{} })
 		ep.Socket("/socket", r)
 		for _, c := range []struct {
@@ -62,8 +61,7 @@ func (w hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 func TestDisconnectOnTheWayIn(t *testing.T) {
 	ep := hub.New()
-	r := hub.NewRouter(nil)
-	r.ID(func(context.Context) string { return "someone" })
+	r := hub.NewRouter(nil, hub.WithID(func(context.Context) string { return "someone" }))
 	r.Channel("room:*", func() hub.Channel { return echo{} })
 	ep.Socket("/socket", r)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

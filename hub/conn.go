@@ -69,7 +69,7 @@ func (c *Conn) Transport() string { return c.tr.name() }
 // RemoteAddr returns the client's address as the transport sees it: host and port.
 func (c *Conn) RemoteAddr() string { return c.tr.remoteAddr() }
 
-// ID returns what the Router's ID function named the connection.
+// ID returns what the function of WithID named the connection, or "".
 func (c *Conn) ID() string { return c.id }
 
 // Context returns the connection's context. It is cancelled when the connection ends;

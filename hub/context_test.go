@@ -11,15 +11,15 @@ import (
 // The context that OnOpen returns may be read by whoever has the connection already. The race
 // detector watches.
 func TestContextIsSafeWhileOpening(t *testing.T) {
-	type key struct{}
+	var key hub.Key[int]
 	ep := hub.New()
-	r := hub.NewRouter(nil)
-	r.ID(func(context.Context) string { return "someone" })
-	r.OnOpen(func(ctx context.Context, _ *hub.Conn) (context.Context, error) {
-		time.Sleep(5 * time.Millisecond) // so that the disconnect comes meanwhile
-		return context.WithValue(ctx, key{}, 1), nil
-	})
-	r.OnClosing(func(c *hub.Conn, _ error) { _ = c.Context().Value(key{}) })
+	r := hub.NewRouter(nil,
+		hub.WithID(func(context.Context) string { return "someone" }),
+		hub.WithOnOpen(func(ctx context.Context, _ *hub.Conn) (context.Context, error) {
+			time.Sleep(5 * time.Millisecond) // so that the disconnect comes meanwhile
+			return key.Assign(ctx, 1), nil
+		}),
+		hub.WithOnClosing(func(c *hub.Conn, _ error) { key.Get(c.Context()) }))
 	ep.Socket("/socket", r)
 	over := make(chan struct{})
 	go func() {

@@ -20,8 +20,8 @@
 // session of a cookie where [WithSession] says how to read it. What it puts into the context that
 // it returns reaches every channel of the connection, and so do the cancellation of that context
 // and its cause when the connection ends. An error refuses the client. A Router may also name
-// connections ([Router.ID]), so that [Endpoint.Disconnect] can end them, and look at them once
-// they stand ([Router.OnOpen]).
+// connections ([WithID]), so that [Endpoint.Disconnect] can end them, and look at them once
+// they stand ([WithOnOpen]).
 //
 // # Channels
 //
@@ -84,7 +84,7 @@
 //
 // The server never begins a close with 1000, after which stock clients stay away. It is the code
 // of the answer to a client's own close. A program closes with any code: [Conn.Close]. It can
-// tell a client before the hub closes: [Router.OnClosing].
+// tell a client before the hub closes: [WithOnClosing].
 //
 // # Where this differs from Phoenix
 //

@@ -16,7 +16,7 @@ type Room struct {
 	said int // plain fields: callbacks run one at a time
 }
 
-type userKey struct{}
+var user hub.Key[string]
 
 // connect lets in who says a name.
 func connect(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
@@ -24,7 +24,7 @@ func connect(ctx context.Context, info *hub.ConnectInfo) (context.Context, error
 	if name == "" {
 		return nil, hub.ErrRefused
 	}
-	return context.WithValue(ctx, userKey{}, name), nil
+	return user.Assign(ctx, name), nil
 }
 
 // Join lets everybody into every room but one.
@@ -32,7 +32,7 @@ func (r *Room) Join(ctx context.Context, s *hub.Socket, _ hub.Payload) (hub.Repl
 	if s.Topic() == "room:locked" {
 		return hub.Refuse("unauthorized"), nil
 	}
-	return hub.OK(map[string]any{"welcome": ctx.Value(userKey{})}), nil
+	return hub.OK(map[string]any{"welcome": user.Get(ctx)}), nil
 }
 
 // HandleIn tells the room what is said.
@@ -44,7 +44,7 @@ func (r *Room) HandleIn(ctx context.Context, s *hub.Socket, event string, p hub.
 			return hub.Refuse("malformed"), nil
 		}
 		r.said++
-		return hub.OK(map[string]int{"said": r.said}), s.Broadcast("said", map[string]any{"by": ctx.Value(userKey{}), "text": m.Text})
+		return hub.OK(map[string]int{"said": r.said}), s.Broadcast("said", map[string]any{"by": user.Get(ctx), "text": m.Text})
 	}
 	return hub.Reply{}, hub.Unhandled(event)
 }

@@ -14,7 +14,7 @@ import (
 // called from several goroutines.
 type Guard func(now time.Time, topic, event []byte) (refusal any)
 
-// Guard sets the connection's guard. It is for OnOpen, before the first frame is read.
+// Guard sets the connection's guard. It is for WithOnOpen, before the first frame is read.
 func (c *Conn) Guard(g Guard) { c.guard = g }
 
 var eventPing = []byte("ping")

@@ -33,11 +33,9 @@ func TestGuard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ep := hub.New()
 		defer ep.Drain(context.Background())
-		r := hub.NewRouter(nil)
-		r.Channel("room:*", func() hub.Channel { return answering{} })
 		var mu sync.Mutex
 		var asked []string
-		r.OnOpen(func(_ context.Context, c *hub.Conn) (context.Context, error) {
+		r := hub.NewRouter(nil, hub.WithOnOpen(func(_ context.Context, c *hub.Conn) (context.Context, error) {
 			c.Guard(func(now time.Time, topic, event []byte) any {
 				mu.Lock()
 				defer mu.Unlock()
@@ -55,7 +53,8 @@ func TestGuard(t *testing.T) {
 				return nil
 			})
 			return nil, nil
-		})
+		}))
+		r.Channel("room:*", func() hub.Channel { return answering{} })
 		ep.Socket("/socket", r)
 		c := hubtest.Connect(t, ep, "/socket", nil)
 		room := c.Join("room:a", nil)
@@ -80,14 +79,13 @@ func TestGuard(t *testing.T) {
 }
 
 // idKey is under which the name of a connection stands in its context.
-type idKey struct{}
+var idKey hub.Key[string]
 
 func sharedEndpoint(c func() hub.Channel, opts ...hub.SocketOption) *hub.Endpoint {
 	ep := hub.New()
 	r := hub.NewRouter(func(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
-		return context.WithValue(ctx, idKey{}, info.Params.Get("id")), nil
-	})
-	r.ID(func(ctx context.Context) string { return ctx.Value(idKey{}).(string) })
+		return idKey.Assign(ctx, info.Params.Get("id")), nil
+	}, hub.WithID(idKey.Get))
 	r.Channel("room:*", c)
 	ep.Socket("/socket", r, opts...)
 	return ep

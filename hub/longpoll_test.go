@@ -66,8 +66,7 @@ func open(t *testing.T, ep *hub.Endpoint, query string) *poller {
 func polling(t *testing.T, f func(t *testing.T, ep *hub.Endpoint), opts ...hub.SocketOption) {
 	synctest.Test(t, func(t *testing.T) {
 		ep := hub.New()
-		r := hub.NewRouter(nil)
-		r.ID(func(context.Context) string { return "the-id" })
+		r := hub.NewRouter(nil, hub.WithID(func(context.Context) string { return "the-id" }))
 		r.Channel("room:*", func() hub.Channel { return echo{} })
 		ep.Socket("/socket", r, opts...)
 		f(t, ep)
@@ -393,8 +392,8 @@ func TestLongPollRefusal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ep := hub.New(hub.WithLogger(slog.New(slog.DiscardHandler)))
-				r := hub.NewRouter(func(ctx context.Context, _ *hub.ConnectInfo) (context.Context, error) { return ctx, row.connect })
-				r.OnOpen(func(ctx context.Context, _ *hub.Conn) (context.Context, error) { return ctx, row.open })
+				r := hub.NewRouter(func(ctx context.Context, _ *hub.ConnectInfo) (context.Context, error) { return ctx, row.connect },
+					hub.WithOnOpen(func(ctx context.Context, _ *hub.Conn) (context.Context, error) { return ctx, row.open }))
 				ep.Socket("/socket", r, row.opts...)
 				w := httptest.NewRecorder()
 				ep.ServeHTTP(w, httptest.NewRequest("GET", "/socket/longpoll?vsn=2.0.0", nil))

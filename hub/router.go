@@ -24,49 +24,62 @@ type Router struct {
 	prefix  []*route // longest first
 }
 
-// NewRouter returns a Router without channels. A nil connect lets everybody in.
-func NewRouter(connect ConnectFunc) *Router {
-	return &Router{connect: connect, exact: make(map[string]*route)}
-}
+// RouterOption configures a Router.
+type RouterOption func(*Router)
 
-// ID sets the function that names a connection, after connect, from its context. Connections
-// with the same non-empty id are closed together by Endpoint.Disconnect.
-func (r *Router) ID(f func(ctx context.Context) string) { r.id = f }
+// WithID sets the function that names a connection, after connect, from its context. Connections
+// with the same non-empty id are closed together by Endpoint.Disconnect, and share the bounds of
+// WithShared.
+func WithID(f func(ctx context.Context) string) RouterOption { return func(r *Router) { r.id = f } }
 
-// OnOpen sets a function that is called when the connection stands, before its first frame is
+// WithOnOpen sets a function that is called when the connection stands, before its first frame is
 // read. The context it returns replaces the connection's; nil keeps it. An error closes the
 // connection, with its code if it is a *CloseError, and with 1011 otherwise.
-func (r *Router) OnOpen(f func(ctx context.Context, c *Conn) (context.Context, error)) { r.onOpen = f }
+func WithOnOpen(f func(ctx context.Context, c *Conn) (context.Context, error)) RouterOption {
+	return func(r *Router) { r.onOpen = f }
+}
 
-// OnClosing sets a function that is called just before the hub closes a connection of its own
+// WithOnClosing sets a function that is called just before the hub closes a connection of its own
 // accord, so that the client can be told with Conn.Push. The cause is ErrIdleTimeout, ErrProtocol,
 // ErrTooLarge, ErrDisconnected or ErrDrain: what the program closes it need not be told of, and
 // a slow consumer would not read it. It must not block.
-func (r *Router) OnClosing(f func(c *Conn, cause error)) { r.closing = f }
+func WithOnClosing(f func(c *Conn, cause error)) RouterOption {
+	return func(r *Router) { r.closing = f }
+}
+
+// NewRouter returns a Router without channels. A nil connect lets everybody in.
+func NewRouter(connect ConnectFunc, opts ...RouterOption) *Router {
+	r := &Router{connect: connect, exact: make(map[string]*route)}
+	for _, o := range opts {
+		o(r)
+	}
+	return r
+}
 
 // RouteOption configures one pattern of a Router.
 type RouteOption func(*route)
 
-// Assign gives every channel of the route a value in its context.
-func Assign(key, value any) RouteOption {
-	return func(r *route) { r.assigns = append(r.assigns, assign{key, value}) }
+// WithAssign gives the channels of the route a value under key. It takes the place of what connect
+// assigned under it.
+func WithAssign[T any](key *Key[T], value T) RouteOption {
+	return func(r *route) {
+		r.assigns = append(r.assigns, func(ctx context.Context) context.Context { return key.Assign(ctx, value) })
+	}
 }
 
 // WithPolicy sets what happens to broadcasts of the route's topics when a client is slow.
 func WithPolicy(p Policy) RouteOption { return func(r *route) { r.policy = p } }
 
-type assign struct{ key, value any }
-
 type route struct {
 	pattern string
 	make    func() Channel
 	policy  Policy
-	assigns []assign
+	assigns []func(context.Context) context.Context
 }
 
 func (r *route) context(ctx context.Context) context.Context {
-	for _, a := range r.assigns {
-		ctx = context.WithValue(ctx, a.key, a.value)
+	for _, assign := range r.assigns {
+		ctx = assign(ctx)
 	}
 	return ctx
 }

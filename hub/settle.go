@@ -42,7 +42,7 @@ func (c *Conn) busy() bool {
 // OnAnswer has f called when the client, told that the hub has closed the connection, answers:
 // with a close frame, or with one more request of its long-poll session. Its peer was still there
 // then. echoed says that it answered with the code that it was told, and so cannot have meant
-// anything else. It is for OnOpen; the last f is called.
+// anything else. It is for WithOnOpen; the last f is called.
 func (c *Conn) OnAnswer(f func(echoed bool)) { c.onAnswer.Store(&f) }
 
 // answered tells of the client's answer to our close, with the body of its close frame.

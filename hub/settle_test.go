@@ -32,12 +32,11 @@ func (c counting) HandleIn(context.Context, *hub.Socket, string, hub.Payload) (h
 // settling is an endpoint, its latest connection, and the answers to our closes.
 func settling(t *testing.T) (base string, latest *atomic.Pointer[hub.Conn], n *atomic.Int64, answers chan bool) {
 	latest, n, answers = new(atomic.Pointer[hub.Conn]), new(atomic.Int64), make(chan bool, 10)
-	r := hub.NewRouter(nil)
-	r.OnOpen(func(ctx context.Context, c *hub.Conn) (context.Context, error) {
+	r := hub.NewRouter(nil, hub.WithOnOpen(func(ctx context.Context, c *hub.Conn) (context.Context, error) {
 		c.OnAnswer(func(echoed bool) { answers <- echoed })
 		latest.Store(c)
 		return ctx, nil
-	})
+	}))
 	r.Channel("room:*", func() hub.Channel { return counting{n} })
 	ep := hub.New()
 	ep.Socket("/socket", r)

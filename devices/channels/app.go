@@ -48,10 +48,7 @@ type App struct {
 
 // Router returns the routes of /socket.
 func (a *App) Router() *hub.Router {
-	r := hub.NewRouter(a.connect)
-	r.ID(socketID)
-	r.OnOpen(a.opened)
-	r.OnClosing(closing)
+	r := hub.NewRouter(a.connect, hub.WithID(socketID), hub.WithOnOpen(a.opened), hub.WithOnClosing(closing))
 	// Who watches and cannot keep up gets the newest value of each metric.
 	newest := hub.WithPolicy(hub.Latest)
 	r.Channel("sensor:*", func() hub.Channel { return &Device{app: a, kind: devices.KindSensor} }, newest)

@@ -30,12 +30,11 @@ func BenchmarkGuardedRequestReply(b *testing.B) {
 	who := &caller{principal: identity.Principal{Kind: devices.ActorUser, Name: "ana"}, account: q.Hold(devices.ActorUser, "ana")}
 	defer who.account.Release()
 	ep := hub.New()
-	r := hub.NewRouter(nil)
-	r.ID(func(context.Context) string { return "user:ana" })
-	r.OnOpen(func(ctx context.Context, c *hub.Conn) (context.Context, error) {
-		c.Guard(who.guard(link{c}))
-		return ctx, nil
-	})
+	r := hub.NewRouter(nil, hub.WithID(func(context.Context) string { return "user:ana" }),
+		hub.WithOnOpen(func(ctx context.Context, c *hub.Conn) (context.Context, error) {
+			c.Guard(who.guard(link{c}))
+			return ctx, nil
+		}))
 	r.Channel("room:*", func() hub.Channel { return answering{} })
 	ep.Socket("/socket", r)
 	b.Cleanup(func() { ep.Drain(context.Background()) })

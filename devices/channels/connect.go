@@ -15,8 +15,6 @@ import (
 	"devicehub/hub"
 )
 
-type callerKey struct{}
-
 // caller is who opened a connection, kept in its context.
 type caller struct {
 	principal identity.Principal
@@ -27,7 +25,8 @@ type caller struct {
 	visitor   *visitor         // people and services
 }
 
-func callerOf(ctx context.Context) *caller { return ctx.Value(callerKey{}).(*caller) }
+// callers has the caller of each connection.
+var callers hub.Key[*caller]
 
 // connect judges the token that a client opens a connection with.
 func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
@@ -56,7 +55,7 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 		}
 		context.AfterFunc(ctx, c.arrival.Done) // should it not come to be opened
 	}
-	return context.WithValue(ctx, callerKey{}, c), nil
+	return callers.Assign(ctx, c), nil
 }
 
 // enter takes a connection and a place from what the caller may have, until ctx ends.
@@ -125,14 +124,14 @@ func host(addr string) string {
 }
 
 func socketID(ctx context.Context) string {
-	p := callerOf(ctx).principal
+	p := callers.Get(ctx).principal
 	return string(p.Kind) + ":" + p.Name
 }
 
 // opened begins a device's session, or notes a person's connection, once the
 // transport is up.
 func (a *App) opened(ctx context.Context, conn *hub.Conn) (context.Context, error) {
-	c := callerOf(ctx)
+	c := callers.Get(ctx)
 	if c.principal.Kind != devices.ActorDevice {
 		c.visitor = a.visitors.add(c.principal, conn)
 		context.AfterFunc(ctx, func() { a.visitors.remove(c.visitor) })

@@ -33,7 +33,7 @@ type Device struct {
 
 // Join lets the device itself in, or a person who may see it.
 func (c *Device) Join(ctx context.Context, s *hub.Socket, p hub.Payload) (hub.Reply, error) {
-	c.who = callerOf(ctx)
+	c.who = callers.Get(ctx)
 	c.id = devices.ID(strings.TrimPrefix(s.Topic(), string(c.kind)+":"))
 	if c.who.session != nil {
 		return c.joinDevice(s, p), nil

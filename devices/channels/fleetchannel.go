@@ -17,7 +17,7 @@ type Fleet struct {
 
 // Join opens a view with the query of the join parameters.
 func (c *Fleet) Join(ctx context.Context, s *hub.Socket, p hub.Payload) (hub.Reply, error) {
-	c.who = callerOf(ctx)
+	c.who = callers.Get(ctx)
 	if c.who.visitor == nil {
 		return refuseJoin(devices.Refuse(devices.CodeForbidden, "a device sees its own topics only")), nil
 	}

@@ -496,7 +496,7 @@ func TestNothingFallsBetween(t *testing.T) {
 		ana := h.connect(token)
 		p, _ := h.app.Identity.Verify(token)
 		who := &caller{principal: p}
-		ctx := context.WithValue(context.Background(), callerKey{}, who)
+		ctx := callers.Assign(context.Background(), who)
 		if err := h.app.Identity.EndSession(context.Background(), root, devices.Origin{}, p.SID); err != nil {
 			t.Fatal(err)
 		}

@@ -20,17 +20,17 @@ type sensor struct {
 	readings int
 }
 
-type deviceKey struct{}
+var device hub.Key[string]
 
 func (c *sensor) Join(ctx context.Context, s *hub.Socket, _ hub.Payload) (hub.Reply, error) {
-	if ctx.Value(deviceKey{}) == "stranger" {
+	if device.Get(ctx) == "stranger" {
 		return hub.Refuse("unauthorized"), nil
 	}
 	return hub.OK(nil), nil
 }
 
 func (c *sensor) AfterJoin(ctx context.Context, s *hub.Socket) error {
-	if id := ctx.Value(deviceKey{}).(string); id != "" {
+	if id := device.Get(ctx); id != "" {
 		if _, err := c.presence.Track(s, s.Topic(), id, presence.Meta{"kind": "sensor"}); err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func newEndpoint() *hub.Endpoint {
 		if info.AuthToken == "bad" {
 			return nil, hub.ErrRefused
 		}
-		return context.WithValue(ctx, deviceKey{}, info.Params.Get("device")), nil
+		return device.Assign(ctx, info.Params.Get("device")), nil
 	})
 	r.Channel("sensor:*", func() hub.Channel { return &sensor{presence: tracker} })
 	ep.Socket("/socket", r)

@@ -18,12 +18,7 @@ import (
 // maxFrame is the longest frame, header included, of the sockets that say nothing else.
 const maxFrame = 8_000_000
 
-type deviceKey struct{}
-
-func device(ctx context.Context) string {
-	id, _ := ctx.Value(deviceKey{}).(string)
-	return id
-}
+var device hub.Key[string]
 
 var errRateLimit = errors.New("rate_limit")
 
@@ -38,7 +33,7 @@ func connect(ctx context.Context, info *hub.ConnectInfo) (context.Context, error
 		if id == "" {
 			id = "anon"
 		}
-		return context.WithValue(ctx, deviceKey{}, id), nil
+		return device.Assign(ctx, id), nil
 	case "raise":
 		panic("raise in connect")
 	case "reason":
@@ -52,7 +47,7 @@ func connectAuth(ctx context.Context, info *hub.ConnectInfo) (context.Context, e
 	if info.AuthToken != "valid" {
 		return nil, hub.ErrRefused
 	}
-	return context.WithValue(ctx, deviceKey{}, "auth"), nil
+	return device.Assign(ctx, "auth"), nil
 }
 
 func tooManyRequests(w http.ResponseWriter, _ *http.Request, _ error) {
@@ -73,8 +68,7 @@ func newApp(log *slog.Logger) *app {
 	a.presence = presence.New(a.ep.PubSub(), presence.WithLogger(log))
 	newChannel := func() hub.Channel { return &channel{presence: a.presence} }
 
-	r := hub.NewRouter(connect)
-	r.ID(func(ctx context.Context) string { return "devices_socket:" + device(ctx) })
+	r := hub.NewRouter(connect, hub.WithID(func(ctx context.Context) string { return "devices_socket:" + device.Get(ctx) }))
 	for _, pattern := range []string{"sensor:*", "light:*", "room:*", "lobby"} {
 		r.Channel(pattern, newChannel)
 	}

@@ -90,7 +90,7 @@ func meta(s *hub.Socket) presence.Meta {
 }
 
 func (c *channel) track(ctx context.Context, s *hub.Socket) error {
-	_, err := c.presence.Track(s, s.Topic(), device(ctx), meta(s))
+	_, err := c.presence.Track(s, s.Topic(), device.Get(ctx), meta(s))
 	return err
 }
 
@@ -107,9 +107,9 @@ func (c *channel) HandleOut(ctx context.Context, s *hub.Socket, event string, p 
 	}
 	switch event {
 	case "shout_intercepted":
-		m["added_for"] = device(ctx)
+		m["added_for"] = device.Get(ctx)
 	case "filtered":
-		if m["deny"] == device(ctx) {
+		if m["deny"] == device.Get(ctx) {
 			return nil
 		}
 	}
@@ -227,7 +227,7 @@ func (c *channel) handlePresence(ctx context.Context, s *hub.Socket, event strin
 		}
 		m := meta(s)
 		m["typing"] = in.Typing
-		_, err := c.presence.Update(s, s.Topic(), device(ctx), m)
+		_, err := c.presence.Update(s, s.Topic(), device.Get(ctx), m)
 		return after(err, hub.OK(nil))
 	case "track":
 		return after(c.track(ctx, s), hub.OK(nil))
@@ -238,7 +238,7 @@ func (c *channel) handlePresence(ctx context.Context, s *hub.Socket, event strin
 		}
 		return hub.OK(map[string]string{"result": result}), nil
 	case "untrack":
-		c.presence.Untrack(s, s.Topic(), device(ctx))
+		c.presence.Untrack(s, s.Topic(), device.Get(ctx))
 		return hub.OK(nil), nil
 	}
 	return hub.OK(c.presence.List(s.Topic())), nil
