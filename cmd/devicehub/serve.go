@@ -18,6 +18,7 @@ import (
 	"devicehub/dashboard"
 	"devicehub/devices"
 	"devicehub/devices/httpapi"
+	"devicehub/hub"
 )
 
 const (
@@ -200,27 +201,17 @@ func (s *server) run(ctx context.Context) error {
 	return errors.Join(failed, <-stopped)
 }
 
-// serveHTTP answers until ctx ends, then drains the sockets and waits for the
+// serveHTTP answers until ctx ends, then sends the sockets' clients away and waits for the
 // requests under way.
 func (s *server) serveHTTP(ctx context.Context, srv *http.Server, l net.Listener) error {
-	return s.serveUntil(ctx, srv, l, func(ctx context.Context) {
-		s.door.Goodbye()
-		_ = l.Close() // nothing new comes in while the clients are sent away
-		drain, cancel := context.WithTimeout(ctx, drainWithin)
-		defer cancel()
-		if err := s.endpoint.Drain(drain); err != nil {
-			s.Log.Warn("connections were cut off: they did not take their leave in time", "err", err)
-		}
-	})
+	srv.RegisterOnShutdown(s.api.Leave)
+	return s.endpoint.Serve(ctx, l, hub.WithServer(srv), hub.WithBeforeDrain(s.door.Goodbye), hub.WithGrace(drainWithin, flushWithin))
 }
 
+// serveAdmin answers until ctx ends, and then for as long as the requests under way take within
+// flushWithin.
 func (s *server) serveAdmin(ctx context.Context, srv *http.Server, l net.Listener) error {
-	return s.serveUntil(ctx, srv, l, func(context.Context) {})
-}
-
-// serveUntil answers until ctx ends, and then, after leave, for as long as the
-// requests under way take within flushWithin.
-func (s *server) serveUntil(ctx context.Context, srv *http.Server, l net.Listener, leave func(context.Context)) error {
+	srv.RegisterOnShutdown(s.api.Leave)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	select {
@@ -228,17 +219,11 @@ func (s *server) serveUntil(ctx context.Context, srv *http.Server, l net.Listene
 		return err
 	case <-ctx.Done():
 	}
-	rest := context.WithoutCancel(ctx)
-	leave(rest)
-	s.api.Leave()
-	flush, cancel := context.WithTimeout(rest, flushWithin)
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWithin)
 	defer cancel()
 	err := srv.Shutdown(flush)
-	if errors.Is(err, net.ErrClosed) {
-		err = nil // leave closed the listener, and Serve has not noticed yet
-	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.Log.Warn("requests were cut off: they took too long")
+		s.Log.Warn("requests took too long; remaining requests closed")
 		err = srv.Close()
 	}
 	<-done

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -17,6 +16,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"devicehub/hub"
 )
 
 func main() {
@@ -45,25 +46,7 @@ func run(ctx context.Context, listen string, log *slog.Logger) error {
 	// small a collection every few megabytes while many clients come at once.
 	ballast := make([]byte, 16<<20)
 	defer runtime.KeepAlive(ballast)
-	a := newApp(log)
-	srv := &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
 	log.Info("listening", "addr", l.Addr().String())
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	late, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	l.Close()
-	err = a.ep.Drain(late)
-	if e := srv.Shutdown(late); err == nil && !errors.Is(e, net.ErrClosed) {
-		err = e
-	}
-	if e := <-served; err == nil && !errors.Is(e, http.ErrServerClosed) && !errors.Is(e, net.ErrClosed) {
-		err = e
-	}
-	return err
+	a := newApp(log)
+	return a.ep.Serve(ctx, l, hub.WithServer(&http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second}))
 }
