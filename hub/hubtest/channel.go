@@ -1,17 +1,10 @@
 package hubtest
 
 import (
-	"encoding/json"
-	"fmt"
-	"reflect"
+	"slices"
 	"strings"
-	"sync"
-	"testing"
-	"testing/synctest"
-	"time"
 
 	"devicehub/hub"
-	"devicehub/hub/pubsub"
 	"devicehub/hub/wire"
 )
 
@@ -31,7 +24,8 @@ func (ch *Channel) Topic() string { return ch.topic }
 // Socket returns the server's side, whose Channel method leads to the hub.Channel; nil when it
 // has ended.
 func (ch *Channel) Socket() *hub.Socket {
-	synctest.Wait()
+	ch.c.t.Helper()
+	settle(ch.c.t)
 	return ch.c.Conn().Socket(ch.topic)
 }
 
@@ -48,9 +42,6 @@ func (ch *Channel) Leave() {
 	ch.WantClose()
 }
 
-// Any stands for any value inside a wanted payload.
-const Any = "\x00any"
-
 // Want waits for the next event on the topic, which must be this one. What is wanted of the
 // payload is nil, for anything; a value whose JSON it must equal, in which Any stands for any
 // value; hub.Binary; or a func(hub.Payload) error.
@@ -61,12 +52,73 @@ func (ch *Channel) Want(event string, payload any) hub.Payload {
 		ch.c.t.Fatalf("%s: got nothing, want %s", ch.topic, event)
 	}
 	if f.event != event {
-		ch.c.t.Fatalf("got %s, want %s", f, event)
+		ch.c.t.Fatalf("got %s, want %s%s", f, event, ch.hint(event))
 	}
 	if err := match(payload, f.payload); err != nil {
 		ch.c.t.Fatalf("%s %s: %v", ch.topic, event, err)
 	}
 	return f.payload
+}
+
+// hint says that an event came, if it did, though not next.
+func (ch *Channel) hint(event string) string {
+	ch.c.mu.Lock()
+	defer ch.c.mu.Unlock()
+	if slices.ContainsFunc(ch.c.frames, func(f *frame) bool { return ch.mine(f) && f.event == event }) {
+		return ", which came later: WantSoon takes it among others"
+	}
+	return ""
+}
+
+// WantSoon waits for an event on the topic that matches, whatever else comes before it. The
+// others stay to be wanted. The payload is as in Want.
+func (ch *Channel) WantSoon(event string, payload any) hub.Payload {
+	ch.c.t.Helper()
+	var misfit error
+	f := ch.take(func(f *frame) bool {
+		if f.event != event {
+			return false
+		}
+		err := match(payload, f.payload)
+		if err != nil {
+			misfit = err
+		}
+		return err == nil
+	})
+	switch {
+	case f != nil:
+		return f.payload
+	case misfit != nil:
+		ch.c.t.Fatalf("%s %s: %v", ch.topic, event, misfit)
+	}
+	ch.c.t.Fatalf("%s: got %s, want %s among them", ch.topic, ch.waiting(), event)
+	return hub.Payload{}
+}
+
+// waiting names the events that were not wanted yet.
+func (ch *Channel) waiting() string {
+	ch.c.mu.Lock()
+	defer ch.c.mu.Unlock()
+	var names []string
+	for _, f := range ch.c.frames {
+		if ch.mine(f) {
+			names = append(names, f.event)
+		}
+	}
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
+
+// Ignore leaves these events of the topic out from now on, those that wait to be wanted included.
+func (ch *Channel) Ignore(events ...string) {
+	ch.c.mu.Lock()
+	defer ch.c.mu.Unlock()
+	for _, event := range events {
+		ch.c.ignored[[2]string{ch.topic, event}] = true
+	}
+	ch.c.frames = slices.DeleteFunc(ch.c.frames, ch.c.ignores)
 }
 
 // WantClose waits for phx_close: the channel has ended, and stock clients stay away.
@@ -82,7 +134,7 @@ func (ch *Channel) WantError() {
 // yet. Others may be.
 func (ch *Channel) WantNo(event string) {
 	ch.c.t.Helper()
-	synctest.Wait()
+	settle(ch.c.t)
 	ch.c.mu.Lock()
 	defer ch.c.mu.Unlock()
 	for _, f := range ch.c.frames {
@@ -95,7 +147,7 @@ func (ch *Channel) WantNo(event string) {
 // WantQuiet fails the test if an event came on the topic that the test has not wanted.
 func (ch *Channel) WantQuiet() {
 	ch.c.t.Helper()
-	synctest.Wait()
+	settle(ch.c.t)
 	ch.c.mu.Lock()
 	defer ch.c.mu.Unlock()
 	for _, f := range ch.c.frames {
@@ -110,211 +162,19 @@ func (ch *Channel) mine(f *frame) bool {
 	return f.topic == ch.topic && (f.joinRef == "" || f.joinRef == ch.joinRef)
 }
 
-func (ch *Channel) next() (f *frame) {
+func (ch *Channel) next() *frame { return ch.take(func(*frame) bool { return true }) }
+
+// take waits for a frame of the channel that fits, and takes it.
+func (ch *Channel) take(fits func(*frame) bool) (f *frame) {
+	ch.c.t.Helper()
 	ch.c.wait(func() bool {
-		for i := range ch.c.frames {
-			if ch.mine(ch.c.frames[i]) {
-				f = ch.c.frames[i]
-				ch.c.frames = append(ch.c.frames[:i], ch.c.frames[i+1:]...)
-				return true
-			}
-		}
-		return false
-	})
-	return f
-}
-
-// Pushed is a message that a client has sent.
-type Pushed struct {
-	c    *Client
-	what string
-	ref  string
-}
-
-// WantReply waits for the reply. The payload is as in Want.
-func (p *Pushed) WantReply(status string, payload any) hub.Payload {
-	p.c.t.Helper()
-	f := p.take()
-	if f == nil {
-		p.c.t.Fatalf("%s: got no reply, want %s", p.what, status)
-	}
-	if f.status != status {
-		p.c.t.Fatalf("%s: got reply %s %s, want %s", p.what, f.status, f.payload.Bytes(), status)
-	}
-	if err := match(payload, f.payload); err != nil {
-		p.c.t.Fatalf("%s: reply: %v", p.what, err)
-	}
-	return f.payload
-}
-
-func (p *Pushed) take() (f *frame) {
-	p.c.wait(func() bool {
-		f = p.c.replies[p.ref]
-		delete(p.c.replies, p.ref)
-		return f != nil
-	})
-	return f
-}
-
-// WantNoReply fails the test if there is a reply at this time.
-func (p *Pushed) WantNoReply() {
-	p.c.t.Helper()
-	synctest.Wait()
-	p.c.mu.Lock()
-	defer p.c.mu.Unlock()
-	if f := p.c.replies[p.ref]; f != nil {
-		p.c.t.Fatalf("%s: got reply %s %s, want none", p.what, f.status, f.payload.Bytes())
-	}
-}
-
-// match holds a payload against what is wanted.
-func match(want any, got hub.Payload) error {
-	switch w := want.(type) {
-	case nil:
-		return nil
-	case func(hub.Payload) error:
-		return w(got)
-	case hub.Binary:
-		if !got.Binary() || string(got.Bytes()) != string(w) {
-			return fmt.Errorf("got %q (binary %v), want binary %q", got.Bytes(), got.Binary(), []byte(w))
-		}
-		return nil
-	}
-	text, err := json.Marshal(want)
-	if err != nil {
-		return err
-	}
-	var w, g any
-	if err := json.Unmarshal(text, &w); err != nil {
-		return err
-	}
-	if err := got.Decode(&g); err != nil {
-		return err
-	}
-	if !equal(w, g) {
-		return fmt.Errorf("got %s, want %s", got.Bytes(), strings.ReplaceAll(string(text), `"\u0000any"`, "any"))
-	}
-	return nil
-}
-
-func equal(want, got any) bool {
-	switch w := want.(type) {
-	case string:
-		return w == Any || want == got
-	case map[string]any:
-		g, ok := got.(map[string]any)
-		if !ok || len(g) != len(w) {
+		i := slices.IndexFunc(ch.c.frames, func(f *frame) bool { return ch.mine(f) && fits(f) })
+		if i < 0 {
 			return false
 		}
-		for name := range w {
-			v, there := g[name]
-			if !there || !equal(w[name], v) {
-				return false
-			}
-		}
+		f = ch.c.frames[i]
+		ch.c.frames = slices.Delete(ch.c.frames, i, i+1)
 		return true
-	case []any:
-		g, ok := got.([]any)
-		if !ok || len(g) != len(w) {
-			return false
-		}
-		for i := range w {
-			if !equal(w[i], g[i]) {
-				return false
-			}
-		}
-		return true
-	}
-	return reflect.DeepEqual(want, got)
-}
-
-// Listener hears the broadcasts of a topic, as a program inside the hub does.
-type Listener struct {
-	t     testing.TB
-	topic string
-	mu    sync.Mutex
-	got   []*pubsub.Message
-}
-
-// Listen subscribes to a topic until the end of the test.
-func Listen(t testing.TB, ps pubsub.PubSub, topic string) *Listener {
-	l := &Listener{t: t, topic: topic}
-	t.Cleanup(ps.Subscribe(topic, l))
-	return l
-}
-
-// Deliver implements pubsub.Subscriber.
-func (l *Listener) Deliver(m *pubsub.Message) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.got = append(l.got, m)
-}
-
-// Want waits for the next broadcast, which must be this one. The payload is as in Channel.Want.
-func (l *Listener) Want(event string, payload any) *pubsub.Message {
-	l.t.Helper()
-	deadline := time.Now().Add(Patience)
-	for {
-		synctest.Wait()
-		l.mu.Lock()
-		if len(l.got) > 0 {
-			m := l.got[0]
-			l.got = l.got[1:]
-			l.mu.Unlock()
-			l.check(m, event, payload)
-			return m
-		}
-		l.mu.Unlock()
-		if !time.Now().Before(deadline) {
-			l.t.Fatalf("%s: no broadcast, want %s", l.topic, event)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
-func (l *Listener) check(m *pubsub.Message, event string, payload any) {
-	l.t.Helper()
-	if m.Event != event {
-		l.t.Fatalf("%s: got broadcast %s, want %s", l.topic, m.Event, event)
-	}
-	var got hub.Payload
-	switch p := m.Payload.(type) {
-	case hub.Binary:
-		got = hub.BinaryPayload(p)
-	case hub.Payload:
-		got = p
-	default:
-		text, err := json.Marshal(p)
-		if err != nil {
-			l.t.Fatalf("%s %s: %v", l.topic, event, err)
-		}
-		got = hub.JSONPayload(text)
-	}
-	if err := match(payload, got); err != nil {
-		l.t.Fatalf("%s: broadcast %s: %v", l.topic, event, err)
-	}
-}
-
-// WantNo fails the test if this event is among the broadcasts that the test has not wanted yet.
-func (l *Listener) WantNo(event string) {
-	l.t.Helper()
-	synctest.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, m := range l.got {
-		if m.Event == event {
-			l.t.Errorf("%s: got broadcast %s, want none", l.topic, event)
-		}
-	}
-}
-
-// WantQuiet fails the test if there was a broadcast that the test has not wanted.
-func (l *Listener) WantQuiet() {
-	l.t.Helper()
-	synctest.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, m := range l.got {
-		l.t.Errorf("%s: got broadcast %s, want nothing more", l.topic, m.Event)
-	}
+	})
+	return f
 }

@@ -1,20 +1,3 @@
-// Package hubtest is for testing channels: clients in memory, in virtual time.
-//
-// It belongs inside [testing/synctest]. There, time stands still while the hub works, so that
-// "nothing more was sent" is a fact and not a sleep:
-//
-//	synctest.Test(t, func(t *testing.T) {
-//		ep := newEndpoint()
-//		client := hubtest.Connect(t, ep, "/socket", map[string]string{"token": "t"})
-//		room := client.Join("room:a", nil)
-//		room.Push("echo", map[string]int{"n": 1}).WantReply("ok", map[string]int{"n": 1})
-//		ep.Broadcast("room:a", "news", map[string]int{"n": 2})
-//		room.Want("news", map[string]int{"n": 2})
-//		client.WantQuiet()
-//	})
-//
-// Clients speak the protocol as it is on the wire, version 2; what they are sent has been encoded
-// and decoded. A channel that crashes fails the test, unless the test says that it wants it.
 package hubtest
 
 import (
@@ -24,7 +7,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"devicehub/hub"
@@ -52,8 +34,9 @@ type Client struct {
 	ref  int
 
 	mu      sync.Mutex
-	frames  []*frame          // pushes and broadcasts not yet wanted
-	replies map[string]*frame // by ref
+	frames  []*frame           // pushes and broadcasts not yet wanted
+	replies map[string]*frame  // by ref
+	ignored map[[2]string]bool // by topic and event
 	close   *hub.PipeFrame
 }
 
@@ -71,7 +54,7 @@ func (f *frame) String() string {
 // The connection is closed at the end of the test.
 func Connect(t testing.TB, ep *hub.Endpoint, path string, params map[string]string, opts ...Option) *Client {
 	t.Helper()
-	c, err := connect(t, ep, path, params, opts)
+	c, err := Dial(t, ep, path, params, opts...)
 	if err != nil {
 		t.Fatalf("connect %s: %v", path, err)
 	}
@@ -82,14 +65,17 @@ func Connect(t testing.TB, ep *hub.Endpoint, path string, params map[string]stri
 // the test if the client is let in.
 func Refused(t testing.TB, ep *hub.Endpoint, path string, params map[string]string, opts ...Option) error {
 	t.Helper()
-	_, err := connect(t, ep, path, params, opts)
+	_, err := Dial(t, ep, path, params, opts...)
 	if err == nil {
 		t.Fatalf("connect %s: let in, want refused", path)
 	}
 	return err
 }
 
-func connect(t testing.TB, ep *hub.Endpoint, path string, params map[string]string, opts []Option) (*Client, error) {
+// Dial is Connect for a client that may be refused: the error is the ConnectFunc's.
+func Dial(t testing.TB, ep *hub.Endpoint, path string, params map[string]string, opts ...Option) (*Client, error) {
+	t.Helper()
+	wantBubble(t)
 	info := &hub.ConnectInfo{Params: hub.Params{"vsn": "2.0.0"}, RemoteAddr: "192.0.2.1:1234"}
 	for name, v := range params {
 		info.Params[name] = v
@@ -97,7 +83,7 @@ func connect(t testing.TB, ep *hub.Endpoint, path string, params map[string]stri
 	for _, o := range opts {
 		o(info)
 	}
-	c := &Client{t: t, replies: make(map[string]*frame)}
+	c := &Client{t: t, replies: make(map[string]*frame), ignored: make(map[[2]string]bool)}
 	pipe, err := ep.Dial(path, info, c.receive)
 	if err != nil {
 		return nil, err
@@ -133,8 +119,13 @@ func (c *Client) receive(pf hub.PipeFrame) {
 		c.replies[ref] = f
 		return
 	}
-	c.frames = append(c.frames, f)
+	if !c.ignores(f) {
+		c.frames = append(c.frames, f)
+	}
 }
+
+// ignores reports whether a frame is left out. The caller holds mu.
+func (c *Client) ignores(f *frame) bool { return c.ignored[[2]string{f.topic, f.event}] }
 
 func decode(data []byte, binary bool) (f *frame, ref string, err error) {
 	var m wire.Message
@@ -249,7 +240,7 @@ func (c *Client) WantClose(code int) {
 // included. It waits until the hub has nothing more to do at this time.
 func (c *Client) WantQuiet() {
 	c.t.Helper()
-	synctest.Wait()
+	settle(c.t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range c.frames {
@@ -265,9 +256,10 @@ func (c *Client) WantQuiet() {
 
 // wait waits until ok, called with mu, or until patience is out.
 func (c *Client) wait(ok func() bool) {
+	c.t.Helper()
 	deadline := time.Now().Add(Patience)
 	for {
-		synctest.Wait()
+		settle(c.t)
 		c.mu.Lock()
 		done := ok()
 		c.mu.Unlock()
