@@ -84,7 +84,7 @@ func TestFloodsOfPeopleAreCutOff(t *testing.T) {
 			c.join("fleet:all")
 			n := 0
 			for ; n < 30_000 && c.open(); n++ {
-				c.pipe.Send([]byte(frame), false)
+				c.Send(frame)
 			}
 			synctest.Wait()
 			if c.open() || n > 5000 {
@@ -107,10 +107,10 @@ func TestFloodsOfDevicesAreCutOff(t *testing.T) {
 			id := fmt.Sprint("lamp", i)
 			c := h.connect(h.device(devices.ID(id), light))
 			c.join("light:" + id)
-			text := fmt.Appendf(nil, frame, id)
+			text := fmt.Sprintf(frame, id)
 			n := 0
 			for ; n < 30_000 && c.open(); n++ {
-				c.pipe.Send(text, false)
+				c.Send(text)
 			}
 			synctest.Wait()
 			if c.open() || n > 5000 {
@@ -138,12 +138,12 @@ func TestSocketsOfAPersonAreBounded(t *testing.T) {
 			t.Errorf("a 33rd: got %v, want rate_limited", err)
 		}
 		h.connect(h.person("ben", devices.RoleViewer, ""))
-		open[0].pipe.Close()
+		open[0].Close()
 		synctest.Wait()
 		h.connect(token)
 		// It connects and connects.
 		limited := 0
-		open[1].pipe.Close()
+		open[1].Close()
 		synctest.Wait()
 		for range 100 {
 			c, err := h.dial(token)
@@ -151,7 +151,7 @@ func TestSocketsOfAPersonAreBounded(t *testing.T) {
 				limited++
 				continue
 			}
-			c.pipe.Close()
+			c.Close()
 			synctest.Wait()
 		}
 		if limited < 80 {

@@ -3,7 +3,6 @@ package channels
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -21,6 +20,7 @@ import (
 	"devicehub/devices/session"
 	"devicehub/devices/shadow"
 	"devicehub/hub"
+	"devicehub/hub/hubtest"
 	"devicehub/hub/presence"
 )
 
@@ -190,37 +190,21 @@ func (h *house) label(id devices.ID, key, value string) {
 	}
 }
 
-// client is a connected client that keeps everything it was sent.
+// client is a connected client and its topics.
 type client struct {
-	t    *testing.T
-	pipe *hub.Pipe
-
-	mu     sync.Mutex
-	ref    int
-	frames []frame
-	closed *hub.PipeFrame
+	*hubtest.Client
+	t  *testing.T
+	on map[string]*hubtest.Channel
 }
 
-type frame struct {
-	topic, event string
-	ref          string
-	payload      map[string]any
-}
-
-func (f frame) String() string {
-	b, _ := json.Marshal(f.payload)
-	return fmt.Sprintf("%s %s %s", f.topic, f.event, b)
-}
-
-func (h *house) dial(token string, params ...string) (*client, error) {
-	c := &client{t: h.t}
-	info := &hub.ConnectInfo{Params: hub.Params{"vsn": "2.0.0"}, RemoteAddr: "192.0.2.1:1234", AuthToken: token, HasAuthToken: token != ""}
-	for i := 0; i+1 < len(params); i += 2 {
-		info.Params[params[i]] = params[i+1]
+func (h *house) dial(token string) (*client, error) {
+	h.t.Helper()
+	var opts []hubtest.Option
+	if token != "" {
+		opts = append(opts, hubtest.WithToken(token))
 	}
-	var err error
-	c.pipe, err = h.app.Endpoint.Dial("/socket", info, c.receive)
-	return c, err
+	c, err := hubtest.Dial(h.t, h.app.Endpoint, "/socket", nil, opts...)
+	return &client{c, h.t, map[string]*hubtest.Channel{}}, err
 }
 
 func (h *house) connect(token string) *client {
@@ -232,63 +216,38 @@ func (h *house) connect(token string) *client {
 	return c
 }
 
-func (c *client) receive(f hub.PipeFrame) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if f.Close {
-		c.closed = &f
-		return
-	}
-	var parts [5]json.RawMessage
-	var got frame
-	if err := json.Unmarshal(f.Data, &parts); err != nil {
-		c.t.Errorf("%s: %v", f.Data, err)
-		return
-	}
-	_ = json.Unmarshal(parts[1], &got.ref)
-	_ = json.Unmarshal(parts[2], &got.topic)
-	_ = json.Unmarshal(parts[3], &got.event)
-	_ = json.Unmarshal(parts[4], &got.payload)
-	c.frames = append(c.frames, got)
+// object is the JSON object that a payload is.
+func object(p hub.Payload) (o map[string]any) {
+	_ = p.Decode(&o) // what is none has no fields
+	return o
 }
 
 // ask sends an event, or joins with "phx_join", and returns the reply.
 func (c *client) ask(topic, event, payload string) (status string, response map[string]any) {
 	c.t.Helper()
-	c.mu.Lock()
-	c.ref++
-	ref := fmt.Sprint(c.ref)
-	c.mu.Unlock()
-	join := `"` + topic + `"`
-	c.pipe.Send(fmt.Appendf(nil, `[%s,%q,%q,%q,%s]`, join, ref, topic, event, payload), false)
-	f, ok := c.next(func(f frame) bool { return f.event == "phx_reply" && f.ref == ref })
-	if !ok {
-		c.t.Fatalf("%s %s: no reply", topic, event)
-	}
-	status, _ = f.payload["status"].(string)
-	response, _ = f.payload["response"].(map[string]any)
-	return status, response
+	status, p := c.push(topic, event, payload).Reply()
+	return status, object(p)
 }
 
-// next takes the first frame that fits, waiting for at most five seconds.
-func (c *client) next(fits func(frame) bool) (frame, bool) {
-	for range 50 {
-		synctest.Wait()
-		c.mu.Lock()
-		for i, f := range c.frames {
-			if fits(f) {
-				c.frames = append(c.frames[:i], c.frames[i+1:]...)
-				c.mu.Unlock()
-				return f, true
-			}
-		}
-		c.mu.Unlock()
-		time.Sleep(100 * time.Millisecond)
+// push sends an event, or joins with "phx_join".
+func (c *client) push(topic, event, payload string) *hubtest.Pushed {
+	c.t.Helper()
+	if event == "phx_join" {
+		c.on[topic] = c.TryJoin(topic, json.RawMessage(payload))
+		return c.on[topic].Joined
 	}
-	return frame{}, false
+	return c.topic(topic).Push(event, json.RawMessage(payload))
 }
 
-// join joins a topic and forgets what came until now.
+func (c *client) topic(topic string) *hubtest.Channel {
+	c.t.Helper()
+	if c.on[topic] == nil {
+		c.t.Fatalf("%s was not joined", topic)
+	}
+	return c.on[topic]
+}
+
+// join joins a topic and returns the reply.
 func (c *client) join(topic string) map[string]any {
 	c.t.Helper()
 	status, response := c.ask(topic, "phx_join", "{}")
@@ -298,56 +257,30 @@ func (c *client) join(topic string) map[string]any {
 	return response
 }
 
-// want waits for an event on a topic.
+// want waits for an event on a topic, among others.
 func (c *client) want(topic, event string) map[string]any {
 	c.t.Helper()
-	f, ok := c.next(func(f frame) bool { return f.topic == topic && f.event == event })
-	if !ok {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.t.Fatalf("no %s on %s; got %v, closed %v", event, topic, c.frames, c.closed)
-	}
-	return f.payload
+	return object(c.topic(topic).WantSoon(event, nil))
 }
 
 // never wants no such event to have come, after a second more.
 func (c *client) never(topic, event string) {
 	c.t.Helper()
 	time.Sleep(time.Second)
-	synctest.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, f := range c.frames {
-		if f.topic == topic && (event == "" || f.event == event) {
-			c.t.Errorf("got %s, want none", f)
-		}
-	}
+	c.topic(topic).WantNo(event)
 }
 
 // wantClosed waits for the connection's end, for at most a second.
 func (c *client) wantClosed(code int) {
 	c.t.Helper()
 	start := time.Now()
-	for {
-		synctest.Wait()
-		c.mu.Lock()
-		closed := c.closed
-		c.mu.Unlock()
-		switch {
-		case closed != nil && closed.Code != code:
-			c.t.Fatalf("closed with %d %q, want %d", closed.Code, closed.Reason, code)
-		case closed != nil:
-			return
-		case time.Since(start) > time.Second:
-			c.t.Fatalf("still open after a second, want closed with %d", code)
-		}
-		time.Sleep(10 * time.Millisecond)
+	c.WantClose(code)
+	if took := time.Since(start); took > time.Second {
+		c.t.Errorf("closed after %v, want it within a second", took)
 	}
 }
 
 func (c *client) open() bool {
 	synctest.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.closed == nil
+	return c.Conn().Context().Err() == nil
 }

@@ -51,7 +51,7 @@ func TestWhoMayJoin(t *testing.T) {
 			case !row.ok && (status != "error" || got["reason"] != "unauthorized" || got["code"] != "forbidden"):
 				t.Errorf("%s: got %s %v, want unauthorized, forbidden", row.name, status, got)
 			}
-			c.pipe.Close()
+			c.Close()
 		}
 	})
 }
@@ -162,7 +162,7 @@ func TestPeopleArePresentToThoseWhoMaySeeThem(t *testing.T) {
 			t.Errorf("an operator is told that %v joined", got)
 		}
 		vic.never("light:lamp", "presence_diff")
-		lamp.pipe.Close()
+		lamp.Close()
 		for name, c := range map[string]*client{"operator": olga, "viewer": vic} {
 			if got := keys(c.want("light:lamp", "presence_diff")["leaves"]); !slices.Equal(got, []string{"lamp"}) {
 				t.Errorf("the %s is told that %v left, want lamp", name, got)
@@ -367,7 +367,7 @@ func keepAlive(c *client) (stop func()) {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			c.pipe.Send([]byte(`[null,"h","phoenix","heartbeat",{}]`), false)
+			c.Send(`[null,"h","phoenix","heartbeat",{}]`)
 			select {
 			case <-ctx.Done():
 			case <-time.After(30 * time.Second):
@@ -500,7 +500,7 @@ func TestNothingFallsBetween(t *testing.T) {
 		if err := h.app.Identity.EndSession(context.Background(), root, devices.Origin{}, p.SID); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.app.opened(ctx, ana.pipe.Conn()); devices.CodeOf(err) != devices.CodeTokenRevoked {
+		if _, err := h.app.opened(ctx, ana.Conn()); devices.CodeOf(err) != devices.CodeTokenRevoked {
 			t.Errorf("got %v, want token_revoked", err)
 		}
 		h.app.visitors.remove(who.visitor)

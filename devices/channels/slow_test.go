@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ func TestSlowWatcherGetsTheNewest(t *testing.T) {
 		w := h.connect(h.person("ana", "viewer", ""))
 		w.join("sensor:t-1")
 		w.never("sensor:t-1", "reading")
-		w.pipe.Pause()
+		w.Pause()
 
 		const pushes = 20
 		batch := func(metric string, t0 int64, n int) string {
@@ -34,20 +35,17 @@ func TestSlowWatcherGetsTheNewest(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		w.pipe.Resume()
+		w.Resume()
 		if !w.open() {
-			t.Fatalf("closed: %+v", w.closed)
+			t.Fatalf("closed: %v", context.Cause(w.Conn().Context()))
 		}
 		skipped := map[string]float64{}
 		last := map[string]float64{}
-		for {
-			f, ok := w.next(func(f frame) bool { return f.event == "reading" })
-			if !ok {
-				break
-			}
-			r := f.payload["r"].([]any)
+		for _, p := range w.topic("sensor:t-1").All("reading") {
+			told := object(p)
+			r := told["r"].([]any)
 			newest := r[len(r)-1].(map[string]any)
-			n, _ := f.payload["skipped"].(float64)
+			n, _ := told["skipped"].(float64)
 			skipped[newest["m"].(string)] += n + 1
 			last[newest["m"].(string)] = newest["v"].(float64)
 		}

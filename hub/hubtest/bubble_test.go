@@ -74,7 +74,9 @@ func TestWantSoon(t *testing.T) {
 		room.Want("presence_state", nil)
 		room.Want("n", map[string]int{"n": 0})
 		listener.Want("n", map[string]int{"n": 0})
-		room.WantSoon("n", nil)
+		if got := room.All("n"); len(got) != 1 || string(got[0].Bytes()) != `{"n":2}` {
+			t.Errorf("All: got %v, want the third", got)
+		}
 		room.Want("other", nil)
 		go func() {
 			time.Sleep(3 * time.Second)

@@ -95,6 +95,24 @@ func (ch *Channel) WantSoon(event string, payload any) hub.Payload {
 	return hub.Payload{}
 }
 
+// All takes every such event that has come by now and was not wanted, and returns the payloads. It
+// is for a test that does not know how many there are.
+func (ch *Channel) All(event string) []hub.Payload {
+	ch.c.t.Helper()
+	settle(ch.c.t)
+	ch.c.mu.Lock()
+	defer ch.c.mu.Unlock()
+	var all []hub.Payload
+	ch.c.frames = slices.DeleteFunc(ch.c.frames, func(f *frame) bool {
+		if !ch.mine(f) || f.event != event {
+			return false
+		}
+		all = append(all, f.payload)
+		return true
+	})
+	return all
+}
+
 // waiting names the events that were not wanted yet.
 func (ch *Channel) waiting() string {
 	ch.c.mu.Lock()
