@@ -44,3 +44,15 @@ func (p Payload) Any() any {
 	}
 	return json.RawMessage(p.data)
 }
+
+// MarshalJSON implements json.Marshaler, for a payload within another value. A binary one is an
+// error.
+func (p Payload) MarshalJSON() ([]byte, error) {
+	switch {
+	case p.binary:
+		return nil, errors.New("payload is binary, not JSON")
+	case len(p.data) == 0:
+		return []byte("null"), nil
+	}
+	return p.data, nil
+}
