@@ -36,21 +36,33 @@ func (t *slot) expect(it *item) {
 // replace puts a fresh slot in the place of one whose callback still runs. The join or leave
 // that waits, and what follows it, go there; what came before it was meant for the old channel.
 func (c *Conn) replace(t *slot, w *waiting) {
+	old, fresh := c.swap(t, w)
+	if old != nil {
+		old.finish() // it calls the program, which may call the connection
+	}
+	if fresh != nil {
+		go fresh.runTask()
+	}
+}
+
+// swap does what replace says, and returns the channel whose end is still to be told and the slot
+// whose runner is to be started; the runner's task is counted.
+func (c *Conn) swap(t *slot, w *waiting) (old *Socket, fresh *slot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t.mu.Lock()
 	if c.gone || t.waits != w || t.dead || t.ending != nil {
 		t.mu.Unlock()
-		return
+		return nil, nil
 	}
-	fresh := &slot{conn: c, topic: t.topic, route: t.route, parting: t.parting}
+	fresh = &slot{conn: c, topic: t.topic, route: t.route, parting: t.parting, running: true}
 	for len(t.items) > 0 && t.items[0] != w.item {
 		t.shift().free()
 	}
 	fresh.items, fresh.fromClient = t.items, t.fromClient
 	t.items, t.fromClient, t.waits = nil, 0, nil
 	t.dead, t.ending = true, ErrReplaced
-	old := t.cur
+	old = t.cur
 	t.wakeReader()
 	t.mu.Unlock()
 
@@ -74,9 +86,8 @@ func (c *Conn) replace(t *slot, w *waiting) {
 	if c.index != nil {
 		c.index[t.topic] = fresh
 	}
-	fresh.mu.Lock()
-	defer fresh.mu.Unlock()
-	fresh.wake()
+	c.ep.tasks.Add(1)
+	return old, fresh
 }
 
 // left answers the leave of an abandoned channel, which is the first item of the fresh slot. What
@@ -109,17 +120,18 @@ func (c *Conn) await(slots []*slot) {
 		for _, t := range slots[i:] {
 			if s := t.current(); s != nil {
 				s.abandon()
+				s.finish()
 			}
 		}
 		return
 	}
 }
 
-// abandon ends a channel whose callback still runs. Terminate is called when it returns.
+// abandon ends a channel whose callback still runs; finish is to follow. Terminate is called when
+// the callback returns.
 func (s *Socket) abandon() {
 	s.conn.ep.counters.abandoned.Add(1)
 	s.conn.ep.log.Error("a callback does not return; its channel is abandoned", "topic", s.slot.topic)
 	s.mute()
 	s.unsubscribe()
-	s.finish()
 }

@@ -170,3 +170,23 @@ func TestDrainLeavesAStuckHandlerBehind(t *testing.T) {
 		close(letGo)
 	})
 }
+
+// Whoever hears of a channel's end may ask the connection, also when the channel is abandoned.
+func TestOnDoneOfAnAbandonedChannelMayAskTheConnection(t *testing.T) {
+	var letGo chan struct{}
+	var reasons []error
+	inBubble(t, stuck(&letGo, &reasons), func(t *testing.T, ep *hub.Endpoint) {
+		letGo = make(chan struct{})
+		c := hubtest.Connect(t, ep, "/socket", nil)
+		old := c.Join("t:a", nil)
+		topics := make(chan []string, 1)
+		conn := c.Conn()
+		old.Socket().OnDone(func() { topics <- conn.Topics() })
+		old.Push("hang", nil)
+		c.Join("t:a", nil)
+		if got := <-topics; len(got) != 0 {
+			t.Errorf("got %v, want none joined yet", got)
+		}
+		close(letGo)
+	})
+}
