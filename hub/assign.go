@@ -24,8 +24,8 @@ type Key[T any] struct {
 	_ byte // variables of no size may share an address
 }
 
-// Assign returns a context that carries value under the key. A ConnectFunc and WithOnOpen return it;
-// for one route there is WithAssign.
+// Assign returns a context that carries value under the key. A ConnectFunc and WithOnOpen return
+// it; for one route there is WithAssign.
 func (k *Key[T]) Assign(ctx context.Context, value T) context.Context {
 	return context.WithValue(ctx, k, value)
 }

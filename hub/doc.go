@@ -99,8 +99,8 @@
 //	}
 //
 // The client's own entry is in its list then. The presence_diff that tells of it is sent before the
-// list if nothing else has changed on the topic for 50 ms, and after it otherwise; clients bear both,
-// since they tell entries apart by their phx_ref.
+// list if nothing else has changed on the topic for 50 ms, and after it otherwise; clients bear
+// both, since they tell entries apart by their phx_ref.
 //
 // # The end of the program
 //
@@ -110,24 +110,25 @@
 //  1. Tell the clients what they should know, while they are connected: [WithBeforeDrain].
 //  2. Close the listener, so that those who are sent away do not come back to this process.
 //  3. [Endpoint.Drain]: nobody can connect, even over HTTP connections that stand. In batches,
-//     every connection stops receiving, has a second to handle and answer what it has received, is told
-//     by [WithOnClosing], and is closed with 1012. Its channels end: Terminate, then presence.
+//     every connection stops receiving, has a second to handle and answer what it has received, is
+//     told by [WithOnClosing], and is closed with 1012. Its channels end: Terminate, then presence.
 //  4. http.Server.Shutdown, which waits for requests under way. Polls were answered by Drain.
 //  5. Stop the services behind the channels, which may have heard from them until here.
 //
 // # Where this differs from Phoenix
 //
 // What clients can tell: every Origin is let in unless [WithOrigins] or [WithCheckOrigin] says
-// otherwise, since cookies, the reason to check it, do not reach the ConnectFunc without [WithSession]
-// and its token. Long polling is served unless [WithoutLongPoll] says otherwise, and the auth token of
-// the subprotocol is read unless [WithoutAuthToken] does. A slow join holds up its own topic, not
-// the connection. An unknown event is answered with an error, if the channel says [Unhandled]. An
-// empty join_ref in a binary frame is null. A client that joins without join_ref may use the ref of
-// its join in its place, which replies carry. A malformed frame whose topic and ref can be read is
-// answered on its topic with an error; the 65th of a connection, and any other, closes it. HTTP
-// 400, 500 and 503 have a body. Any other malformed line of a long-poll POST is answered with status
-// 400 and ends nothing; binary messages reach a long-poll client in base64 if it connects with
-// binary=base64, and are refused otherwise. A drain closes connections without channels, too.
+// otherwise, since cookies, the reason to check it, do not reach the ConnectFunc without
+// [WithSession] and its token. Long polling is served unless [WithoutLongPoll] says otherwise, and
+// the auth token of the subprotocol is read unless [WithoutAuthToken] does. A slow join holds up
+// its own topic, not the connection. An unknown event is answered with an error, if the channel
+// says [Unhandled]. An empty join_ref in a binary frame is null. A client that joins without
+// join_ref may use the ref of its join in its place, which replies carry. A malformed frame whose
+// topic and ref can be read is answered on its topic with an error; the 65th of a connection, and
+// any other, closes it. HTTP 400, 500 and 503 have a body. Any other malformed line of a long-poll
+// POST is answered with status 400 and ends nothing; binary messages reach a long-poll client in
+// base64 if it connects with binary=base64, and are refused otherwise. A drain closes connections
+// without channels, too.
 //
 // What programs can tell: the longest pattern of a Router wins, not the first. A broadcast that
 // one client's version cannot carry reaches the others. Queues are bounded. Terminate is called
@@ -137,11 +138,11 @@
 //
 // The Endpoint counts every goroutine that it starts, and Drain waits for them:
 //
-//   - a WebSocket has one, which reads, and a second one that writes while the network takes no more
-//     and the queue is not empty;
+//   - a WebSocket has one, which reads, and a second one that writes while the network takes no
+//     more and the queue is not empty;
 //   - a topic of a connection has one while its inbox is not empty: the callbacks run in it;
-//   - a long-poll session has none. A poll waits in that of its request, and a POST has one until its
-//     frames are handed over;
+//   - a long-poll session has none. A poll waits in that of its request, and a POST has one until
+//     its frames are handed over;
 //   - the end of a connection that the hub closes has one until its channels have ended;
 //   - the deadlines of all have one together, while there is a WebSocket or a session.
 //
@@ -153,8 +154,8 @@
 // # Locks
 //
 // The program's functions are called with no lock of the hub held. There are three exceptions: the
-// receiver of a [Pipe] must not call back, a [Guard] runs within [Pipe.Send], and the hooks of presence
-// must not call the tracker. A lock is only taken while those above it are held:
+// receiver of a [Pipe] must not call back, a [Guard] runs within [Pipe.Send], and the hooks of
+// presence must not call the tracker. A lock is only taken while those above it are held:
 //
 //	Pipe.mu                          one Send at a time
 //	Conn.mu                          the topics of a connection
@@ -164,8 +165,8 @@
 //
 // slot.mu and outbox.mu are never held together. Those of Endpoint, registry, shares, share, wheel,
 // sessions, lateSessions and names are taken last, for a few lines. A pubsub.Local delivers without
-// its locks. A presence topic has two: order, held while a diff is broadcast, then mu; so a diff takes
-// the locks of the connections that it goes to with order held, and no callback tracks with a lock.
+// its locks. A presence topic has two: order, held while a diff is broadcast, and mu within it; the
+// locks of the connections that a diff goes to are taken under order.
 //
 // # Transports
 //

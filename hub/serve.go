@@ -36,10 +36,10 @@ func WithGrace(drain, flush time.Duration) ServeOption {
 }
 
 // Serve serves on l until ctx is done. Then it goes away in good order: the function of
-// WithBeforeDrain is called, the listener is closed, the clients are sent away (Drain), and what other
-// requests are under way is answered (http.Server.Shutdown). When it returns, everything that
-// it and the Endpoint have started has ended; the Endpoint cannot be used again. The
-// error is that of a listener which failed; the same is done after one.
+// WithBeforeDrain is called, the listener is closed, the clients are sent away (Drain), and what
+// other requests are under way is answered (http.Server.Shutdown). When it returns, everything that
+// it and the Endpoint have started has ended; the Endpoint cannot be used again. The error is that
+// of a listener which failed; the same is done after one.
 func (ep *Endpoint) Serve(ctx context.Context, l net.Listener, opts ...ServeOption) error {
 	s := &serving{ep: ep, beforeDrain: func() {}, drain: 15 * time.Second, flush: 15 * time.Second}
 	for _, o := range opts {

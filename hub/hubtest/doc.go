@@ -1,7 +1,8 @@
 // Package hubtest is for testing channels: clients in memory, in virtual time.
 //
 // It works inside a bubble of [testing/synctest] alone, with an Endpoint that is made there. Time
-// stands still in it while the hub works, so that "nothing more was sent" is a fact and not a sleep:
+// stands still in it while the hub works, so that "nothing more was sent" is a fact and not a
+// sleep:
 //
 //	func TestNews(t *testing.T) {
 //		synctest.Test(t, func(t *testing.T) {
