@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"devicehub/hub"
+	"devicehub/hub/token"
 )
 
 // Room is a channel in which everybody hears what anybody says.
@@ -189,4 +192,105 @@ func ExampleParseParams() {
 	// Output:
 	// {"filter":{"kinds":["light","sensor"],"room":"kitchen"},"vsn":"2.0.0"}
 	// kitchen
+}
+
+// Serve returns when the program is to stop and every client was sent away.
+func ExampleEndpoint_Serve() {
+	ep := hub.New()
+	r := hub.NewRouter(connect)
+	r.Channel("room:*", func() hub.Channel { return new(Room) })
+	ep.Socket("/socket", r)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background()) // of signal.NotifyContext, in a program
+	time.AfterFunc(10*time.Millisecond, stop)
+	err = ep.Serve(ctx, l, hub.WithBeforeDrain(func() { fmt.Println("about to stop") }))
+	fmt.Println(err)
+	// Output:
+	// about to stop
+	// <nil>
+}
+
+// A value that connect learns is typed in every channel.
+func ExampleKey() {
+	type account struct{ name string }
+	var who hub.Key[account]
+	ctx := who.Assign(context.Background(), account{"ann"})
+	fmt.Println(who.Get(ctx).name)
+	_, known := who.Lookup(context.Background())
+	fmt.Println(known)
+	// Output:
+	// ann
+	// false
+}
+
+// Prices tells everybody the prices of many shares.
+type Prices struct{}
+
+func (Prices) Join(context.Context, *hub.Socket, hub.Payload) (hub.Reply, error) {
+	return hub.OK(nil), nil
+}
+
+func (Prices) HandleIn(_ context.Context, _ *hub.Socket, event string, _ hub.Payload) (hub.Reply, error) {
+	return hub.Reply{}, hub.Unhandled(event)
+}
+
+// Many small broadcasts at once cost each client one write.
+func ExampleEndpoint_Batch() {
+	ep := hub.New()
+	r := hub.NewRouter(nil)
+	r.Channel("prices", func() hub.Channel { return Prices{} }, hub.WithPolicy(hub.Latest))
+	ep.Socket("/socket", r)
+	defer ep.Drain(context.Background())
+	came := make(chan string, 10)
+	pipe, err := ep.Dial("/socket", &hub.ConnectInfo{Params: hub.Params{"vsn": "2.0.0"}}, func(f hub.PipeFrame) { came <- string(f.Data) })
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	pipe.Send([]byte(`["1","1","prices","phx_join",{}]`), false)
+	<-came
+
+	err = ep.Batch(func(b *hub.Batch) {
+		for i, share := range []string{"ACME", "MOON", "RAIN"} {
+			b.BroadcastKeyed("prices", "price", share, map[string]any{"share": share, "cents": 100 * i})
+		}
+	})
+	fmt.Println(<-came, <-came, <-came, err)
+	// Output:
+	// [null,null,"prices","price",{"cents":0,"share":"ACME"}] [null,null,"prices","price",{"cents":100,"share":"MOON"}] [null,null,"prices","price",{"cents":200,"share":"RAIN"}] <nil>
+}
+
+// A program beside one written with Phoenix takes the tokens of Phoenix.Token.
+func ExampleConnectFunc() {
+	signer, err := token.New("the secret_key_base of both programs, 64 bytes or more of it, please", "user auth")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var user hub.Key[int64]
+	connect := func(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
+		data, err := signer.Verify(info.AuthToken, token.Within(24*time.Hour))
+		id, ok := data.(int64)
+		if err != nil || !ok {
+			return nil, hub.ErrRefused
+		}
+		return user.Assign(ctx, id), nil
+	}
+
+	tok, err := signer.Sign(42) // in Elixir: Phoenix.Token.sign(MyApp.Endpoint, "user auth", 42)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, err := connect(context.Background(), &hub.ConnectInfo{AuthToken: tok})
+	fmt.Println(user.Get(ctx), err)
+	_, err = connect(context.Background(), &hub.ConnectInfo{AuthToken: "a guess"})
+	fmt.Println(err)
+	// Output:
+	// 42 <nil>
+	// connect refused
 }
