@@ -39,9 +39,11 @@ func importRows() []importRow {
 		{packages: "hub/token"},
 		{packages: "hub/intake", std: true},
 		{packages: "hub/presence", may: []string{"hub/pubsub", "hub/poison"}},
-		{packages: "hub", may: []string{"hub/wire", "hub/pubsub", "hub/token", "hub/poison", "hub/intake"}},
+		{packages: "hub", may: []string{"hub/wire", "hub/pubsub", "hub/poison", "hub/intake"}},
 		{packages: "hub/hubclient", may: []string{"hub/wire", "hub/poison"}},
 		{packages: "hub/hubtest/...", may: []string{"hub/..."}},
+		{packages: "hub/cmd/...", may: []string{"hub/..."}},
+		{packages: "hub/examples/...", may: []string{"hub/..."}},
 
 		{packages: "bridge/...", may: []string{"bridge/...", "devices/...", "hub/pubsub", "hub/presence", "hub/poison", "hub/intake"}, not: []string{"devices/channels", "devices/httpapi"}},
 		{packages: "dashboard", std: true},
