@@ -25,7 +25,7 @@ func snippets(t *testing.T, name string) map[string][]string {
 		t.Fatal(err)
 	}
 	found := map[string][]string{}
-	for _, m := range regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?ms)^```([a-z0-9]+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
 		found[m[1]] = append(found[m[1]], m[2])
 	}
 	return found
