@@ -2,12 +2,11 @@ package liveness
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"devicehub/devices"
-	"devicehub/devices/internal/deadline"
+	"devicehub/devices/internal/perdevice"
 )
 
 // bridgeWait is how long a bridge may be away before those behind it are
@@ -38,46 +37,41 @@ const (
 	availOffline              // said to be offline
 )
 
-type bridges struct {
-	mu  sync.Mutex
-	m   map[string]*bridge
-	due *deadline.Queue[string]
-}
-
 type bridge struct {
 	name string
 	lost atomic.Bool // down for longer than bridgeWait, or never up
 
-	down    bool // guarded by bridges.mu
+	// Guarded by the bridge's entry.
+	down    bool
+	lostAt  time.Time // when it has been down for too long
 	members map[devices.ID]struct{}
 }
 
 func (b *bridge) unknown(a availability) bool { return b != nil && a == availNone && !b.lost.Load() }
 
-func (bs *bridges) get(name string) *bridge {
-	b := bs.m[name]
-	if b == nil {
-		b = &bridge{name: name, down: true, members: map[devices.ID]struct{}{}}
-		b.lost.Store(true)
-		bs.m[name] = b
-	}
-	return b
+// bridgeEntry is a bridge with its lock held.
+type bridgeEntry = perdevice.Entry[string, bridge]
+
+func newBridge(e *bridgeEntry) bool {
+	b := &e.State
+	b.name, b.down, b.members = e.Key, true, map[devices.ID]struct{}{}
+	b.lost.Store(true)
+	return true
 }
 
 // BridgeUp says that a bridge is connected. Devices behind it that were offline
 // for its absence alone have a link again, under a new epoch, or, where nothing
 // is known of it, an unknown one.
 func (t *Tracker) BridgeUp(name string) {
-	t.bridges.mu.Lock()
-	b := t.bridges.get(name)
-	b.down = false
-	back := b.lost.Swap(false)
-	ids := b.ids()
-	t.bridges.mu.Unlock()
-	t.bridges.due.Remove(name)
-	if !back {
-		return
-	}
+	var b *bridge
+	var ids []devices.ID
+	t.bridges.With(name, func(e *bridgeEntry) {
+		b = &e.State
+		b.down = false
+		if b.lost.Swap(false) {
+			ids = b.ids()
+		}
+	})
 	for _, id := range ids {
 		t.with(id, func(d *device, now time.Time) bool {
 			if d.bridge == b && d.avail == availNone && d.conn == nil {
@@ -92,27 +86,29 @@ func (t *Tracker) BridgeUp(name string) {
 // BridgeDown says that a bridge lost its connection. What is behind it is
 // offline after ten seconds, unless it is back by then.
 func (t *Tracker) BridgeDown(name string) {
-	t.bridges.mu.Lock()
-	b := t.bridges.get(name)
-	was := b.down
-	b.down = true
-	t.bridges.mu.Unlock()
-	if !was {
-		t.bridges.due.Sooner(name, t.now().Add(bridgeWait))
-	}
+	t.bridges.With(name, func(e *bridgeEntry) {
+		if b := &e.State; !b.down {
+			b.down, b.lostAt = true, t.now().Add(bridgeWait)
+			e.Sooner(b.lostAt)
+		}
+	})
 }
 
 // bridgeLost ends the links behind a bridge that stayed away.
 func (t *Tracker) bridgeLost(name string) {
-	t.bridges.mu.Lock()
-	b := t.bridges.get(name)
-	if !b.down || b.lost.Load() {
-		t.bridges.mu.Unlock()
-		return
-	}
-	b.lost.Store(true)
-	ids := b.ids()
-	t.bridges.mu.Unlock()
+	var b *bridge
+	var ids []devices.ID
+	t.bridges.Find(name, func(e *bridgeEntry) {
+		b = &e.State
+		switch {
+		case !b.down || b.lost.Load():
+		case b.lostAt.After(t.now()): // it was back in between
+			e.Sooner(b.lostAt)
+		default:
+			b.lost.Store(true)
+			ids = b.ids()
+		}
+	})
 	for _, id := range ids {
 		t.with(id, func(d *device, _ time.Time) bool {
 			if d.bridge != b {
@@ -205,11 +201,11 @@ func (t *Tracker) BridgeAvailable(id devices.ID, name string, online bool, reaso
 }
 
 // join finds the bridge and counts the device among its members.
-func (t *Tracker) join(id devices.ID, name string) *bridge {
-	t.bridges.mu.Lock()
-	defer t.bridges.mu.Unlock()
-	b := t.bridges.get(name)
-	b.members[id] = struct{}{}
+func (t *Tracker) join(id devices.ID, name string) (b *bridge) {
+	t.bridges.With(name, func(e *bridgeEntry) {
+		b = &e.State
+		b.members[id] = struct{}{}
+	})
 	return b
 }
 

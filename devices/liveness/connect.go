@@ -23,12 +23,14 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 	var first bool
 	// The epoch is drawn under the device's lock, so that the later of two
 	// connections has the higher one.
-	t.with(id, func(d *device, now time.Time) bool {
+	t.table.With(id, func(e *entry) {
+		d, now := &e.State, t.now()
 		if refused, first = d.contest(c, now); refused != nil {
-			return true
+			t.settle(e, now, "")
+			return
 		}
 		if epoch, err = t.epochs.next(context.Background()); err != nil {
-			return false
+			return
 		}
 		cn := &conn{Conn: c, epoch: epoch, end: end}
 		event := ""
@@ -43,8 +45,7 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 		t.stats.opened.Add(1)
 		d.avail, d.bridge = availUnknown, nil
 		d.open(cn, now)
-		t.settle(t.shard(id), d, now, event)
-		return false
+		t.settle(e, now, event)
 	})
 	switch {
 	case refused != nil:
@@ -141,13 +142,8 @@ func (t *Tracker) Close(id devices.ID, epoch int64, reason string) {
 // End tells the device's connection to end, for a code that Close will be told
 // the reason of by the transport. It reports whether there was one.
 func (t *Tracker) End(id devices.ID, code devices.Code, reason string) bool {
-	sh := t.shard(id)
-	sh.mu.Lock()
 	var tell func()
-	if d := sh.m[id]; d != nil {
-		tell = d.ender(code, reason, 0)
-	}
-	sh.mu.Unlock()
+	t.table.Find(id, func(e *entry) { tell = e.State.ender(code, reason, 0) })
 	if tell == nil {
 		return false
 	}

@@ -113,8 +113,8 @@ type device struct {
 	seenDone int64 // the lastSeen that is on disk
 }
 
-func newDevice(id devices.ID, epoch int64) *device {
-	return &device{id: id, epoch: epoch, control: ControlUnknown, rtt: -1,
+func (d *device) init(id devices.ID, epoch int64) {
+	*d = device{id: id, epoch: epoch, control: ControlUnknown, rtt: -1,
 		status: devices.Status{State: devices.NeverSeen, Link: LinkDown, Data: DataNone, Control: ControlUnknown, Epoch: epoch}}
 }
 

@@ -66,8 +66,7 @@ func (w *fight) until(d time.Duration, stop func() bool) {
 			return
 		}
 		w.now = h.at
-		for id, ok := w.due.Pop(w.now); ok; id, ok = w.due.Pop(w.now) {
-			w.fire(id)
+		for w.table.Fire() {
 		}
 		h.f()
 	}

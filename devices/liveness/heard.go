@@ -123,18 +123,15 @@ func (t *Tracker) control(id devices.ID, epoch int64, control string) {
 // DataChanged says that the device's readings changed; how fresh they are is
 // asked soon after, not during the call.
 func (t *Tracker) DataChanged(id devices.ID) {
-	if t.cfg.Freshness == nil {
-		return
-	}
-	t.with(id, func(d *device, now time.Time) bool {
-		at := now
+	t.table.With(id, func(e *entry) {
+		d := &e.State
+		at := t.now()
 		if d.any && !d.stale {
-			at = now.Add(dataAskEvery)
+			at = at.Add(dataAskEvery)
 		}
 		if d.askAt.IsZero() || at.Before(d.askAt) {
 			d.askAt = at
-			t.due.Sooner(id, at)
+			e.Sooner(at)
 		}
-		return false
 	})
 }

@@ -41,29 +41,25 @@ func (t *Tracker) History(ctx context.Context, id devices.ID, limit int, cursor 
 
 // restore takes over what was known before this start.
 func (t *Tracker) restore(known []Known) {
-	now := t.now()
 	for _, k := range known {
 		rec, ok := t.cfg.Registry.Get(k.Device)
 		if !ok {
 			continue
 		}
-		d := newDevice(k.Device, t.boot)
-		if rec.Via != devices.ViaDirect {
-			d.bridge = t.join(k.Device, rec.Via)
-		}
-		d.restore(k, now, t.patience(k.Device))
-		d.askAt = now
-		st, next := d.derive(now)
-		st.Seq, st.Since = 1, k.Since
-		d.status = st
-		if t.cfg.Freshness == nil {
-			d.askAt = time.Time{}
-		}
-		t.stats.moved("", st.State)
-		if !next.IsZero() {
-			t.due.Sooner(d.id, next)
-		}
-		t.shard(k.Device).m[k.Device] = d
+		t.table.With(k.Device, func(e *entry) {
+			d, now := &e.State, t.now()
+			if rec.Via != devices.ViaDirect {
+				d.bridge = t.join(k.Device, rec.Via)
+			}
+			d.restore(k, now, t.patience(k.Device))
+			st, next := d.derive(now)
+			st.Seq, st.Since = 1, k.Since
+			d.status = st
+			t.stats.moved("", st.State)
+			if !next.IsZero() {
+				e.Sooner(next)
+			}
+		})
 	}
 }
 

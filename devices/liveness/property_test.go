@@ -232,7 +232,7 @@ func (s *sim) in(d time.Duration, f func()) {
 func (s *sim) advance(to time.Time) {
 	for {
 		next := to
-		for _, q := range []interface{ Next() (time.Time, bool) }{s.hub.due, s.hub.bridges.due} {
+		for _, q := range []interface{ Next() (time.Time, bool) }{s.hub.table, s.hub.bridges} {
 			if at, ok := q.Next(); ok && at.Before(next) {
 				next = at
 			}
@@ -240,12 +240,7 @@ func (s *sim) advance(to time.Time) {
 		if next.After(s.now) {
 			s.now = next
 		}
-		if id, ok := s.hub.due.Pop(s.now); ok {
-			s.hub.fire(id)
-			continue
-		}
-		if name, ok := s.hub.bridges.due.Pop(s.now); ok {
-			s.hub.bridgeLost(name)
+		if s.hub.table.Fire() || s.hub.bridges.Fire() {
 			continue
 		}
 		if !s.now.Before(to) {

@@ -4,14 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"sync"
 	"time"
 
 	"devicehub/devices"
-	"devicehub/devices/internal/deadline"
-	"devicehub/devices/internal/outbox"
+	"devicehub/devices/internal/perdevice"
 )
 
 // Config is what a Tracker is made of. Store and Registry are required.
@@ -40,20 +38,15 @@ type Tracker struct {
 	boot   int64 // the epoch under which what was known before this start is told
 	began  time.Time
 
-	seed    maphash.Seed
-	shards  [64]shard
-	due     *deadline.Queue[devices.ID]
-	bridges bridges
+	table   *perdevice.Table[devices.ID, device]
+	bridges *perdevice.Table[string, bridge]
 	writes  writer
 	onBoot  []func(id devices.ID, epoch int64, boot string)
 	stats   stats
 }
 
-type shard struct {
-	mu  sync.Mutex
-	m   map[devices.ID]*device
-	out outbox.Outbox
-}
+// entry is a device with its lock held.
+type entry = perdevice.Entry[devices.ID, device]
 
 // New loads what is known of every device and reserves the first epochs. Those
 // last known with a link keep their status, unverified, until they are back or
@@ -62,17 +55,15 @@ func New(ctx context.Context, cfg Config) (*Tracker, error) {
 	if cfg.Freshness == nil {
 		cfg.Freshness = func(devices.ID, time.Time) (stale, any bool, nextStale time.Time) { return }
 	}
-	t := &Tracker{cfg: cfg, now: cfg.Now, log: cfg.Logger, due: deadline.New[devices.ID](), seed: maphash.MakeSeed()}
+	t := &Tracker{cfg: cfg, now: cfg.Now, log: cfg.Logger}
 	if t.now == nil {
 		t.now = time.Now
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
-	for i := range t.shards {
-		t.shards[i].m = map[devices.ID]*device{}
-	}
-	t.bridges.m, t.bridges.due = map[string]*bridge{}, deadline.New[string]()
+	t.table = perdevice.New(perdevice.Rules[devices.ID, device]{Make: t.unheard, Due: t.fire, Feed: cfg.Feed, Now: t.now})
+	t.bridges = perdevice.New(perdevice.Rules[string, bridge]{Make: newBridge, Due: t.bridgeLost, Now: t.now})
 	t.writes.init(cfg.Store)
 	t.epochs.store = cfg.Store
 	var err error
@@ -99,50 +90,37 @@ func (t *Tracker) WatchBoots(f func(id devices.ID, epoch int64, boot string)) {
 // what is left.
 func (t *Tracker) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { t.due.Run(ctx, t.now, t.fire) })
-	wg.Go(func() { t.bridges.due.Run(ctx, t.now, t.bridgeLost) })
+	wg.Go(func() { t.table.Run(ctx) })
+	wg.Go(func() { t.bridges.Run(ctx) })
 	wg.Go(func() { t.epochs.refill(ctx, t.log) })
 	wg.Go(func() { t.writes.run(ctx, t) })
 	wg.Wait()
 	return nil
 }
 
-func (t *Tracker) shard(id devices.ID) *shard {
-	return &t.shards[maphash.String(t.seed, string(id))%uint64(len(t.shards))]
+// unheard makes a device of which nothing was heard yet. A deleted one is not made.
+func (t *Tracker) unheard(e *entry) bool {
+	rec, ok := t.cfg.Registry.Get(e.Key)
+	if !ok {
+		return false
+	}
+	d := &e.State
+	d.init(e.Key, t.boot)
+	d.status.Since = rec.CreatedAt
+	d.askAt = t.now() // there may be readings of before this start
+	e.Sooner(d.askAt)
+	return true
 }
 
 // with runs f on the device's state, made if need be, under its lock; then it
 // derives the status anew and tells what changed.
 func (t *Tracker) with(id devices.ID, f func(d *device, now time.Time) (changed bool)) {
-	sh := t.shard(id)
-	sh.mu.Lock()
-	d := sh.m[id]
-	if d == nil {
-		rec, ok := t.cfg.Registry.Get(id)
-		if !ok {
-			sh.mu.Unlock()
-			return // deleted meanwhile
+	t.table.With(id, func(e *entry) {
+		now := t.now()
+		if f(&e.State, now) {
+			t.settle(e, now, "")
 		}
-		d = newDevice(id, t.boot)
-		d.status.Since = rec.CreatedAt
-		if t.cfg.Freshness != nil {
-			d.askAt = t.now() // there may be readings of before this start
-			t.due.Sooner(id, d.askAt)
-		}
-		sh.m[id] = d
-	}
-	now := t.now()
-	if f(d, now) {
-		t.settle(sh, d, now, "")
-	}
-	sh.mu.Unlock()
-	t.flush(sh)
-}
-
-func (t *Tracker) flush(sh *shard) {
-	if t.cfg.Feed != nil {
-		sh.out.Flush(t.cfg.Feed)
-	}
+	})
 }
 
 // Event is the payload of a "status" event.
@@ -153,10 +131,11 @@ type Event struct {
 
 // settle derives the status and, where it differs, tells, remembers and counts
 // it. event names a change worth a line of history though the state stays.
-func (t *Tracker) settle(sh *shard, d *device, now time.Time, event string) {
+func (t *Tracker) settle(e *entry, now time.Time, event string) {
+	d := &e.State
 	st, next := d.derive(now)
 	if !next.IsZero() {
-		t.due.Sooner(d.id, next)
+		e.Sooner(next)
 	}
 	old := d.status
 	if !differs(old, st) && event == "" {
@@ -174,8 +153,8 @@ func (t *Tracker) settle(sh *shard, d *device, now time.Time, event string) {
 	st.RTTMS = d.rttMS()
 	d.status = st
 	t.stats.moved(old.State, st.State)
-	if rec, ok := t.cfg.Registry.Get(d.id); ok && t.cfg.Feed != nil {
-		sh.out.Put(devices.Event{Device: d.id, Kinds: rec.Kinds, Name: "status", Key: "status", Payload: Event{d.id, st}})
+	if rec, ok := t.cfg.Registry.Get(d.id); ok {
+		t.table.Publish(d.id, devices.Event{Device: d.id, Kinds: rec.Kinds, Name: "status", Key: "status", Payload: Event{d.id, st}})
 	}
 	if event == "" && st.Reason == DuplicateIdentity && old.Reason != DuplicateIdentity {
 		event = DuplicateIdentity
@@ -207,13 +186,8 @@ func differs(a, b devices.Status) bool {
 
 // Status is what the hub derives of a device. One that nothing was heard of is
 // never_seen, registered or not.
-func (t *Tracker) Status(id devices.ID) devices.Status {
-	sh := t.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if d := sh.m[id]; d != nil {
-		st := d.status
-		st.RTTMS = d.rttMS()
+func (t *Tracker) Status(id devices.ID) (st devices.Status) {
+	if t.table.Find(id, func(e *entry) { st = e.State.status; st.RTTMS = e.State.rttMS() }) {
 		return st
 	}
 	return devices.Status{State: devices.NeverSeen, Link: LinkDown, Data: DataNone, Control: ControlUnknown, Since: t.registeredAt(id)}
@@ -228,84 +202,57 @@ func (t *Tracker) registeredAt(id devices.ID) int64 {
 
 // Current is the device's present connection, if it has one.
 func (t *Tracker) Current(id devices.ID) (epoch int64, c Conn, ok bool) {
-	sh := t.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	d := sh.m[id]
-	if d == nil || d.conn == nil {
-		return 0, Conn{}, false
-	}
-	return d.conn.epoch, d.conn.Conn, true
+	t.table.Find(id, func(e *entry) {
+		if cn := e.State.conn; cn != nil {
+			epoch, c, ok = cn.epoch, cn.Conn, true
+		}
+	})
+	return epoch, c, ok
 }
 
 // LastSeen is when anything was last heard of the device, in ms since epoch; 0
 // if never.
-func (t *Tracker) LastSeen(id devices.ID) int64 {
-	sh := t.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if d := sh.m[id]; d != nil {
-		return d.lastSeen
-	}
-	return 0
+func (t *Tracker) LastSeen(id devices.ID) (at int64) {
+	t.table.Find(id, func(e *entry) { at = e.State.lastSeen })
+	return at
 }
 
 // changed follows the registry: a deleted device is forgotten, and what a
 // device's record says of its intervals and its way in is looked at again.
 func (t *Tracker) changed(c devices.Change) {
 	id := c.ID()
-	if c.After != nil {
-		if c.Before != nil {
-			t.with(id, func(d *device, now time.Time) bool {
-				if t.cfg.Freshness != nil {
-					d.askAt = now
-				}
-				if c.After.Via != c.Before.Via && d.bridge != nil && c.After.Via != d.bridge.name {
-					d.unbridge(ConnectionLost)
-				}
-				return true
-			})
-		}
-		return
+	switch {
+	case c.After == nil:
+		t.table.Find(id, func(e *entry) {
+			t.stats.moved(e.State.status.State, "")
+			e.Delete() // whoever let its connection in ends it
+		})
+		t.writes.forget(id)
+	case c.Before != nil:
+		t.with(id, func(d *device, now time.Time) bool {
+			d.askAt = now
+			if c.After.Via != c.Before.Via && d.bridge != nil && c.After.Via != d.bridge.name {
+				d.unbridge(ConnectionLost)
+			}
+			return true
+		})
 	}
-	sh := t.shard(id)
-	sh.mu.Lock()
-	if d := sh.m[id]; d != nil {
-		t.stats.moved(d.status.State, "")
-		delete(sh.m, id) // whoever let its connection in ends it
-	}
-	sh.mu.Unlock()
-	t.due.Remove(id)
-	t.writes.forget(id)
 }
 
 // fire looks again at a device whose deadline has come.
 func (t *Tracker) fire(id devices.ID) {
-	sh := t.shard(id)
-	sh.mu.Lock()
-	d := sh.m[id]
-	if d == nil {
-		sh.mu.Unlock()
-		return
-	}
-	now := t.now()
-	ask := d.wantsData(now)
-	if ask {
-		d.askAt, d.asking = time.Time{}, true
-	}
-	sh.mu.Unlock()
-	if ask {
-		// Outside the lock: the readings have locks of their own.
-		stale, any, next := t.cfg.Freshness(id, now)
-		sh.mu.Lock()
-		d.asking = false
-		d.data(stale, any, next, now)
-	} else {
-		sh.mu.Lock()
-	}
-	if sh.m[id] == d {
-		t.settle(sh, d, t.now(), "")
-	}
-	sh.mu.Unlock()
-	t.flush(sh)
+	t.table.Find(id, func(e *entry) {
+		d, now := &e.State, t.now()
+		if d.wantsData(now) {
+			d.askAt, d.asking = time.Time{}, true
+			var stale, any bool
+			var next time.Time
+			e.Outside(func() { stale, any, next = t.cfg.Freshness(id, now) }) // the readings have locks of their own
+			d.asking = false
+			d.data(stale, any, next, now)
+		}
+		if !e.Gone() {
+			t.settle(e, t.now(), "")
+		}
+	})
 }

@@ -155,17 +155,12 @@ func (w *writer) flush(ctx context.Context) error {
 // the last time.
 func (t *Tracker) checkpoint(ctx context.Context) {
 	seen := map[devices.ID]int64{}
-	for i := range t.shards {
-		sh := &t.shards[i]
-		sh.mu.Lock()
-		for id, d := range sh.m {
-			if d.lastSeen > d.seenDone {
-				d.seenDone = d.lastSeen
-				seen[id] = d.lastSeen
-			}
+	t.table.Each(func(e *entry) {
+		if d := &e.State; d.lastSeen > d.seenDone {
+			d.seenDone = d.lastSeen
+			seen[e.Key] = d.lastSeen
 		}
-		sh.mu.Unlock()
-	}
+	})
 	if len(seen) == 0 {
 		return
 	}
