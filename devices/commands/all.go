@@ -61,14 +61,11 @@ func (d *Dispatcher) All(ctx context.Context, a devices.Actor, limit int, cursor
 
 // ahead is r as it stands in memory, which is ahead of the disk.
 func (d *Dispatcher) ahead(r Record) Record {
-	sh := d.shard(r.Device)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if dev := sh.m[r.Device]; dev != nil {
-		if c := dev.find(r.CmdID); c != nil {
-			return c.rec
+	d.table.Find(r.Device, func(e *held) {
+		if c := e.State.find(r.CmdID); c != nil {
+			r = c.rec
 		}
-	}
+	})
 	return r
 }
 

@@ -147,7 +147,7 @@ type Record struct {
 	Hops      Hops           `json:"hops"`
 }
 
-// command is one in memory. Guarded by its device's shard.
+// command is one in memory. Guarded by its device's entry.
 type command struct {
 	rec    Record
 	want   lights.Fields // what confirms it; nil: nothing does

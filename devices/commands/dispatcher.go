@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"slices"
 	"sync"
@@ -12,8 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"devicehub/devices"
-	"devicehub/devices/internal/deadline"
-	"devicehub/devices/internal/outbox"
+	"devicehub/devices/internal/perdevice"
 	"devicehub/devices/shadow"
 )
 
@@ -45,22 +43,18 @@ type Dispatcher struct {
 	now func() time.Time
 	log *slog.Logger
 
-	seed   maphash.Seed
-	shards [64]shard
-	due    *deadline.Queue[devices.ID]
+	table  *perdevice.Table[devices.ID, device]
 	writes writer
 	stats  stats
 }
 
-type shard struct {
-	mu  sync.Mutex
-	m   map[devices.ID]*device
-	out outbox.Outbox
-}
+// held is a device with its lock held.
+type held = perdevice.Entry[devices.ID, device]
 
-// device is what is under way to one device. Guarded by its shard.
+// device is what is under way to one device. Guarded by its entry.
 type device struct {
 	id     devices.ID
+	known  bool // to the registry; what is not, is not kept
 	link   *link
 	boot   string
 	open   []*command // in the order of their issue
@@ -93,16 +87,14 @@ const maxRecent = 32 // as many ids as a device keeps
 // New loads the commands that were under way. Those that may run once and were
 // sent end as timed_out; the rest is asked for again when the device is back.
 func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
-	d := &Dispatcher{cfg: cfg, now: cfg.Now, log: cfg.Logger, seed: maphash.MakeSeed(), due: deadline.New[devices.ID]()}
+	d := &Dispatcher{cfg: cfg, now: cfg.Now, log: cfg.Logger}
 	if d.now == nil {
 		d.now = time.Now
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
-	for i := range d.shards {
-		d.shards[i].m = map[devices.ID]*device{}
-	}
+	d.table = perdevice.New(perdevice.Rules[devices.ID, device]{Make: d.idle, Due: d.tick, Feed: cfg.Feed, Now: d.now})
 	d.writes.init(cfg.Store)
 	rows, err := cfg.Store.OpenCommands(ctx)
 	if err != nil {
@@ -120,39 +112,35 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 // Run sends, waits and writes until ctx ends; then it writes what is left.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { d.due.Run(ctx, d.now, d.tick) })
+	wg.Go(func() { d.table.Run(ctx) })
 	wg.Go(func() { d.writes.run(ctx, d) })
 	wg.Wait()
 	return nil
 }
 
-func (d *Dispatcher) shard(id devices.ID) *shard {
-	return &d.shards[maphash.String(d.seed, string(id))%uint64(len(d.shards))]
+// idle makes a device to which nothing is under way.
+func (d *Dispatcher) idle(e *held) bool {
+	_, known := d.cfg.Registry.Get(e.Key)
+	e.State = device{id: e.Key, known: known}
+	return true
 }
 
 // with runs f on the device under its lock, then tells what f decided. The
 // device is made if need be.
 func (d *Dispatcher) with(id devices.ID, f func(dev *device, now time.Time)) {
-	sh := d.shard(id)
-	sh.mu.Lock()
-	dev := sh.m[id]
-	if dev == nil {
-		dev = &device{id: id}
-		if _, ok := d.cfg.Registry.Get(id); ok { // else it was deleted meanwhile
-			sh.m[id] = dev
+	d.table.With(id, func(e *held) {
+		f(&e.State, d.now())
+		d.settle(e)
+		if !e.State.known { // deleted meanwhile
+			e.Delete()
 		}
-	}
-	f(dev, d.now())
-	d.schedule(dev)
-	d.tidy(dev, d.now())
-	sh.mu.Unlock()
-	d.flush(sh)
+	})
 }
 
-func (d *Dispatcher) flush(sh *shard) {
-	if d.cfg.Feed != nil {
-		sh.out.Flush(d.cfg.Feed)
-	}
+// settle sets when to look at the device again, and puts away what has ended.
+func (d *Dispatcher) settle(e *held) {
+	d.schedule(e)
+	d.tidy(&e.State, d.now())
 }
 
 // tidy moves what has ended out of the way, and ends what is done and waits for
@@ -230,9 +218,8 @@ func (d *Dispatcher) tell(c *command, _ time.Time) {
 	if c.stored {
 		d.writes.mark(c)
 	}
-	rec, ok := d.cfg.Registry.Get(c.rec.Device)
-	if ok && d.cfg.Feed != nil {
-		d.shard(rec.ID).out.Put(devices.Event{Device: rec.ID, Kinds: rec.ControlTopicKinds(), Name: "command_status", Payload: c.rec})
+	if rec, ok := d.cfg.Registry.Get(c.rec.Device); ok {
+		d.table.Publish(rec.ID, devices.Event{Device: rec.ID, Kinds: rec.ControlTopicKinds(), Name: "command_status", Payload: c.rec})
 	}
 }
 
@@ -241,12 +228,9 @@ func (d *Dispatcher) changed(c devices.Change) {
 	if c.After != nil {
 		return
 	}
-	sh := d.shard(c.ID())
-	sh.mu.Lock()
-	dev := sh.m[c.ID()]
-	delete(sh.m, c.ID())
-	if dev != nil {
-		for _, cmd := range dev.open {
+	d.table.Find(c.ID(), func(e *held) {
+		e.Delete()
+		for _, cmd := range e.State.open {
 			cmd.final = true
 			if cmd.changed != nil {
 				close(cmd.changed)
@@ -254,9 +238,7 @@ func (d *Dispatcher) changed(c devices.Change) {
 			}
 			d.writes.forget(cmd)
 		}
-	}
-	sh.mu.Unlock()
-	d.due.Remove(c.ID())
+	})
 }
 
 // patched looks soon whether a device has its desired state.

@@ -61,21 +61,18 @@ func (d *Dispatcher) Last(id devices.ID) (r Record, ok bool) {
 }
 
 func (d *Dispatcher) newest(id devices.ID) (r Record, looked, ok bool) {
-	sh := d.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	dev := sh.m[id]
-	if dev == nil {
-		return Record{}, false, false
-	}
-	for _, cs := range [][]*command{dev.open, dev.recent} {
-		for _, c := range cs {
-			if c.rec.IssuedAt >= r.IssuedAt {
-				r, ok = c.rec, true
+	d.table.Find(id, func(e *held) {
+		dev := &e.State
+		for _, cs := range [][]*command{dev.open, dev.recent} {
+			for _, c := range cs {
+				if c.rec.IssuedAt >= r.IssuedAt {
+					r, ok = c.rec, true
+				}
 			}
 		}
-	}
-	return r, dev.looked, ok
+		looked = dev.looked
+	})
+	return r, looked, ok
 }
 
 func (d *Dispatcher) mayRead(a devices.Actor, id devices.ID) error {
@@ -292,13 +289,6 @@ func (d *Dispatcher) Stats() Stats {
 		st.Ended[k] = v
 	}
 	d.stats.mu.Unlock()
-	for i := range d.shards {
-		sh := &d.shards[i]
-		sh.mu.Lock()
-		for _, dev := range sh.m {
-			st.Open += len(dev.open)
-		}
-		sh.mu.Unlock()
-	}
+	d.table.Each(func(e *held) { st.Open += len(e.State.open) })
 	return st
 }

@@ -108,14 +108,9 @@ func (l *life) play() {
 }
 
 // knows is a command as the hub that runs has it, nil if it does not.
-func (l *life) knows(id string) *command {
-	sh := l.shard("lamp")
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if dev := sh.m["lamp"]; dev != nil {
-		return dev.find(id)
-	}
-	return nil
+func (l *life) knows(id string) (c *command) {
+	l.table.Find("lamp", func(e *held) { c = e.State.find(id) })
+	return c
 }
 
 func (l *life) issueSomething() {

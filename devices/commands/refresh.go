@@ -68,7 +68,8 @@ func (dev *device) refreshes(id string) bool {
 // That is nobody's command: it stands in no history, is not asked twice, and
 // takes no place among what is unacknowledged. Like pump, which calls it, it
 // gives the lock back while the link is at work. It reports whether it asked.
-func (d *Dispatcher) refresh(dev *device, sh *shard, now time.Time) bool {
+func (d *Dispatcher) refresh(e *held, now time.Time) bool {
+	dev := &e.State
 	if dev.link == nil {
 		return false
 	}
@@ -76,18 +77,17 @@ func (d *Dispatcher) refresh(dev *device, sh *shard, now time.Time) bool {
 	if len(due) == 0 || !d.reachable(dev, now) || !dev.window() {
 		return false
 	}
-	e := Envelope{CmdID: ulid.MustNewDefault(now).String(), Op: string(lights.Refresh), Params: map[string]any{},
+	env := Envelope{CmdID: ulid.MustNewDefault(now).String(), Op: string(lights.Refresh), Params: map[string]any{},
 		IssuedAt: now.UnixMilli(), Attempt: 1, By: string(devices.ActorHub)}
 	until := now.Add(minLife)
 	for _, c := range due {
-		c.refresh = e.CmdID // before it leaves: the answer may be back before the link returns
+		c.refresh = env.CmdID // before it leaves: the answer may be back before the link returns
 		until = later(until, c.confirmBy)
 	}
-	e.ExpiresAt, e.TTLMS = until.UnixMilli(), until.Sub(now).Milliseconds()
+	env.ExpiresAt, env.TTLMS = until.UnixMilli(), until.Sub(now).Milliseconds()
 	l := dev.link
-	sh.mu.Unlock()
-	took := l.send(e)
-	sh.mu.Lock()
+	took := false
+	e.Outside(func() { took = l.send(env) })
 	if took {
 		d.stats.refreshed.Add(1)
 		return true

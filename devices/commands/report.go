@@ -78,14 +78,14 @@ func later(a, b time.Time) time.Time {
 
 // show tells the state. What is only said again is no news (P27).
 func (d *Dispatcher) show(rec *devices.Device, r lights.Report, o shadow.Outcome) {
-	if d.cfg.Feed == nil || !o.Changed && (r.Cause == lights.CauseSync || r.Cause == lights.CauseBoot) {
+	if !o.Changed && (r.Cause == lights.CauseSync || r.Cause == lights.CauseBoot) {
 		return
 	}
 	e := devices.Event{Device: rec.ID, Kinds: rec.ControlTopicKinds(), Name: "state", Payload: o.State}
 	if r.Transitioning {
 		e.Key = "state"
 	}
-	d.shard(rec.ID).out.Put(e)
+	d.table.Publish(rec.ID, e)
 }
 
 // answersRefresh makes it the answer to the hub's own refresh, which is nobody's

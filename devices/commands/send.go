@@ -69,68 +69,55 @@ func (d *Dispatcher) Booted(id devices.ID, epoch int64, boot string) {
 // pump sends what may be sent. One goroutine at a time does so for a device,
 // without its lock while the link is handed a command.
 func (d *Dispatcher) pump(id devices.ID) {
-	sh := d.shard(id)
-	sh.mu.Lock()
-	dev := sh.m[id]
-	if dev == nil {
-		sh.mu.Unlock()
-		return
-	}
-	if dev.pumping {
-		dev.pumpAgain = true
-		sh.mu.Unlock()
-		return
-	}
-	dev.pumping = true
 	var answered int64 // the epoch of an answer that was back before the link returned
-	for {
-		dev.pumpAgain = false
-		now := d.now()
-		c := d.next(dev, now)
-		if c == nil {
-			if d.refresh(dev, sh, now) || dev.pumpAgain {
-				continue
+	d.table.Find(id, func(e *held) {
+		dev := &e.State
+		if dev.pumping {
+			dev.pumpAgain = true
+			return
+		}
+		dev.pumping = true
+		for {
+			dev.pumpAgain = false
+			now := d.now()
+			if c := d.next(dev, now); c != nil {
+				if d.send(e, c, now) {
+					answered = c.sentEpoch
+				}
+			} else if !d.refresh(e, now) && !dev.pumpAgain {
+				break
 			}
-			break
 		}
-		l, e := dev.link, c.envelope(now)
-		before, attempt, hub := c.trip, c.rec.Attempt, c.rec.Hops.Hub
-		resent := c.rec.Status == Sent
-		c.depart(dev, l, now)
-		sh.mu.Unlock()
-		took := l.send(e)
-		sh.mu.Lock()
-		c.sending = false
-		if !took {
-			c.trip = before
-			c.rec.Attempt, c.rec.Hops.Hub = attempt, hub
-			l.stuck = d.now().Add(retrySend)
-			c.again = c.rec.Status == Sent || c.rec.Status == Acked
-			c.proof = c.proof && !c.waiting() // it never left
-			continue
-		}
-		now = d.now()
-		d.left(dev, c, resent, now)
-		if d.prove(dev, c, l.epoch, now) {
-			answered = l.epoch
-		}
-		d.flushLocked(sh)
-	}
-	dev.pumping = false
-	d.schedule(dev)
-	d.tidy(dev, d.now())
-	sh.mu.Unlock()
-	d.flush(sh)
+		dev.pumping = false
+		d.settle(e)
+	})
 	if answered != 0 {
 		d.cfg.Liveness.CommandAnswered(id, answered)
 	}
 }
 
-// flushLocked tells what was decided in a loop that keeps the lock.
-func (d *Dispatcher) flushLocked(sh *shard) {
-	sh.mu.Unlock()
-	d.flush(sh)
-	sh.mu.Lock()
+// send hands a command to the link. It reports whether the answer was back before the link
+// returned.
+func (d *Dispatcher) send(e *held, c *command, now time.Time) (answered bool) {
+	dev := &e.State
+	l, env := dev.link, c.envelope(now)
+	before, attempt, hub := c.trip, c.rec.Attempt, c.rec.Hops.Hub
+	resent := c.rec.Status == Sent
+	c.depart(dev, l, now)
+	took := false
+	e.Outside(func() { took = l.send(env) })
+	c.sending = false
+	if !took {
+		c.trip = before
+		c.rec.Attempt, c.rec.Hops.Hub = attempt, hub
+		l.stuck = d.now().Add(retrySend)
+		c.again = c.rec.Status == Sent || c.rec.Status == Acked
+		c.proof = c.proof && !c.waiting() // it never left
+		return false
+	}
+	now = d.now()
+	d.left(dev, c, resent, now)
+	return d.prove(dev, c, l.epoch, now)
 }
 
 // next is the command to send now, nil if there is none. Commands of a group go
@@ -239,7 +226,8 @@ func (d *Dispatcher) left(dev *device, c *command, resent bool, now time.Time) {
 }
 
 // schedule sets when the device is to be looked at again.
-func (d *Dispatcher) schedule(dev *device) {
+func (d *Dispatcher) schedule(e *held) {
+	dev := &e.State
 	var next time.Time
 	at := func(t time.Time) {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
@@ -294,7 +282,7 @@ func (d *Dispatcher) schedule(dev *device) {
 		if next.Before(now) {
 			next = now
 		}
-		d.due.Sooner(dev.id, next)
+		e.Sooner(next)
 	}
 }
 

@@ -21,17 +21,19 @@ func (d *Dispatcher) Submit(ctx context.Context, a devices.Actor, o devices.Orig
 
 // whenDurable calls f once c is on disk or could not be, or the hub is stopping.
 func (d *Dispatcher) whenDurable(c *command, f func(error)) {
-	sh := d.shard(c.rec.Device)
-	sh.mu.Lock()
-	select {
-	case <-c.durable:
-		sh.mu.Unlock()
+	durable := false
+	d.table.Locked(c.rec.Device, func(*held) {
+		select {
+		case <-c.durable:
+			durable = true
+		default:
+			c.waiters = append(c.waiters, f)
+		}
+	})
+	if durable {
 		f(nil)
 		return
-	default:
 	}
-	c.waiters = append(c.waiters, f)
-	sh.mu.Unlock()
 	select {
 	case <-d.writes.done: // it is on nobody's list any more
 		d.tellWaiters(c, stopping(c))
@@ -41,11 +43,8 @@ func (d *Dispatcher) whenDurable(c *command, f func(error)) {
 
 // tellWaiters calls those who wait for c.
 func (d *Dispatcher) tellWaiters(c *command, err error) {
-	sh := d.shard(c.rec.Device)
-	sh.mu.Lock()
-	waiters := c.waiters
-	c.waiters = nil
-	sh.mu.Unlock()
+	var waiters []func(error)
+	d.table.Locked(c.rec.Device, func(*held) { waiters, c.waiters = c.waiters, nil })
 	for _, f := range waiters {
 		f(err)
 	}

@@ -138,7 +138,7 @@ func (w *writer) flush(ctx context.Context, d *Dispatcher) (ok bool) {
 		b.putBack(w)
 	}
 	for _, c := range fresh {
-		d.settle(c, err)
+		d.written(c, err)
 	}
 	return err == nil
 }
@@ -154,23 +154,21 @@ type batch struct {
 // the disk shall not know that a command left, and of the one that was done before
 // it that it is still under way.
 func (b *batch) add(c *command, fresh bool) {
-	sh := b.d.shard(c.rec.Device)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if fresh || c.moved {
-		b.take(c, fresh)
-	}
-	dev := sh.m[c.rec.Device]
-	if dev == nil {
-		return
-	}
-	for _, list := range [][]*command{dev.open, dev.recent} {
-		for _, o := range list {
-			if o.moved && o.stored {
-				b.take(o, false)
+	b.d.table.Locked(c.rec.Device, func(e *held) {
+		if fresh || c.moved {
+			b.take(c, fresh)
+		}
+		if e == nil {
+			return
+		}
+		for _, list := range [][]*command{e.State.open, e.State.recent} {
+			for _, o := range list {
+				if o.moved && o.stored {
+					b.take(o, false)
+				}
 			}
 		}
-	}
+	})
 }
 
 func (b *batch) take(c *command, fresh bool) {
@@ -189,16 +187,13 @@ func (b *batch) take(c *command, fresh bool) {
 // putBack has what could not be written wait on.
 func (b *batch) putBack(w *writer) {
 	for _, c := range b.known {
-		sh := b.d.shard(c.rec.Device)
-		sh.mu.Lock()
-		c.moved = true
-		sh.mu.Unlock()
+		b.d.table.Locked(c.rec.Device, func(*held) { c.moved = true })
 		w.mark(c)
 	}
 }
 
-// settle lets a new command that is on disk go, and refuses one that is not.
-func (d *Dispatcher) settle(c *command, err error) {
+// written lets a new command that is on disk go, and refuses one that is not.
+func (d *Dispatcher) written(c *command, err error) {
 	first := true
 	select {
 	case <-c.durable:

@@ -389,6 +389,23 @@ func TestBridgedDevices(t *testing.T) {
 	})
 }
 
+// A bridge that was back in between has its ten seconds anew.
+func TestBridgeThatIsBackHasItsTimeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "z")
+		w.BridgeUp("b")
+		w.BridgeHeard("z", "b", Announced)
+		w.BridgeDown("b")
+		time.Sleep(8 * time.Second)
+		w.BridgeUp("b")
+		w.BridgeDown("b")
+		time.Sleep(9 * time.Second)
+		w.want("z", devices.Online)
+		time.Sleep(2 * time.Second)
+		w.want("z", devices.Offline, "reason=bridge_down")
+	})
+}
+
 // A device of which its bridge's adapter knows nothing is not offline for what
 // was said of all devices there, once that is no longer so.
 func TestUnknownLinksComeBack(t *testing.T) {

@@ -12,7 +12,6 @@ package shadow
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -20,7 +19,7 @@ import (
 	"time"
 
 	"devicehub/devices"
-	"devicehub/devices/internal/deadline"
+	"devicehub/devices/internal/perdevice"
 	"devicehub/devices/lights"
 )
 
@@ -56,17 +55,13 @@ type Shadows struct {
 	log   *slog.Logger
 	start int64 // the number of this start of the hub
 
-	seed    maphash.Seed
-	shards  [64]shard
-	until   *deadline.Queue[devices.ID]
+	table   *perdevice.Table[devices.ID, doc]
 	writes  writer
 	patched []func(id devices.ID)
 }
 
-type shard struct {
-	mu sync.Mutex
-	m  map[devices.ID]*doc
-}
+// entry is a shadow with its lock held.
+type entry = perdevice.Entry[devices.ID, doc]
 
 // Meta is where the value of a field comes from.
 type Meta struct {
@@ -90,9 +85,10 @@ type Doc struct {
 	Delta        map[string]any  `json:"delta"`
 }
 
-// doc is a shadow in memory. Guarded by its shard.
+// doc is a shadow in memory. Guarded by its entry.
 type doc struct {
 	id    devices.ID
+	said  bool // something was said of the device
 	ver   int64
 	limit int64 // versions below it may be given out: they are reserved on disk
 	body
@@ -119,16 +115,14 @@ type said struct {
 
 // New loads every shadow.
 func New(ctx context.Context, cfg Config) (*Shadows, error) {
-	s := &Shadows{cfg: cfg, now: cfg.Now, log: cfg.Logger, seed: maphash.MakeSeed(), until: deadline.New[devices.ID]()}
+	s := &Shadows{cfg: cfg, now: cfg.Now, log: cfg.Logger}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	for i := range s.shards {
-		s.shards[i].m = map[devices.ID]*doc{}
-	}
+	s.table = perdevice.New(perdevice.Rules[devices.ID, doc]{Make: s.unwritten, Due: s.expire, Now: s.now})
 	s.writes.init(cfg.Store)
 	var err error
 	if s.start, err = cfg.Store.ShadowStart(ctx); err != nil {
@@ -142,12 +136,14 @@ func New(ctx context.Context, cfg Config) (*Shadows, error) {
 		if _, ok := cfg.Registry.Get(row.Device); !ok {
 			continue
 		}
-		d, err := row.doc(s.start)
+		s.table.With(row.Device, func(e *entry) {
+			if e.State, err = row.doc(s.start); err == nil {
+				s.watchUntil(e)
+			}
+		})
 		if err != nil {
 			return nil, err
 		}
-		s.shard(d.id).m[d.id] = d
-		s.watchUntil(d)
 	}
 	cfg.Registry.Watch(s.changed)
 	return s, nil
@@ -161,58 +157,57 @@ func (s *Shadows) Watch(f func(id devices.ID)) { s.patched = append(s.patched, f
 // then it writes what is left.
 func (s *Shadows) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { s.until.Run(ctx, s.now, s.expire) })
+	wg.Go(func() { s.table.Run(ctx) })
 	wg.Go(func() { s.writes.run(ctx, s) })
 	wg.Wait()
 	return nil
 }
 
-func (s *Shadows) shard(id devices.ID) *shard {
-	return &s.shards[maphash.String(s.seed, string(id))%uint64(len(s.shards))]
-}
-
 // with runs f on the device's shadow, made if need be, under its lock. f
 // returns an error to leave it; what it changed is written.
-func (s *Shadows) with(rec *devices.Device, f func(d *doc, now time.Time) (changed bool, err error)) error {
-	sh := s.shard(rec.ID)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	d := sh.m[rec.ID]
-	if d == nil {
-		d = s.unwritten(rec.ID)
-	}
-	if d.ver+1 >= d.limit {
-		s.writes.kick()
-		return devices.Refuse(devices.CodeOverloaded, "the shadow changes faster than it can be kept").After(100 * time.Millisecond)
-	}
-	changed, err := f(d, s.now())
-	if err != nil {
-		return err
-	}
-	sh.m[rec.ID] = d
-	if changed {
-		s.watchUntil(d)
-		s.writes.mark(d.id)
-	}
-	return nil
+func (s *Shadows) with(rec *devices.Device, f func(d *doc, now time.Time) (changed bool, err error)) (err error) {
+	s.table.With(rec.ID, func(e *entry) {
+		d := &e.State
+		var changed bool
+		if d.ver+1 >= d.limit {
+			s.writes.kick()
+			err = devices.Refuse(devices.CodeOverloaded, "the shadow changes faster than it can be kept").After(100 * time.Millisecond)
+		} else {
+			changed, err = f(d, s.now())
+		}
+		d.said = d.said || err == nil
+		switch {
+		case !d.said:
+			e.Delete()
+		case changed && err == nil:
+			s.watchUntil(e)
+			s.writes.mark(d.id)
+		}
+	})
+	return err
 }
 
-// unwritten is the shadow of a device of which nothing was said yet.
-func (s *Shadows) unwritten(id devices.ID) *doc {
+// unwritten makes the shadow of a device of which nothing was said yet.
+func (s *Shadows) unwritten(e *entry) bool {
+	e.State = s.fresh(e.Key)
+	return true
+}
+
+func (s *Shadows) fresh(id devices.ID) doc {
 	first := (s.start - 1) * firstBlock
-	return &doc{id: id, ver: first, limit: first + firstBlock}
+	return doc{id: id, ver: first, limit: first + firstBlock}
 }
 
-func (s *Shadows) watchUntil(d *doc) {
+func (s *Shadows) watchUntil(e *entry) {
 	var next int64
-	for _, m := range d.DesiredMeta {
+	for _, m := range e.State.DesiredMeta {
 		if m.Until != 0 && (next == 0 || m.Until < next) {
 			next = m.Until
 		}
 	}
 	if next != 0 {
 		now := s.now()
-		s.until.Sooner(d.id, now.Add(time.Duration(next-now.UnixMilli())*time.Millisecond))
+		e.Sooner(now.Add(time.Duration(next-now.UnixMilli()) * time.Millisecond))
 	}
 }
 
@@ -233,12 +228,15 @@ func (s *Shadows) expire(id devices.ID) {
 		if changed {
 			d.ver++
 		}
-		s.watchUntil(d)
 		return changed, nil
 	})
-	if err != nil {
-		s.until.Sooner(id, s.now().Add(time.Second))
-	}
+	s.table.Find(id, func(e *entry) {
+		if err != nil {
+			e.Sooner(s.now().Add(time.Second))
+		} else {
+			s.watchUntil(e)
+		}
+	})
 }
 
 func (d *doc) drop(name string) {
@@ -291,14 +289,13 @@ func (s *Shadows) Doc(id devices.ID) (Doc, bool) {
 	if !ok {
 		return Doc{}, false
 	}
-	sh := s.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	d := sh.m[id]
-	if d == nil {
-		return s.view(rec, s.unwritten(id)), false
+	var v Doc
+	ok = s.table.Find(id, func(e *entry) { v = s.view(rec, &e.State) })
+	if !ok {
+		d := s.fresh(id)
+		v = s.view(rec, &d)
 	}
-	return s.view(rec, d), true
+	return v, ok
 }
 
 func (s *Shadows) view(rec *devices.Device, d *doc) Doc {
@@ -354,12 +351,9 @@ func (s *Shadows) Delta(id devices.ID) map[string]any {
 }
 
 // wanted reports whether anything is desired of the device.
-func (s *Shadows) wanted(id devices.ID) bool {
-	sh := s.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	d := sh.m[id]
-	return d != nil && len(d.Desired) > 0
+func (s *Shadows) wanted(id devices.ID) (wanted bool) {
+	s.table.Find(id, func(e *entry) { wanted = len(e.State.Desired) > 0 })
+	return wanted
 }
 
 // DeltaBeside is Delta without the fields that commands for which open is true
@@ -382,33 +376,25 @@ func (s *Shadows) DeltaBeside(id devices.ID, open func(cmd string) bool) (delta 
 
 // State is what the device last reported of itself, without interim values. It
 // must not be modified.
-func (s *Shadows) State(id devices.ID) lights.Fields {
-	sh := s.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if d := sh.m[id]; d != nil {
-		return maps.Clone(d.Reported)
-	}
-	return nil
+func (s *Shadows) State(id devices.ID) (f lights.Fields) {
+	s.table.Find(id, func(e *entry) { f = maps.Clone(e.State.Reported) })
+	return f
 }
 
 // Power is whether a light is on and how bright, as reported at the time at or,
 // during a transition, as it passes; ok is false for one that never said.
 func (s *Shadows) Power(id devices.ID) (on bool, brightness int, at int64, ok bool) {
-	sh := s.shard(id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	d := sh.m[id]
-	if d == nil {
-		return false, 0, 0, false
-	}
-	f := d.Reported
-	if d.interim != nil {
-		f = d.interim
-	}
-	on, ok = f[lights.On].(bool)
-	b, _ := f[lights.Brightness].(float64)
-	return on, int(b), d.Last.T, ok
+	s.table.Find(id, func(e *entry) {
+		d := &e.State
+		f := d.Reported
+		if d.interim != nil {
+			f = d.interim
+		}
+		on, ok = f[lights.On].(bool)
+		b, _ := f[lights.Brightness].(float64)
+		brightness, at = int(b), d.Last.T
+	})
+	return on, brightness, at, ok
 }
 
 // changed forgets the shadow of a deleted device.
@@ -416,10 +402,6 @@ func (s *Shadows) changed(c devices.Change) {
 	if c.After != nil {
 		return
 	}
-	sh := s.shard(c.ID())
-	sh.mu.Lock()
-	delete(sh.m, c.ID())
-	sh.mu.Unlock()
-	s.until.Remove(c.ID())
+	s.table.Find(c.ID(), (*entry).Delete)
 	s.writes.forget(c.ID())
 }

@@ -38,11 +38,11 @@ type Store interface {
 
 // doc is the stored shadow at a later start. Starts since then that wrote
 // nothing may each have given out a few versions.
-func (r Row) doc(start int64) (*doc, error) {
+func (r Row) doc(start int64) (doc, error) {
 	ver := r.Limit + (start-r.Start-1)*firstBlock
-	d := &doc{id: r.Device, ver: ver, limit: ver + firstBlock}
+	d := doc{id: r.Device, said: true, ver: ver, limit: ver + firstBlock}
 	if err := json.Unmarshal(r.Body, &d.body); err != nil {
-		return nil, fmt.Errorf("shadow of %s: %w", r.Device, err)
+		return d, fmt.Errorf("shadow of %s: %w", r.Device, err)
 	}
 	return d, nil
 }

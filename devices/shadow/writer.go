@@ -84,16 +84,13 @@ func (w *writer) flush(ctx context.Context, s *Shadows) error {
 	w.mu.Unlock()
 	rows := make([]Row, 0, len(dirty))
 	for id := range dirty {
-		sh := s.shard(id)
-		sh.mu.Lock()
-		if d := sh.m[id]; d != nil {
-			if row, err := d.row(s.start); err == nil {
+		s.table.Find(id, func(e *entry) {
+			if row, err := e.State.row(s.start); err == nil {
 				rows = append(rows, row)
 			} else {
 				s.log.Error("shadow not written", "device", id, "err", err)
 			}
-		}
-		sh.mu.Unlock()
+		})
 	}
 	if len(rows) == 0 {
 		return nil
@@ -105,12 +102,7 @@ func (w *writer) flush(ctx context.Context, s *Shadows) error {
 		return err
 	}
 	for _, row := range rows {
-		sh := s.shard(row.Device)
-		sh.mu.Lock()
-		if d := sh.m[row.Device]; d != nil {
-			d.limit = max(d.limit, row.Limit)
-		}
-		sh.mu.Unlock()
+		s.table.Find(row.Device, func(e *entry) { e.State.limit = max(e.State.limit, row.Limit) })
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ type shard[K ~string, S any] struct {
 }
 
 // Entry is the state of one key. Its methods and State belong to whoever holds its lock: the
-// function that With, Find or Each was given, while it runs.
+// function that With, Find, Locked or Each was given, while it runs.
 type Entry[K ~string, S any] struct {
 	Key   K
 	State S
@@ -97,16 +97,21 @@ func (t *Table[K, S]) With(key K, f func(*Entry[K, S])) bool {
 }
 
 // Find is With for entries that are there already.
-func (t *Table[K, S]) Find(key K, f func(*Entry[K, S])) bool {
+func (t *Table[K, S]) Find(key K, f func(*Entry[K, S])) (found bool) {
+	t.Locked(key, func(e *Entry[K, S]) {
+		if found = e != nil; found {
+			f(e)
+		}
+	})
+	return found
+}
+
+// Locked calls f with the lock of key, and with its entry, nil if there is none.
+func (t *Table[K, S]) Locked(key K, f func(*Entry[K, S])) {
 	sh := t.shard(key)
 	sh.mu.Lock()
 	defer sh.release(t.rules.Feed)
-	e := sh.entries[key]
-	if e == nil {
-		return false
-	}
-	f(e)
-	return true
+	f(sh.entries[key])
 }
 
 // Each calls f with every entry, in no order. Entries that come or go meanwhile may be missed.
