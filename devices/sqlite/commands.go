@@ -14,7 +14,7 @@ var _ commands.Store = (*DB)(nil)
 
 // SaveCommands writes rows in one transaction.
 func (db *DB) SaveCommands(ctx context.Context, rows []commands.Row) error {
-	err := db.write(ctx, func(tx *sql.Tx) error {
+	err := db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		put, err := tx.PrepareContext(ctx, `INSERT INTO commands (device, cmd_id, issued_at, final, body)
 			SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM devices WHERE id = ?1)
 			ON CONFLICT (device, cmd_id) DO UPDATE SET issued_at = excluded.issued_at, final = excluded.final, body = excluded.body`)
@@ -101,7 +101,7 @@ func (db *DB) PruneCommands(ctx context.Context, at int64, keep int) error {
 		return fmt.Errorf("prune commands: %w", err)
 	}
 	for _, id := range long {
-		err := db.write(ctx, func(tx *sql.Tx) error {
+		err := db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `DELETE FROM commands WHERE device = ?1 AND cmd_id IN
 				(SELECT cmd_id FROM commands WHERE device = ?1 AND final = 1 ORDER BY issued_at DESC, cmd_id DESC LIMIT -1 OFFSET ?2)`, id, keep)
 			return err

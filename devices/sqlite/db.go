@@ -10,9 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
+
+	"devicehub/devices/internal/groupcommit"
 )
 
 // DB is the open file. It is safe for concurrent use.
@@ -22,8 +25,11 @@ type DB struct {
 	w    *sql.DB // one connection; every change goes through it
 	r    *sql.DB // readers
 
-	// OnWrite, if set, is told how long a transaction took, waiting for the one
-	// writer included, and how it ended. It is set before the first use.
+	group groupcommit.Writer
+	took  atomic.Int64 // what the last transaction took, ns
+
+	// OnWrite, if set, is told how long a transaction took and how it ended. It is
+	// set before the first use.
 	OnWrite func(took time.Duration, err error)
 }
 
@@ -39,6 +45,7 @@ func Open(ctx context.Context, path string, logger *slog.Logger) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{path: path, log: logger}
+	db.group.Transact, db.group.Linger = db.transact, db.linger
 	if db.w, err = sql.Open("sqlite", dsn(path, false)); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
@@ -102,25 +109,4 @@ func (db *DB) Path() string { return db.path }
 // Ping asks the writer and a reader for a sign of life.
 func (db *DB) Ping(ctx context.Context) error {
 	return errors.Join(db.w.PingContext(ctx), db.r.PingContext(ctx))
-}
-
-// write runs f in a transaction on the writer connection and commits it, which
-// makes it durable. It rolls back when f returns an error or panics.
-func (db *DB) write(ctx context.Context, f func(tx *sql.Tx) error) (err error) {
-	if db.OnWrite != nil {
-		start := time.Now()
-		defer func() { db.OnWrite(time.Since(start), err) }()
-	}
-	tx, err := db.w.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	defer tx.Rollback() // does nothing after a commit
-	if err := f(tx); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	return nil
 }

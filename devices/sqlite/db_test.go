@@ -188,6 +188,7 @@ func older(t *testing.T, path string, below int, rows string) {
 		t.Fatal(err)
 	}
 	db := &DB{path: path, w: w}
+	db.group.Transact = db.transact
 	err = db.write(t.Context(), func(tx *sql.Tx) error {
 		if err := db.claim(t.Context(), tx); err != nil {
 			return err

@@ -6,10 +6,11 @@
 //
 // # Writing
 //
-// There is one writer connection ([DB.write] runs a function in a transaction
-// on it) and a pool of readers (db.r). The journal is a write-ahead log with
-// synchronous=FULL: what a store's method has returned nil for survives the
-// loss of power. Readers never wait for the writer.
+// There is one writer connection and a pool of readers (db.r). Those who write at
+// the same time share a transaction ([DB.Writer]), in which each has a savepoint
+// of its own. The journal is a write-ahead log with synchronous=FULL: what a
+// store's method has returned nil for survives the loss of power. Readers never
+// wait for the writer.
 //
 // # Schema
 //

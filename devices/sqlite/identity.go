@@ -98,9 +98,10 @@ func query(ctx context.Context, q *sql.DB, text string, each func(scan func(...a
 	return rows.Err()
 }
 
-// PutCredentials implements identity.Store.
+// PutCredentials implements identity.Store. A credential that is older than what is
+// there changes nothing: its device was deleted meanwhile.
 func (db *DB) PutCredentials(ctx context.Context, cs []identity.Credential, issued []identity.IssuedToken, keys []identity.Key) error {
-	return db.write(ctx, func(tx *sql.Tx) error {
+	return db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		return errors.Join(putCredentials(ctx, tx, cs), putTokens(ctx, tx, issued), putKeys(ctx, tx, keys))
 	})
 }
@@ -108,7 +109,8 @@ func (db *DB) PutCredentials(ctx context.Context, cs []identity.Credential, issu
 func putCredentials(ctx context.Context, tx *sql.Tx, cs []identity.Credential) error {
 	put, err := tx.PrepareContext(ctx, `INSERT INTO credentials (device, gen_issued, min_gen, graces, new_boot, used_at, prev_used_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (device) DO UPDATE SET gen_issued = excluded.gen_issued, min_gen = excluded.min_gen, graces = excluded.graces, new_boot = excluded.new_boot,
-			used_at = excluded.used_at, prev_used_at = excluded.prev_used_at`)
+			used_at = excluded.used_at, prev_used_at = excluded.prev_used_at
+		WHERE excluded.gen_issued >= credentials.gen_issued`)
 	if err != nil {
 		return err
 	}
@@ -177,7 +179,7 @@ func (db *DB) SweepTokens(ctx context.Context, beforeS int64) error {
 
 // exec runs one statement in a transaction of its own.
 func (db *DB) exec(ctx context.Context, text string, args ...any) error {
-	return db.write(ctx, func(tx *sql.Tx) error {
+	return db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, text, args...)
 		return err
 	})
@@ -185,7 +187,7 @@ func (db *DB) exec(ctx context.Context, text string, args ...any) error {
 
 // PutKeys implements identity.Store.
 func (db *DB) PutKeys(ctx context.Context, ks []identity.Key) error {
-	return db.write(ctx, func(tx *sql.Tx) error { return putKeys(ctx, tx, ks) })
+	return db.change(ctx, func(ctx context.Context, tx *sql.Tx) error { return putKeys(ctx, tx, ks) })
 }
 
 func putKeys(ctx context.Context, tx *sql.Tx, ks []identity.Key) error {
@@ -225,7 +227,7 @@ func (db *DB) PutSession(ctx context.Context, s identity.Session) error {
 
 // TouchSessions implements identity.Store.
 func (db *DB) TouchSessions(ctx context.Context, last map[string]int64) error {
-	return db.write(ctx, func(tx *sql.Tx) error {
+	return db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		for sid, at := range last {
 			if _, err := tx.ExecContext(ctx, `UPDATE sessions SET last_used_at = ? WHERE sid = ?`, at, sid); err != nil {
 				return err
@@ -237,7 +239,7 @@ func (db *DB) TouchSessions(ctx context.Context, last map[string]int64) error {
 
 // DeleteSessions implements identity.Store.
 func (db *DB) DeleteSessions(ctx context.Context, sids []string) error {
-	return db.write(ctx, func(tx *sql.Tx) error {
+	return db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		for _, sid := range sids {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE sid = ?`, sid); err != nil {
 				return err

@@ -37,6 +37,10 @@ func TestDeletedDeviceKeepsItsGenerations(t *testing.T) {
 	if err := db.DeleteDevice(ctx, "a", time.UnixMilli(1)); err != nil {
 		t.Fatal(err)
 	}
+	// What was learned of it before is written late.
+	if err := db.PutCredentials(ctx, []identity.Credential{{Device: "a", GenIssued: 7, MinGen: 6, UsedAt: 5}}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
 	st, err := db.LoadIdentity(ctx)
 	if err != nil || len(st.Credentials) != 1 || st.Credentials[0].GenIssued != 8 || st.Credentials[0].MinGen != 8 || st.Credentials[0].Graces != nil || st.Credentials[0].UsedAt != 0 || st.Credentials[0].PrevUsedAt != 0 {
 		t.Errorf("got %+v %v, want generation 8 alone, never used", st.Credentials, err)

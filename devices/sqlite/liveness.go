@@ -14,7 +14,7 @@ var _ liveness.Store = (*DB)(nil)
 
 // ReserveEpochs moves the mark by n and returns where it was.
 func (db *DB) ReserveEpochs(ctx context.Context, n int64) (first int64, err error) {
-	err = db.write(ctx, func(tx *sql.Tx) error {
+	err = db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		return tx.QueryRowContext(ctx, `UPDATE epochs SET next = next + ? RETURNING next - ?`, n, n).Scan(&first)
 	})
 	if err != nil {
@@ -45,7 +45,7 @@ func (db *DB) LoadPresence(ctx context.Context) ([]liveness.Known, error) {
 
 // SavePresence writes a batch in one transaction.
 func (db *DB) SavePresence(ctx context.Context, known []liveness.Known, trs []liveness.Transition) error {
-	err := db.write(ctx, func(tx *sql.Tx) error {
+	err := db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		put, err := tx.PrepareContext(ctx, `INSERT INTO presence (device, state, control, reason, since, epoch, transport, offline_after_ms, awake_at, last_seen, linked)
 			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 WHERE EXISTS (SELECT 1 FROM devices WHERE id = ?1)
 			ON CONFLICT (device) DO UPDATE SET state = excluded.state, control = excluded.control, reason = excluded.reason, since = excluded.since,
@@ -82,7 +82,7 @@ func (db *DB) SavePresence(ctx context.Context, known []liveness.Known, trs []li
 
 // SaveSeen writes when devices were last heard, as one row set.
 func (db *DB) SaveSeen(ctx context.Context, seen map[devices.ID]int64) error {
-	err := db.write(ctx, func(tx *sql.Tx) error {
+	err := db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		set, err := tx.PrepareContext(ctx, `UPDATE presence SET last_seen = ? WHERE device = ?`)
 		if err != nil {
 			return err
@@ -131,7 +131,7 @@ func (db *DB) PrunePresence(ctx context.Context, at int64, keep int) error {
 		return fmt.Errorf("prune history: %w", err)
 	}
 	for _, id := range long {
-		err := db.write(ctx, func(tx *sql.Tx) error {
+		err := db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `DELETE FROM presence_history WHERE device = ?1 AND n <=
 				(SELECT n FROM presence_history WHERE device = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?2)`, id, keep)
 			return err
@@ -147,7 +147,7 @@ func (db *DB) PrunePresence(ctx context.Context, at int64, keep int) error {
 func (db *DB) prune(ctx context.Context, bite string, args ...any) error {
 	for {
 		var n int64
-		err := db.write(ctx, func(tx *sql.Tx) error {
+		err := db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 			r, err := tx.ExecContext(ctx, bite, args...)
 			if err != nil {
 				return err

@@ -84,7 +84,7 @@ func (db *DB) LoadTombstones(ctx context.Context) (map[devices.ID]time.Time, err
 
 // PutDevices writes the records in one transaction; a record's tombstone goes.
 func (db *DB) PutDevices(ctx context.Context, ds []*devices.Device) error {
-	return db.write(ctx, func(tx *sql.Tx) error {
+	return db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		// Never INSERT OR REPLACE: it would delete the row, and the triggers with it.
 		put, err := tx.PrepareContext(ctx, `INSERT INTO devices (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record`)
 		if err != nil {
@@ -115,7 +115,7 @@ func (db *DB) PutDevices(ctx context.Context, ds []*devices.Device) error {
 // DeleteDevice removes the record and leaves a tombstone; tombstones past their
 // time go. What other nouns keep under the id goes by their triggers.
 func (db *DB) DeleteDevice(ctx context.Context, id devices.ID, at time.Time) error {
-	return db.write(ctx, func(tx *sql.Tx) error {
+	return db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM devices WHERE id = ?`, string(id)); err != nil {
 			return fmt.Errorf("delete device %s: %w", id, err)
 		}

@@ -12,7 +12,7 @@ var _ shadow.Store = (*DB)(nil)
 
 // ShadowStart counts the starts of the hub.
 func (db *DB) ShadowStart(ctx context.Context) (starts int64, err error) {
-	err = db.write(ctx, func(tx *sql.Tx) error {
+	err = db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		return tx.QueryRowContext(ctx, `UPDATE shadow_starts SET starts = starts + 1 RETURNING starts`).Scan(&starts)
 	})
 	if err != nil {
@@ -41,7 +41,7 @@ func (db *DB) LoadShadows(ctx context.Context) ([]shadow.Row, error) {
 
 // SaveShadows writes rows in one transaction.
 func (db *DB) SaveShadows(ctx context.Context, rows []shadow.Row) error {
-	err := db.write(ctx, func(tx *sql.Tx) error {
+	err := db.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		put, err := tx.PrepareContext(ctx, `INSERT INTO shadows (device, ver_limit, start, body)
 			SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM devices WHERE id = ?1)
 			ON CONFLICT (device) DO UPDATE SET ver_limit = excluded.ver_limit, start = excluded.start, body = excluded.body`)
