@@ -95,7 +95,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	d.table = perdevice.New(perdevice.Rules[devices.ID, device]{Make: d.idle, Due: d.tick, Feed: cfg.Feed, Now: d.now})
-	d.writes.init(cfg.Store)
+	d.writes.init(d)
 	rows, err := cfg.Store.OpenCommands(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("load commands: %w", err)
@@ -113,7 +113,8 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 func (d *Dispatcher) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { d.table.Run(ctx) })
-	wg.Go(func() { d.writes.run(ctx, d) })
+	wg.Go(func() { perdevice.Every(ctx, 5*time.Minute, pruneEvery, d.prune) })
+	wg.Go(func() { d.writes.run(ctx) })
 	wg.Wait()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"devicehub/devices"
+	"devicehub/devices/internal/groupcommit"
 	"devicehub/devices/lights"
 )
 
@@ -25,6 +26,8 @@ type Row struct {
 // Store keeps commands. Every call is durable, and all or nothing, when it
 // returns nil.
 type Store interface {
+	// Writer groups what is written here with what others write.
+	Writer() *groupcommit.Writer
 	// SaveCommands adds rows, or replaces those of the same device and id.
 	// Devices that are no longer registered are left out.
 	SaveCommands(ctx context.Context, rows []Row) error
@@ -128,9 +131,14 @@ func (d *Dispatcher) restore(rows []Row) error {
 
 // Memory is a Store that forgets everything with the process.
 type Memory struct {
+	writer groupcommit.Writer
+
 	mu   sync.Mutex
 	rows map[devices.ID]map[string]Row
 }
+
+// Writer writes at once.
+func (m *Memory) Writer() *groupcommit.Writer { return &m.writer }
 
 // SaveCommands keeps rows.
 func (m *Memory) SaveCommands(_ context.Context, rows []Row) error {

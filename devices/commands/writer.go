@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"devicehub/devices"
+	"devicehub/devices/internal/groupcommit"
 )
 
 const (
@@ -15,28 +16,29 @@ const (
 	historyKeep = 1000 // of one device
 )
 
-// writer brings commands to the disk: new ones at once, in groups of what came
-// while the last group was written; transitions behind. What waits is bounded by
-// what the dispatcher has open: while the disk fails, no command is made.
+// writer brings commands to the disk: new ones at once, transitions behind. What
+// waits is bounded by what the dispatcher has open: while the disk fails, no
+// command is made.
 type writer struct {
-	store Store
-	wake  chan struct{}
-	done  chan struct{} // closed when nothing is written any more
+	d      *Dispatcher
+	source *groupcommit.Source
+	done   chan struct{} // closed when nothing is written any more
 
 	mu     sync.Mutex
 	fresh  []*command
 	behind map[*command]struct{}
 }
 
-func (w *writer) init(store Store) {
-	w.store, w.wake, w.done, w.behind = store, make(chan struct{}, 1), make(chan struct{}), map[*command]struct{}{}
+func (w *writer) init(d *Dispatcher) {
+	w.d, w.done, w.behind = d, make(chan struct{}), map[*command]struct{}{}
+	w.source = d.cfg.Store.Writer().Source(w.take)
 }
 
 func (w *writer) create(c *command) {
 	w.mu.Lock()
 	w.fresh = append(w.fresh, c)
 	w.mu.Unlock()
-	w.kick()
+	w.source.Due(0)
 }
 
 func (w *writer) mark(c *command) {
@@ -45,7 +47,7 @@ func (w *writer) mark(c *command) {
 	w.behind[c] = struct{}{}
 	w.mu.Unlock()
 	if first {
-		w.kick()
+		w.source.Due(writeAfter)
 	}
 }
 
@@ -55,92 +57,64 @@ func (w *writer) forget(c *command) {
 	w.mu.Unlock()
 }
 
-func (w *writer) kick() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (w *writer) run(ctx context.Context, d *Dispatcher) {
-	defer w.leave(d)
-	behind, prune := time.NewTimer(time.Hour), time.NewTimer(5*time.Minute)
-	defer behind.Stop()
-	defer prune.Stop()
-	waiting := false
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			defer cancel()
-			w.flush(last, d)
-			return
-		case <-w.wake:
-			w.mu.Lock()
-			fresh := len(w.fresh) > 0
-			w.mu.Unlock()
-			if !fresh {
-				if !waiting {
-					waiting = true
-					behind.Reset(writeAfter)
-				}
-				continue
-			}
-		case <-behind.C:
-		case <-prune.C:
-			prune.Reset(pruneEvery)
-			if err := w.store.PruneCommands(ctx, d.now().Add(-historyFor).UnixMilli(), historyKeep); err != nil && ctx.Err() == nil {
-				d.log.Error("commands not pruned", "err", err)
-			}
-			continue
-		}
-		waiting = false
-		if !w.flush(ctx, d) && ctx.Err() == nil {
-			waiting = true
-			behind.Reset(time.Second)
-		}
-	}
+// run writes until ctx ends, and then what is left.
+func (w *writer) run(ctx context.Context) {
+	defer w.leave()
+	w.source.Run(ctx)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_ = w.source.Flush(last) // has logged its error
 }
 
 // leave says that nothing is written any more, also to those whose commands came
 // too late.
-func (w *writer) leave(d *Dispatcher) {
+func (w *writer) leave() {
 	close(w.done)
 	w.mu.Lock()
 	late := w.fresh
 	w.fresh = nil
 	w.mu.Unlock()
 	for _, c := range late {
-		d.tellWaiters(c, stopping(c))
+		w.d.tellWaiters(c, stopping(c))
 	}
 }
 
-// flush writes all that waits in one transaction. New commands that cannot be
-// written are refused; transitions wait on.
-func (w *writer) flush(ctx context.Context, d *Dispatcher) (ok bool) {
+// prune forgets commands that are too old or too many.
+func (d *Dispatcher) prune(ctx context.Context) {
+	if err := d.cfg.Store.PruneCommands(ctx, d.now().Add(-historyFor).UnixMilli(), historyKeep); err != nil && ctx.Err() == nil {
+		d.log.Error("commands not pruned", "err", err)
+	}
+}
+
+// take is all that waits. New commands that cannot be written are refused;
+// transitions wait on.
+func (w *writer) take() groupcommit.Part {
 	w.mu.Lock()
 	fresh, behind := w.fresh, w.behind
 	w.fresh, w.behind = nil, map[*command]struct{}{}
 	w.mu.Unlock()
-	if len(fresh)+len(behind) == 0 {
-		return true
-	}
-	b := batch{d: d, rows: make([]Row, 0, len(fresh)+len(behind))}
+	b := batch{d: w.d, rows: make([]Row, 0, len(fresh)+len(behind))}
 	for c := range behind {
 		b.add(c, false)
 	}
 	for _, c := range fresh {
 		b.add(c, true)
 	}
-	err := w.store.SaveCommands(ctx, b.rows)
-	if err != nil {
-		d.log.Error("commands not written", "err", err)
-		b.putBack(w)
+	if len(fresh)+len(b.rows) == 0 {
+		return groupcommit.Part{}
 	}
-	for _, c := range fresh {
-		d.written(c, err)
+	return groupcommit.Part{
+		Write: func(ctx context.Context) error { return w.d.cfg.Store.SaveCommands(ctx, b.rows) },
+		Settle: func(err error) {
+			if err != nil {
+				w.d.log.Error("commands not written", "err", err)
+				b.putBack(w)
+			}
+			for _, c := range fresh {
+				w.d.written(c, err)
+			}
+		},
 	}
-	return err == nil
 }
 
 // batch is what one transaction writes.
@@ -188,7 +162,11 @@ func (b *batch) take(c *command, fresh bool) {
 func (b *batch) putBack(w *writer) {
 	for _, c := range b.known {
 		b.d.table.Locked(c.rec.Device, func(*held) { c.moved = true })
-		w.mark(c)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range b.known {
+		w.behind[c] = struct{}{}
 	}
 }
 

@@ -264,6 +264,7 @@ func (s *Service) storeAll(ctx context.Context, cs []Credential, rows []IssuedTo
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.learned()
 	for i := range cs {
 		c := cs[i]
 		delete(s.dirty, c.Device)
@@ -339,6 +340,7 @@ func (s *Service) Used(p Principal, boot string) {
 	if news {
 		s.creds[id] = &next
 		s.dirty[id] = true
+		s.behind.Due(learnedAfter)
 	}
 	s.mu.Unlock()
 	if proven {
@@ -355,33 +357,6 @@ func (c *Credential) proves(gen int64, boot string) bool {
 func (c *Credential) usedWithin(gen, now int64) bool {
 	kept := c.usedAt(gen)
 	return kept == nil || *kept <= now && now-*kept < usedStep.Milliseconds()
-}
-
-// flushUsed writes what Used learned.
-func (s *Service) flushUsed(ctx context.Context) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	s.mu.RLock()
-	cs := make([]Credential, 0, len(s.dirty))
-	for id := range s.dirty {
-		cs = append(cs, *s.creds[id])
-	}
-	s.mu.RUnlock()
-	if len(cs) == 0 {
-		return nil
-	}
-	if err := s.store.PutCredentials(ctx, cs, nil, nil); err != nil {
-		return fmt.Errorf("store device credentials: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range cs {
-		c, put := s.creds[cs[i].Device], &cs[i]
-		if c.NewBoot == put.NewBoot && c.MinGen == put.MinGen && c.UsedAt == put.UsedAt && c.PrevUsedAt == put.PrevUsedAt {
-			delete(s.dirty, c.Device)
-		}
-	}
-	return nil
 }
 
 // endGraces lets generations die whose grace is over.

@@ -7,10 +7,13 @@ import (
 	"sync"
 
 	"devicehub/devices"
+	"devicehub/devices/internal/groupcommit"
 )
 
 // Memory is a Store that forgets everything with the process.
 type Memory struct {
+	writer groupcommit.Writer
+
 	mu       sync.Mutex
 	creds    map[devices.ID]Credential
 	tokens   []IssuedToken
@@ -21,6 +24,9 @@ type Memory struct {
 
 	userFloor, accountFloor int64
 }
+
+// Writer writes at once.
+func (m *Memory) Writer() *groupcommit.Writer { return &m.writer }
 
 var _ Store = (*Memory)(nil)
 

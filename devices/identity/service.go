@@ -15,6 +15,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"devicehub/devices"
+	"devicehub/devices/internal/groupcommit"
 	"devicehub/devices/quota"
 )
 
@@ -67,6 +68,8 @@ type Service struct {
 	dummy     string        // what unknown names are compared with
 	count     counters
 	ids       *ulid.LockedMonotonicReader
+
+	behind *groupcommit.Source // writes what was learned in passing
 
 	writing sync.Mutex // held by one change at a time, across its disk write
 	// The greatest versions of people and accounts that were deleted; guarded by writing.
@@ -132,6 +135,7 @@ func Open(ctx context.Context, store Store, reg *devices.Registry, cfg Config) (
 		accounts: map[string]*Account{},
 		touched:  map[string]int64{},
 	}
+	s.behind = store.Writer().Source(s.takeLearned)
 	s.refreshes.Max = math.MaxInt // there are as many as devices
 	s.refreshes.SetRate(refreshRate)
 	s.SetLoginLimits(cfg.FailedLoginsPerAddress, cfg.FailedLoginsPerName)
@@ -234,15 +238,23 @@ func (s *Service) tell(c Change) {
 // Run ends graces and sessions when their time comes, and writes what may be
 // written late, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.behind.Run(ctx) })
+	s.upkeep(ctx)
+	wg.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return s.flush(last)
+}
+
+func (s *Service) upkeep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	var lastSlow time.Time
 	for {
 		select {
 		case <-ctx.Done():
-			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			return s.flush(flush)
+			return
 		case <-tick.C:
 		}
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
@@ -252,7 +264,7 @@ func (s *Service) Run(ctx context.Context) error {
 			continue
 		}
 		lastSlow = time.Now()
-		err := errors.Join(s.flush(ctx), s.dropOldKeys(ctx), s.store.SweepTokens(ctx, s.now().Add(-usableAfterExpiry).Unix()))
+		err := errors.Join(s.dropOldKeys(ctx), s.store.SweepTokens(ctx, s.now().Add(-usableAfterExpiry).Unix()))
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("identity upkeep", "err", err)
 		}
@@ -265,11 +277,6 @@ func (s *Service) sweep(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(s.endGraces(ctx), s.endSessions(ctx))
-}
-
-// flush writes what was only in memory.
-func (s *Service) flush(ctx context.Context) error {
-	return errors.Join(s.flushUsed(ctx), s.flushTouched(ctx))
 }
 
 func (s *Service) suspect() bool { return s.cfg.ClockSuspect != nil && s.cfg.ClockSuspect() }

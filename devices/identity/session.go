@@ -226,6 +226,7 @@ func (s *Service) userActor(p Principal) (devices.Actor, error) {
 		s.mu.Lock()
 		if s.sessions[p.SID] != nil {
 			s.touched[p.SID] = now
+			s.behind.Due(learnedAfter)
 		}
 		s.mu.Unlock()
 	}
@@ -234,32 +235,6 @@ func (s *Service) userActor(p Principal) (devices.Actor, error) {
 
 // lastUsed needs s.mu.
 func (s *Service) lastUsed(ses *Session) int64 { return max(ses.LastUsedAt, s.touched[ses.SID]) }
-
-// flushTouched writes when sessions were last used.
-func (s *Service) flushTouched(ctx context.Context) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	s.mu.Lock()
-	last := s.touched
-	s.touched = map[string]int64{}
-	for sid, at := range last {
-		if ses := s.sessions[sid]; ses != nil {
-			next := *ses
-			next.LastUsedAt = max(at, ses.LastUsedAt)
-			s.sessions[sid] = &next
-		} else {
-			delete(last, sid)
-		}
-	}
-	s.mu.Unlock()
-	if len(last) == 0 {
-		return nil
-	}
-	if err := s.store.TouchSessions(ctx, last); err != nil {
-		return fmt.Errorf("store sessions: %w", err)
-	}
-	return nil
-}
 
 // Logout ends the session that p speaks for.
 func (s *Service) Logout(ctx context.Context, p Principal, o devices.Origin) (err error) {

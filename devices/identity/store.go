@@ -4,11 +4,15 @@ import (
 	"context"
 
 	"devicehub/devices"
+	"devicehub/devices/internal/groupcommit"
 )
 
 // Store keeps identity. Each call is durable, and all or nothing, when it
 // returns nil.
 type Store interface {
+	// Writer groups what is written here with what others write.
+	Writer() *groupcommit.Writer
+
 	// LoadIdentity returns everything but issued tokens, which stay on disk.
 	LoadIdentity(ctx context.Context) (*State, error)
 

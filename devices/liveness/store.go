@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"devicehub/devices"
+	"devicehub/devices/internal/groupcommit"
 )
 
 // Transition is one line of a device's history of connections.
@@ -40,6 +41,8 @@ type Known struct {
 // Store keeps presence. Every call is durable, and all or nothing, when it
 // returns nil.
 type Store interface {
+	// Writer groups what is written here with what others write.
+	Writer() *groupcommit.Writer
 	// ReserveEpochs returns the first of n numbers that no other call, before
 	// or after a restart, returns. The first ever is at least 1.
 	ReserveEpochs(ctx context.Context, n int64) (first int64, err error)
@@ -59,12 +62,17 @@ type Store interface {
 
 // Memory is a Store that forgets everything with the process.
 type Memory struct {
+	writer groupcommit.Writer
+
 	mu    sync.Mutex
 	epoch int64
 	known map[devices.ID]Known
 	trs   []Transition
 	n     int64
 }
+
+// Writer writes at once.
+func (m *Memory) Writer() *groupcommit.Writer { return &m.writer }
 
 // ReserveEpochs returns numbers from 1 up.
 func (m *Memory) ReserveEpochs(_ context.Context, n int64) (int64, error) {

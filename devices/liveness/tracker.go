@@ -64,7 +64,7 @@ func New(ctx context.Context, cfg Config) (*Tracker, error) {
 	}
 	t.table = perdevice.New(perdevice.Rules[devices.ID, device]{Make: t.unheard, Due: t.fire, Feed: cfg.Feed, Now: t.now})
 	t.bridges = perdevice.New(perdevice.Rules[string, bridge]{Make: newBridge, Due: t.bridgeLost, Now: t.now})
-	t.writes.init(cfg.Store)
+	t.writes.init(cfg.Store, t.log)
 	t.epochs.store = cfg.Store
 	var err error
 	if t.boot, err = t.epochs.next(ctx); err != nil {
@@ -93,7 +93,9 @@ func (t *Tracker) Run(ctx context.Context) error {
 	wg.Go(func() { t.table.Run(ctx) })
 	wg.Go(func() { t.bridges.Run(ctx) })
 	wg.Go(func() { t.epochs.refill(ctx, t.log) })
-	wg.Go(func() { t.writes.run(ctx, t) })
+	wg.Go(func() { perdevice.Every(ctx, seenEvery, seenEvery, t.checkpoint) })
+	wg.Go(func() { perdevice.Every(ctx, time.Minute, pruneEvery, t.prune) })
+	wg.Go(func() { t.write(ctx) })
 	wg.Wait()
 	return nil
 }

@@ -2,13 +2,13 @@ package liveness
 
 import (
 	"context"
-	"maps"
-	"math/rand/v2"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"devicehub/devices"
+	"devicehub/devices/internal/groupcommit"
 )
 
 const (
@@ -21,52 +21,50 @@ const (
 	maxUnwritten = 100_000 // transitions that wait for a disk that fails; beyond, the oldest are lost to the history
 )
 
-// writer brings transitions to the disk in batches, with what is known of their
+// writer brings transitions to the disk behind, with what is known of their
 // devices. One that a stopping hub disconnects is known by the state that it had
 // before, so that the next start waits for it.
 type writer struct {
-	store Store
-	wake  chan struct{}
+	store  Store
+	log    *slog.Logger
+	source *groupcommit.Source
 
 	mu    sync.Mutex
 	known map[devices.ID]Known
 	trs   []Transition
 	lost  int
-
-	flushing sync.Mutex
 }
 
-func (w *writer) init(store Store) {
-	w.store, w.wake, w.known = store, make(chan struct{}, 1), map[devices.ID]Known{}
+func (w *writer) init(store Store, log *slog.Logger) {
+	w.store, w.log, w.known = store, log, map[devices.ID]Known{}
+	w.source = store.Writer().Source(w.take)
 }
 
 func (w *writer) add(k Known, tr Transition) {
-	w.mu.Lock()
 	if tr.To == devices.Offline && tr.Reason == ServerDrain {
 		k.State = tr.From
 	}
+	w.put(k, tr)
+}
+
+// put writes what is known of a device, with lines of its history.
+func (w *writer) put(k Known, trs ...Transition) {
+	w.mu.Lock()
+	first := w.empty()
 	w.known[k.Device] = k
-	w.trs = append(w.trs, tr)
-	if over := len(w.trs) - maxUnwritten; over > 0 {
-		w.trs = w.trs[over:]
-		w.lost += over
-	}
+	w.trs = w.bounded(append(w.trs, trs...))
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
+	if first {
+		w.source.Due(batchAfter)
 	}
 }
 
-// put writes what is known of a device without a line of history.
-func (w *writer) put(k Known) {
-	w.mu.Lock()
-	w.known[k.Device] = k
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+func (w *writer) empty() bool { return len(w.known)+len(w.trs) == 0 }
+
+func (w *writer) bounded(trs []Transition) []Transition {
+	over := max(0, len(trs)-maxUnwritten)
+	w.lost += over
+	return trs[over:]
 }
 
 func (w *writer) forget(id devices.ID) {
@@ -76,79 +74,70 @@ func (w *writer) forget(id devices.ID) {
 	w.mu.Unlock()
 }
 
-func (w *writer) run(ctx context.Context, t *Tracker) {
-	jitter := func(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5) }
-	seen, prune := time.NewTimer(jitter(seenEvery)), time.NewTimer(jitter(time.Minute))
-	defer seen.Stop()
-	defer prune.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			defer cancel()
-			if err := w.flush(last); err != nil {
-				t.log.Error("transitions not written", "err", err)
-			}
-			t.checkpoint(last)
-			return
-		case <-w.wake:
-			select {
-			case <-ctx.Done():
-				continue
-			case <-time.After(batchAfter):
-			}
-			if err := w.flush(ctx); err != nil && ctx.Err() == nil {
-				t.log.Error("transitions not written", "err", err)
-				select {
-				case <-ctx.Done():
-				case <-time.After(time.Second):
-				}
-			}
-		case <-seen.C:
-			t.checkpoint(ctx)
-			seen.Reset(jitter(seenEvery))
-		case <-prune.C:
-			if err := w.store.PrunePresence(ctx, t.now().Add(-historyFor).UnixMilli(), historyKeep); err != nil && ctx.Err() == nil {
-				t.log.Error("history not pruned", "err", err)
-			}
-			prune.Reset(jitter(pruneEvery))
+// take is what waits, as much as leaves others room in the transaction.
+func (w *writer) take() groupcommit.Part {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.empty() {
+		return groupcommit.Part{}
+	}
+	known := make([]Known, 0, min(len(w.known), batchRows))
+	for id, k := range w.known {
+		if len(known) == batchRows {
+			break
 		}
+		known = append(known, k)
+		delete(w.known, id)
+	}
+	n := min(len(w.trs), batchRows)
+	trs := slices.Clone(w.trs[:n])
+	if w.trs = w.trs[n:]; len(w.trs) == 0 {
+		w.trs = nil
+	}
+	return groupcommit.Part{
+		Write:  func(ctx context.Context) error { return w.store.SavePresence(ctx, known, trs) },
+		Settle: func(err error) { w.settle(known, trs, err) },
+		More:   !w.empty(),
 	}
 }
 
-// flush writes what waits, in transactions short enough to let others write in
-// between. What cannot be written waits on.
-func (w *writer) flush(ctx context.Context) error {
-	w.flushing.Lock()
-	defer w.flushing.Unlock()
+// settle has what could not be written wait on.
+func (w *writer) settle(known []Known, trs []Transition, err error) {
 	w.mu.Lock()
-	known, trs := w.known, w.trs
-	w.known, w.trs = map[devices.ID]Known{}, nil
-	w.mu.Unlock()
-	ks := slices.Collect(maps.Values(known))
-	var err error
-	for len(ks)+len(trs) > 0 && err == nil {
-		k, tr := min(len(ks), batchRows), min(len(trs), batchRows)
-		if err = w.store.SavePresence(ctx, ks[:k], trs[:tr]); err == nil {
-			ks, trs = ks[k:], trs[tr:]
-		}
-	}
+	defer w.mu.Unlock()
 	if err == nil {
-		return nil
+		if w.lost > 0 {
+			w.log.Error("transitions lost to the history: too many waited for the disk", "lost", w.lost)
+			w.lost = 0
+		}
+		return
 	}
-	w.mu.Lock()
-	for _, k := range ks {
+	w.log.Error("transitions not written", "err", err)
+	for _, k := range known {
 		if _, newer := w.known[k.Device]; !newer {
 			w.known[k.Device] = k
 		}
 	}
-	w.trs = append(trs, w.trs...)
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
+	w.trs = w.bounded(append(trs, w.trs...))
+}
+
+// flush writes what waits.
+func (w *writer) flush(ctx context.Context) error { return w.source.Flush(ctx) }
+
+// write writes until ctx ends, and then what is left.
+func (t *Tracker) write(ctx context.Context) {
+	t.writes.source.Run(ctx)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_ = t.writes.flush(last) // has logged its error
+	t.checkpoint(last)
+}
+
+// prune forgets history that is too old or too long.
+func (t *Tracker) prune(ctx context.Context) {
+	if err := t.cfg.Store.PrunePresence(ctx, t.now().Add(-historyFor).UnixMilli(), historyKeep); err != nil && ctx.Err() == nil {
+		t.log.Error("history not pruned", "err", err)
 	}
-	return err
 }
 
 // checkpoint writes when devices were last heard, those that were heard since

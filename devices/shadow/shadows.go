@@ -123,7 +123,7 @@ func New(ctx context.Context, cfg Config) (*Shadows, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.table = perdevice.New(perdevice.Rules[devices.ID, doc]{Make: s.unwritten, Due: s.expire, Now: s.now})
-	s.writes.init(cfg.Store)
+	s.writes.init(s)
 	var err error
 	if s.start, err = cfg.Store.ShadowStart(ctx); err != nil {
 		return nil, fmt.Errorf("count the start: %w", err)
@@ -158,7 +158,7 @@ func (s *Shadows) Watch(f func(id devices.ID)) { s.patched = append(s.patched, f
 func (s *Shadows) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.table.Run(ctx) })
-	wg.Go(func() { s.writes.run(ctx, s) })
+	wg.Go(func() { s.writes.run(ctx) })
 	wg.Wait()
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"devicehub/devices"
+	"devicehub/devices/internal/groupcommit"
 )
 
 // Versions are reserved on disk before they are given out, in blocks, so that
@@ -28,6 +29,8 @@ type Row struct {
 // Store keeps shadows. Every call is durable, and all or nothing, when it
 // returns nil.
 type Store interface {
+	// Writer groups what is written here with what others write.
+	Writer() *groupcommit.Writer
 	// ShadowStart counts the starts of the hub, this one included.
 	ShadowStart(ctx context.Context) (starts int64, err error)
 	LoadShadows(ctx context.Context) ([]Row, error)
@@ -58,11 +61,16 @@ func (d *doc) row(start int64) (Row, error) {
 
 // Memory is a Store that forgets everything with the process.
 type Memory struct {
+	writer groupcommit.Writer
+
 	mu     sync.Mutex
 	starts int64
 	rows   map[devices.ID]Row
 	writes int
 }
+
+// Writer writes at once.
+func (m *Memory) Writer() *groupcommit.Writer { return &m.writer }
 
 // written is the number of batches.
 func (m *Memory) written() int {
