@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,11 +27,13 @@ type RegistryStore interface {
 }
 
 // Registry knows every device. Reads come from memory and never wait for a
-// disk; changes are durable before they are seen. Safe for concurrent use.
+// disk; changes are durable before they are seen. Of one device one change runs
+// at a time; those of several wait for the disk together. Safe for concurrent use.
 type Registry struct {
 	store RegistryStore
 
-	writing  sync.Mutex // held by one change at a time, across its disk write
+	changing claims     // the devices that are being changed
+	telling  sync.Mutex // held while a change that is durable is made seen and told
 	mu       sync.RWMutex
 	devices  map[ID]*Device
 	tombs    map[ID]time.Time
@@ -77,7 +80,8 @@ func OpenRegistry(ctx context.Context, store RegistryStore) (*Registry, error) {
 func (r *Registry) Watch(f func(Change)) { r.watchers = append(r.watchers, f) }
 
 // Guard has f asked before a device is made or changed; its error refuses that.
-// f must not change the registry. Guard is for wiring, before the first change.
+// f must not change the registry, and may be asked about several devices at once.
+// Guard is for wiring, before the first change.
 func (r *Registry) Guard(f func(context.Context, Change) error) { r.guards = append(r.guards, f) }
 
 // judge refuses what no one can mean, and what a guard will not have.
@@ -134,8 +138,11 @@ func (r *Registry) All() iter.Seq[*Device] {
 // conflict when an id is taken, or was deleted within TombstoneFor and the context
 // is not one of [Reusing].
 func (r *Registry) Create(ctx context.Context, now time.Time, ds ...*Device) error {
-	r.writing.Lock()
-	defer r.writing.Unlock()
+	ids := make([]ID, len(ds))
+	for i, d := range ds {
+		ids[i] = d.ID
+	}
+	defer r.changing.claim(ids...)()
 	seen := make(map[ID]bool, len(ds))
 	for _, d := range ds {
 		if err := d.Normalize(); err != nil {
@@ -159,15 +166,11 @@ func (r *Registry) Create(ctx context.Context, now time.Time, ds ...*Device) err
 	if err := r.store.PutDevices(ctx, ds); err != nil {
 		return fmt.Errorf("create devices: %w", err)
 	}
-	r.mu.Lock()
-	for _, d := range ds {
-		r.devices[d.ID] = d
-		delete(r.tombs, d.ID)
+	changes := make([]Change, len(ds))
+	for i, d := range ds {
+		changes[i] = Change{After: d}
 	}
-	r.mu.Unlock()
-	for _, d := range ds {
-		r.tell(Change{After: d})
-	}
+	r.show(time.Time{}, changes...)
 	return nil
 }
 
@@ -203,8 +206,7 @@ func (r *Registry) free(ctx context.Context, id ID, now time.Time) error {
 // its version unless nothing is different then. It returns the new record,
 // not_found, change's error, that of Normalize, of a declaration that is new and
 // that no one can mean, or of a guard. ID, Ver, CreatedAt and Kinds cannot be
-// changed. As one change runs at a time, what change finds in Ver still holds when
-// the record is replaced.
+// changed. What change finds in Ver still holds when the record is replaced.
 func (r *Registry) Update(ctx context.Context, id ID, change func(*Device) error) (*Device, error) {
 	return r.change(ctx, id, 1, change)
 }
@@ -216,8 +218,7 @@ func (r *Registry) Report(ctx context.Context, id ID, change func(*Device) error
 }
 
 func (r *Registry) change(ctx context.Context, id ID, raise int64, change func(*Device) error) (*Device, error) {
-	r.writing.Lock()
-	defer r.writing.Unlock()
+	defer r.changing.claim(id)()
 	before, ok := r.Get(id)
 	if !ok {
 		return nil, NotFound("device")
@@ -240,10 +241,7 @@ func (r *Registry) change(ctx context.Context, id ID, raise int64, change func(*
 	if err := r.store.PutDevices(ctx, []*Device{after}); err != nil {
 		return nil, fmt.Errorf("update device %s: %w", id, err)
 	}
-	r.mu.Lock()
-	r.devices[id] = after
-	r.mu.Unlock()
-	r.tell(Change{Before: before, After: after})
+	r.show(time.Time{}, Change{Before: before, After: after})
 	return after, nil
 }
 
@@ -251,8 +249,7 @@ func (r *Registry) change(ctx context.Context, id ID, raise int64, change func(*
 // taken for TombstoneFor. What else is kept under the id is erased by those who
 // watch.
 func (r *Registry) Delete(ctx context.Context, id ID, now time.Time, expect ...Expect) error {
-	r.writing.Lock()
-	defer r.writing.Unlock()
+	defer r.changing.claim(id)()
 	before, ok := r.Get(id)
 	if !ok {
 		return NotFound("device")
@@ -265,18 +262,60 @@ func (r *Registry) Delete(ctx context.Context, id ID, now time.Time, expect ...E
 	if err := r.store.DeleteDevice(ctx, id, now); err != nil {
 		return fmt.Errorf("delete device %s: %w", id, err)
 	}
-	r.mu.Lock()
-	delete(r.devices, id)
-	r.tombs[id] = now
-	r.mu.Unlock()
-	r.tell(Change{Before: before})
+	r.show(now, Change{Before: before})
 	return nil
 }
 
-func (r *Registry) tell(c Change) {
-	r.version.Add(1)
-	for _, f := range r.watchers {
-		f(c)
+// show makes changes seen that are durable, and tells of them; now is when a device was deleted.
+func (r *Registry) show(now time.Time, changes ...Change) {
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	r.mu.Lock()
+	for _, c := range changes {
+		if c.After == nil {
+			delete(r.devices, c.ID())
+			r.tombs[c.ID()] = now
+		} else {
+			r.devices[c.ID()] = c.After
+			delete(r.tombs, c.ID())
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range changes {
+		r.version.Add(1)
+		for _, f := range r.watchers {
+			f(c)
+		}
+	}
+}
+
+// claims are the ids that somebody changes. The zero value is ready.
+type claims struct {
+	mu    sync.Mutex
+	freed sync.Cond
+	held  map[ID]bool
+}
+
+// claim waits until nobody holds any of ids, and holds them all until release.
+func (c *claims) claim(ids ...ID) (release func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		c.held, c.freed.L = map[ID]bool{}, &c.mu
+	}
+	for slices.ContainsFunc(ids, func(id ID) bool { return c.held[id] }) {
+		c.freed.Wait()
+	}
+	for _, id := range ids {
+		c.held[id] = true
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, id := range ids {
+			delete(c.held, id)
+		}
+		c.freed.Broadcast()
 	}
 }
 

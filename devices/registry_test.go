@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -174,6 +175,65 @@ func TestOneEditOfAVersionWins(t *testing.T) {
 			t.Fatalf("version %d: %d editors won, and it is at %d", ver, won.Load(), d.Ver)
 		}
 	}
+}
+
+// slowRegistry is a disk that takes its time, and counts who waits for it at once.
+type slowRegistry struct {
+	MemoryRegistry
+	waiting, most atomic.Int64
+}
+
+func (s *slowRegistry) PutDevices(ctx context.Context, ds []*Device) error {
+	n := s.waiting.Add(1)
+	for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
+	}
+	time.Sleep(time.Second)
+	s.waiting.Add(-1)
+	return s.MemoryRegistry.PutDevices(ctx, ds)
+}
+
+// Changes of several devices wait for the disk together, those of one device one after the
+// other; they are told one at a time.
+func TestChangesWaitForTheDiskTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(slowRegistry)
+		r := open(t, store)
+		ctx := t.Context()
+		if err := r.Create(ctx, time.Now(), sensor("a"), sensor("b"), sensor("c")); err != nil {
+			t.Fatal(err)
+		}
+		var telling atomic.Int64
+		told := 0
+		r.Watch(func(Change) {
+			if telling.Add(1) != 1 {
+				t.Error("two changes are told at once")
+			}
+			told++
+			telling.Add(-1)
+		})
+		began := time.Now()
+		var wg sync.WaitGroup
+		for _, id := range []ID{"a", "b", "b", "c"} {
+			wg.Go(func() {
+				if _, err := r.Update(ctx, id, func(d *Device) error { d.ConfigVer++; return nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		wg.Go(func() { // waits for those that it shares an id with
+			if err := r.Create(ctx, time.Now(), sensor("c"), sensor("d")); CodeOf(err) != CodeConflict {
+				t.Errorf("an id that is in use: got %v, want conflict", err)
+			}
+		})
+		wg.Wait()
+		if took := time.Since(began); took != 2*time.Second || store.most.Load() != 3 || told != 4 {
+			t.Errorf("took %v, %d at once, %d told; want 2s, 3 and 4", took, store.most.Load(), told)
+		}
+		if b, _ := r.Get("b"); b.ConfigVer != 2 {
+			t.Errorf("b: got %d changes, want 2", b.ConfigVer)
+		}
+	})
 }
 
 func TestRecordsWithoutAVersionGetTheFirst(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"devicehub/devices"
 )
 
 // entomb writes one row; held writes wait in hold for the rest to queue up behind them.
@@ -110,4 +112,43 @@ func TestLeavingEarly(t *testing.T) {
 		t.Errorf("got %v in %d transactions, want both kept in one", errs, n)
 	}
 	wantTombs(t, db, 2)
+}
+
+// Many who change different devices at the same time share the commits.
+func TestUpdatesShareCommits(t *testing.T) {
+	db := open(t)
+	reg, err := devices.OpenRegistry(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ds []*devices.Device
+	for i := range 200 {
+		ds = append(ds, &devices.Device{ID: devices.ID(fmt.Sprint("d", i)), Kinds: []devices.Kind{devices.KindSensor}})
+	}
+	if err := reg.Create(t.Context(), time.Now(), ds...); err != nil {
+		t.Fatal(err)
+	}
+	var commits atomic.Int64
+	db.OnWrite = func(time.Duration, error) { commits.Add(1) }
+	var wg sync.WaitGroup
+	for _, d := range ds {
+		wg.Go(func() {
+			if _, err := reg.Report(t.Context(), d.ID, func(d *devices.Device) error { d.Firmware = "2.0"; return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := commits.Load(); n > 50 {
+		t.Errorf("200 reports of a firmware took %d commits, want them to share", n)
+	}
+	again, err := devices.OpenRegistry(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d := range again.All() {
+		if d.Firmware != "2.0" {
+			t.Errorf("%s: got firmware %q on disk", d.ID, d.Firmware)
+		}
+	}
 }
