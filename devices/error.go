@@ -10,31 +10,67 @@ import (
 // it; the wording beside it may change.
 type Code string
 
-// Every code that the hub answers with.
+// Every code that the hub answers with. The table in README.md is made of these comments:
+// "Details" are the members of Error.Details, "At" is where clients hear it.
 const (
-	CodeUnauthorized        Code = "unauthorized"
-	CodeTokenExpired        Code = "token_expired"
-	CodeTokenRevoked        Code = "token_revoked"
-	CodeForbidden           Code = "forbidden"
-	CodeDeviceDisabled      Code = "device_disabled"
-	CodeNotFound            Code = "not_found"
-	CodeReplaced            Code = "replaced"
-	CodeVersionConflict     Code = "version_conflict"
-	CodeConflict            Code = "conflict"
-	CodeDeviceOffline       Code = "device_offline"
-	CodeExpired             Code = "expired"
-	CodeTooLarge            Code = "too_large"
-	CodeInvalid             Code = "invalid"
-	CodeRange               Code = "range"
-	CodeUnitMismatch        Code = "unit_mismatch"
-	CodeTypeConflict        Code = "type_conflict"
-	CodeUndeclaredMetric    Code = "undeclared_metric"
-	CodeTooOld              Code = "too_old"
-	CodeRateLimited         Code = "rate_limited"
-	CodeTimeout             Code = "timeout"
-	CodeOverloaded          Code = "overloaded"
+	// There is no token, or it is not one of this hub. Details: server_time, nonce. At: sign-in and
+	// connect, HTTP.
+	CodeUnauthorized Code = "unauthorized"
+	// The token was good and has run out. A device may still connect to refresh it. At: sign-in and
+	// connect, every event of a device, HTTP, disconnect.
+	CodeTokenExpired Code = "token_expired"
+	// The token was revoked, or who it names was deleted. At: sign-in and connect, HTTP, disconnect.
+	CodeTokenRevoked Code = "token_revoked"
+	// The caller is known and may not do this: the role, the scope, the topic, or a device that comes
+	// another way than its via. At: joins, events, MQTT topics, HTTP, disconnect.
+	CodeForbidden Code = "forbidden"
+	// An administrator has disabled the device. At: sign-in and connect, events, commands,
+	// disconnect.
+	CodeDeviceDisabled Code = "device_disabled"
+	// There is no such thing, or the caller may not know of it. Details: field, or what was asked
+	// for. At: HTTP, ack.
+	CodeNotFound Code = "not_found"
+	// A newer connection of the device took over. At: disconnect.
+	CodeReplaced Code = "replaced"
+	// The record has changed since it was read. Details: current. At: HTTP (412 where If-Match said
+	// so), shadow_update, command with if_ver.
+	CodeVersionConflict Code = "version_conflict"
+	// The name or id is taken, or the id of a command or an Idempotency-Key stands for another
+	// request. Details: id, cmd_id or status. At: HTTP, command, cancel.
+	CodeConflict Code = "conflict"
+	// The device is not there, and the command's policy is not to wait. Details: status. At: command.
+	CodeDeviceOffline Code = "device_offline"
+	// It came too late to be done. At: MQTT, on Home Assistant's set topics.
+	CodeExpired Code = "expired"
+	// There is more of it than the hub takes. Details: limit. At: readings, state, config, HTTP,
+	// disconnect.
+	CodeTooLarge Code = "too_large"
+	// It is malformed: no JSON, an unknown or missing field, a wrong type, an unknown event. Details:
+	// field, want. At: everywhere.
+	CodeInvalid Code = "invalid"
+	// A number is outside its interval, or a text none of the options. Details: field, min, max,
+	// unit. At: readings, state, command, HTTP.
+	CodeRange Code = "range"
+	// The unit does not convert to the metric's. Details: field, expect. At: readings.
+	CodeUnitMismatch Code = "unit_mismatch"
+	// The metric holds values of another type. Details: field, expect. At: readings.
+	CodeTypeConflict Code = "type_conflict"
+	// The device takes declared metrics only, or has its 16 undeclared ones. Details: field, limit.
+	// At: readings.
+	CodeUndeclaredMetric Code = "undeclared_metric"
+	// It was measured longer ago than readings.late_max. Details: field, expect. At: readings.
+	CodeTooOld Code = "too_old"
+	// It was one too many for a limit. At: everywhere.
+	CodeRateLimited Code = "rate_limited"
+	// The command had not come to its end when the caller's time was over. Details: cmd_id. At: HTTP,
+	// command with wait.
+	CodeTimeout Code = "timeout"
+	// More waits than the hub can keep. At: readings, shadow, sign-in, MQTT.
+	CodeOverloaded Code = "overloaded"
+	// The hub cannot do it now: a full or failing disk, a stop, a fault of its own. At: everywhere.
 	CodePlatformUnavailable Code = "platform_unavailable"
-	CodeRetainedCommand     Code = "retained_command"
+	// A device published with retain, or a command was. At: MQTT.
+	CodeRetainedCommand Code = "retained_command"
 )
 
 // Error is a refusal as the client sees it. It is not a fault of the hub:
@@ -43,7 +79,7 @@ type Error struct {
 	Code       Code
 	Reason     string         // for people
 	RetryAfter time.Duration  // 0 unless trying again later makes sense
-	Details    map[string]any // shape by code, see the codes' table in the documentation
+	Details    map[string]any // shape by code: see the table of codes in README.md
 }
 
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Reason }
