@@ -83,15 +83,15 @@ func background(t *testing.T, env []string, name string, args ...string) *logBuf
 	return log
 }
 
-// certificate writes a certificate for 127.0.0.1.
-func certificate(t *testing.T, certFile, keyFile string) {
+// certificate writes a certificate for 127.0.0.1 and names.
+func certificate(t *testing.T, certFile, keyFile string, names ...string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: names}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
