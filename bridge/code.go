@@ -18,9 +18,9 @@ func refusal(err error) *devices.Error {
 	return devices.Refuse(devices.CodePlatformUnavailable, "the hub cannot do this at the moment")
 }
 
-// reasons are the reason codes of MQTT 5 for the hub's codes (2-domain §8), by the
-// packet that carries them; which are valid where is told by §3.2.2.2, §3.4.2.1
-// and §3.14.2.1. 0 stands for the packet's usual one.
+// reasons are the reason codes of MQTT 5 for the hub's codes
+// (devices/PROTOCOL.md#errors-over-mqtt), by the packet that carries them; which are valid where
+// is told by MQTT 5 §3.2.2.2, §3.4.2.1 and §3.14.2.1. 0 stands for the packet's usual one.
 var reasons = map[devices.Code]struct{ connack, ack, disconnect byte }{
 	devices.CodeUnauthorized: {packet.NotAuthorized, packet.NotAuthorized, packet.NotAuthorized},
 	devices.CodeTokenExpired: {packet.NotAuthorized, packet.NotAuthorized, packet.NotAuthorized},

@@ -192,7 +192,7 @@ func (c *conn) welcome(pk *packet.Packet, present bool, extra func(*packet.Prope
 	if c.version == packet.V5 {
 		p := &out.Properties
 		if granted != asked || c.srv.cfg.AlwaysServerKeepAlive {
-			p.ServerKeepAlive, p.ServerKeepAliveFlag = uint16(granted/time.Second), true // §3.2.2.3.14
+			p.ServerKeepAlive, p.ServerKeepAliveFlag = uint16(granted/time.Second), true // MQTT 5 §3.2.2.3.14
 		}
 		p.MaximumPacketSize = uint32(c.maxIn)
 		p.ReceiveMaximum = uint16(c.srv.cfg.InFlight)

@@ -487,7 +487,7 @@ func virtual(t *testing.T, door Door, f func(t *testing.T, dial func(version byt
 	})
 }
 
-// [MQTT-3.1.2-22], and 2-domain: 0 and what is over 300 s count as 300 s.
+// [MQTT-3.1.2-22], and devices/PROTOCOL.md#mqtt: 0 and what is over 300 s count as 300 s.
 func TestKeepAlive(t *testing.T) {
 	for _, x := range []struct {
 		asked uint16
@@ -535,7 +535,7 @@ func TestSilentStranger(t *testing.T) {
 	})
 }
 
-// 2-domain §11: no PUBACK for what may succeed later, and gone within ten seconds.
+// devices/PROTOCOL.md#mqtt: no PUBACK for what may succeed later, and gone within ten seconds.
 func TestStall(t *testing.T) {
 	for after, want := range map[time.Duration]time.Duration{0: time.Second, 3 * time.Second: 3 * time.Second, time.Hour: stallMax} {
 		door := newDoor()

@@ -244,7 +244,7 @@ func (d *device) disconnect(pk *packet.Packet) error {
 			d.state.keep = keep
 		}
 		d.srv.mu.Unlock()
-		if was == 0 && keep > 0 { // §3.14.2.2.2
+		if was == 0 && keep > 0 { // MQTT 5 §3.14.2.2.2
 			return &packet.Error{Code: packet.ProtocolError, What: "session expiry raised from 0"}
 		}
 	}

@@ -164,7 +164,7 @@ func TestWholeHub(t *testing.T) {
 	}
 }
 
-// 2-domain §11, with the real path behind it: the store out of order, then back.
+// devices/PROTOCOL.md#mqtt, with the real path behind it: the store out of order, then back.
 func TestStoreStopped(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the hub to send devices away")

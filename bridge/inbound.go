@@ -36,7 +36,7 @@ func (d *device) publish(pk *packet.Packet) error {
 		d.srv.stats.retained.Add(1)
 		d.srv.audit(d.id, "mqtt.retained", devices.CodeRetainedCommand)
 		if qos == 0 && d.version == packet.V5 {
-			return &packet.Error{Code: packet.RetainNotSupported, What: "retained_command: a device retains nothing"} // §3.2.2.3.5
+			return &packet.Error{Code: packet.RetainNotSupported, What: "retained_command: a device retains nothing"} // MQTT 5 §3.2.2.3.5
 		}
 		done(nil, devices.Refuse(devices.CodeRetainedCommand, "a device's publish is not retained"))
 		return nil

@@ -101,7 +101,7 @@ func TestAdaptersOnTheHubsOwnBroker(t *testing.T) {
 }
 
 // What an account says to an adapter is acknowledged when the readings are in the
-// store (2-domain §2): not before, and with the code of the refusal.
+// store (devices/README.md#readings): not before, and with the code of the refusal.
 func TestAdaptersAcknowledgeWhenDurable(t *testing.T) {
 	t.Parallel()
 	ack := map[byte]byte{1: packet.Puback, 2: packet.Pubrec}

@@ -10,7 +10,7 @@ import (
 	"devicehub/devices"
 )
 
-// How a connection begins and ends is what the device's status says (2-domain §6).
+// How a connection begins and ends is what the device's status says (devices/README.md#presence).
 func TestPresence(t *testing.T) {
 	t.Parallel()
 	h := startHub(t)
@@ -67,7 +67,7 @@ func TestPresence(t *testing.T) {
 	})
 }
 
-// What a device says on sys, with the hub behind it (2-domain §11).
+// What a device says on sys, with the hub behind it (devices/PROTOCOL.md#mqtt).
 func TestSysEvents(t *testing.T) {
 	h := startHub(t)
 	token := h.add(t, &devices.Device{ID: "d", Kinds: []devices.Kind{devices.KindSensor}}, false)

@@ -216,7 +216,7 @@ func (s *service) delay(d time.Duration) {
 }
 
 // publication is one publish of an account until its fate is decided: it is
-// acknowledged after that (2-domain §2, §11).
+// acknowledged after that (devices/PROTOCOL.md#mqtt).
 type publication struct {
 	s   *service
 	qos byte
@@ -370,7 +370,7 @@ func (s *service) subscribe(pk *packet.Packet) {
 func (s *service) disconnect(pk *packet.Packet) error {
 	if pk.Properties.SessionExpiryIntervalFlag {
 		d := time.Duration(pk.Properties.SessionExpiryInterval) * time.Second
-		if s.sess.Granted() == 0 && d > 0 { // §3.14.2.2.2
+		if s.sess.Granted() == 0 && d > 0 { // MQTT 5 §3.14.2.2.2
 			return &packet.Error{Code: packet.ProtocolError, What: "session expiry raised from 0"}
 		}
 		s.expiry = &d

@@ -319,7 +319,7 @@ func TestBrokerExactlyOnce(t *testing.T) {
 	})
 }
 
-// 10-components §2.1: none of these may be stuck.
+// None of these may be stuck.
 func TestBrokerFlowControl(t *testing.T) {
 	_, dial := openBroker(t)
 	for _, x := range []struct {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// API is a person at the hub's HTTP API (1-product, "HTTP API"): an administrator, who registers devices and reads
+// API is a person at the hub's HTTP API (devices/httpapi): an administrator, who registers devices and reads
 // everything back.
 type API struct {
 	base               *url.URL

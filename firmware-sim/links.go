@@ -148,7 +148,7 @@ func (u *unit) reconnect() {
 	u.dev.Reconnect()
 }
 
-// denied are the codes with which a hub says to a device that asking again changes nothing (2-domain §8).
+// denied are the codes with which a hub says to a device that asking again changes nothing (devices/README.md#errors).
 var denied = []string{"unauthorized", "token_expired", "token_revoked", "forbidden", "device_disabled", "not_found"}
 
 // heard notes a code that the hub answered with.

@@ -10,7 +10,7 @@ import (
 	"devicehub/firmware-sim/device"
 )
 
-// The long-poll session of a device that vanished ends 1.5 windows of 10 s after its last poll (2-domain §6).
+// The long-poll session of a device that vanished ends 1.5 windows of 10 s after its last poll (devices/README.md#presence).
 const longPollGrace = 20 * time.Second
 
 // A device behind a bridge is seen with its next message, once the bridge is back, and missed after 10 s without the bridge.

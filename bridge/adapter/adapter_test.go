@@ -324,7 +324,7 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 
 // What is no longer so is taken back: a component by its platform alone, a device
 // that was deleted while the broker was away, and what the broker keeps of both
-// (4-conventions §1).
+// (bridge/adapter/homeassistant.md).
 func TestHomeAssistantForgets(t *testing.T) {
 	plug := sensor("plug", "direct")
 	plug.Metrics = []devices.Metric{{Name: "power", Type: devices.TypeFloat, Class: "power", Unit: "W"}, {Name: "extra", Type: devices.TypeFloat, Class: "pressure", Unit: "mmHg"}}
@@ -595,7 +595,7 @@ func TestTasmota(t *testing.T) {
 	h.Want(t, "offline porch connection_lost")
 }
 
-// Scales round-trip where the coarser one can tell (2-domain §3).
+// Scales round-trip where the coarser one can tell (devices/README.md#lights).
 func TestScales(t *testing.T) {
 	for dev := 1; dev <= 254; dev++ {
 		if got := lights.ToScale(lights.FromScale(dev, 254), 254); got != dev {

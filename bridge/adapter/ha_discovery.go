@@ -33,7 +33,7 @@ func (d haDevice) platforms() map[string]string {
 	return list
 }
 
-// discovery is the device's discovery message (4-conventions §1).
+// discovery is the device's discovery message (bridge/adapter/homeassistant.md).
 func (h *homeAssistant) discovery(dev *devices.Device, metrics []string) haDevice {
 	id := string(dev.ID)
 	about := map[string]any{"ids": []string{"hub_" + id}, "name": dev.Title()}

@@ -114,7 +114,7 @@ func (h *homeAssistant) Handle(m Message, done func(error)) {
 		}
 	case m.Topic == h.prefix+"/status":
 		if string(m.Payload) == "online" && !m.Retained {
-			// Not all at once with everyone else on the broker (4-conventions §1).
+			// Not all at once with everyone else on the broker.
 			time.AfterFunc(rand.N(5*time.Second), h.Up)
 		}
 	default:
@@ -333,7 +333,7 @@ func (h *homeAssistant) announce(dev *devices.Device, metrics []string) {
 	if gone := h.gone(s, now); len(gone) > 0 {
 		with := d
 		with.Parts = maps.Clone(d.Parts)
-		for name := range gone { // first without them, by their platform alone (4-conventions §1)
+		for name := range gone { // first without them, by their platform alone
 			with.Parts[name] = map[string]any{"p": gone[name]}
 		}
 		if !h.config(dev.ID, with) {

@@ -12,7 +12,7 @@ import (
 )
 
 // What a device left on the broker is of any age: dropped, counted and audited,
-// its will as well (2-domain §11).
+// its will as well (devices/PROTOCOL.md#over-somebody-elses-broker).
 func TestNativeRetained(t *testing.T) {
 	h := adaptertest.New(t, nil, sensor("k-1", "house"))
 	s, _ := newSet(t, h, true, "native")
@@ -53,7 +53,7 @@ func TestNativeOnline(t *testing.T) {
 }
 
 // A device behind a foreign broker hears errors as over MQTT 3.1.1, and not too
-// many of them (2-domain §8).
+// many of them (devices/README.md#errors).
 func TestNativeErrors(t *testing.T) {
 	h := adaptertest.New(t, nil, sensor("k-1", "house"), sensor("near", "direct"))
 	s, b := newSet(t, h, true, "native")

@@ -126,3 +126,54 @@ func checkCommand(t *testing.T, page string, words []string) {
 		}
 	}
 }
+
+var (
+	section  = regexp.MustCompile(`§ ?[0-9A-Z]`)
+	standard = regexp.MustCompile(`MQTT|RFC|semver|Directional Statistics|HTML|Unicode|SQLite|WebSocket`)
+	ownPage  = regexp.MustCompile(`\b([a-z][a-zA-Z0-9/_.-]*\.md)(?:#([a-z0-9-]+))?`)
+	foreign  = regexp.MustCompile(`\b[0-9]{1,2}-(?:product|domain|phoenix|conventions|dashboard|firmware-sim|performance|pains|readings-store|components|cluster|capabilities)\b|\(P[0-9]+\)`)
+)
+
+// TestCitationsResolve wants a page of the tree, or a standard, for everything that comments
+// and pages cite. A section belongs to the standard that is named last before it.
+func TestCitationsResolve(t *testing.T) {
+	own := 0
+	for _, file := range filesOf(t, ".go", ".ts", ".tsx", ".mjs", ".md", ".yaml", ".sql", ".css") {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, _ := filepath.Rel(checkout, file)
+		named := -1 // the line that names a standard last
+		for i, line := range strings.Split(string(b), "\n") {
+			if m := foreign.FindString(line); m != "" && !strings.HasSuffix(name, "pages_test.go") {
+				t.Errorf("%s:%d cites %q, which is not in the tree", name, i+1, m)
+			}
+			if standard.MatchString(line) {
+				named = i
+			}
+			if strings.Contains(line, "§") && section.MatchString(line) && (named < 0 || i-named > 3 && !strings.HasSuffix(name, "_test.go")) {
+				t.Errorf("%s:%d cites a section and does not say of what: %s", name, i+1, strings.TrimSpace(line))
+			}
+			if !strings.Contains(line, ".md") || strings.HasSuffix(name, ".md") || strings.HasSuffix(name, "_test.go") && !strings.Contains(line, "//") {
+				continue // their links are followed by TestPagesLinkToWhatIsThere
+			}
+			for _, m := range ownPage.FindAllStringSubmatch(line, -1) {
+				page := filepath.Join(checkout, m[1])
+				if _, err := os.Stat(page); err != nil {
+					if page = filepath.Join(filepath.Dir(file), m[1]); m[2] == "" {
+						continue // a file of another project, or one that is made
+					}
+				}
+				if _, err := os.Stat(page); err != nil || m[2] != "" && !anchorsOf(t, page)[m[2]] {
+					t.Errorf("%s:%d cites %s, which is not in the tree", name, i+1, m[0])
+					continue
+				}
+				own++
+			}
+		}
+	}
+	if own < 20 {
+		t.Errorf("found %d citations of our own pages, want those that there are", own)
+	}
+}

@@ -403,4 +403,3 @@ func differs(path string, got, want any) string {
 	}
 	return ""
 }
-

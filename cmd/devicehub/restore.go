@@ -25,7 +25,7 @@ import (
 
 // restoreFrom is the restoreFunc. It unpacks and checks the backup beside
 // what is there, sees to it that nothing revoked since then comes back
-// (2-domain §10), and only then changes the two over; what was there stays in a
+// (configs/operations.md#saving-it), and only then changes the two over; what was there stays in a
 // folder "before-restore-…".
 func restoreFrom(ctx context.Context, p *Process, backup io.Reader, revokeAll bool) (facts []string, err error) {
 	staging, err := os.MkdirTemp(p.Data.Path(), ".restore-*")

@@ -26,7 +26,7 @@ type deviceFlags struct {
 	modes                                   []string
 }
 
-// modes are the ways in which a light can shine (2-domain §3).
+// modes are the ways in which a light can shine (devices/README.md#lights).
 var modes = []string{"onoff", "brightness", "color_temp", "hs", "rgb", "rgbw", "rgbww", "xy", "white"}
 
 const sensorHelp = `Type a number to send it as the metric, or METRIC VALUE (temperature 21.4, motion true).`

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes (6-firmware-sim): 0 every assertion holds, 1 one does not, was not checked, or the run failed, 2 wrong usage,
+// Exit codes: 0 every assertion holds, 1 one does not, was not checked, or the run failed, 2 wrong usage,
 // 3 the generator was the bottleneck.
 type exitCode int
 

@@ -76,7 +76,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// show tells the state. What is only said again is no news (P27).
+// show tells the state. What is only said again is no news (devices/README.md#shadows).
 func (d *Dispatcher) show(rec *devices.Device, r lights.Report, o shadow.Outcome) {
 	if !o.Changed && (r.Cause == lights.CauseSync || r.Cause == lights.CauseBoot) {
 		return

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A Command is the envelope that the hub sends, over channels and MQTT alike (2-domain §4).
+// A Command is the envelope that the hub sends, over channels and MQTT alike (devices/PROTOCOL.md#commands).
 type Command struct {
 	ID        string          `json:"cmd_id"`
 	Op        string          `json:"op"`

@@ -3,7 +3,7 @@
 // hub has not; it executes commands once each, remembers the last 32, and reports the state of its light. It speaks
 // Phoenix channels over WebSocket or long polling, or MQTT, and comes back by itself when the connection is lost.
 //
-// Source: 2-domain §2 (readings), §3 (lights), §4 (commands), §6 (sessions), §11 (topics).
+// Source: devices/PROTOCOL.md.
 package device
 
 import (

@@ -42,7 +42,7 @@ func ms(dist Dist, r *rand.Rand) time.Duration {
 	return time.Duration(max(dist(r), 0) * float64(time.Millisecond))
 }
 
-// LightState is the state on the wire (2-domain §3); exactly one colour is set where the mode has one.
+// LightState is the state on the wire (devices/PROTOCOL.md#state); exactly one colour is set where the mode has one.
 type LightState struct {
 	On            bool      `json:"on"`
 	Brightness    int       `json:"brightness,omitempty"`

@@ -367,7 +367,7 @@ func judge(r hubclient.Reply, n int) verdict {
 	return v
 }
 
-// retryable are the codes that are not the device's fault (2-domain §8).
+// retryable are the codes that are not the device's fault (devices/README.md#errors).
 func retryable(code string) bool {
 	switch code {
 	case "", "overloaded", "platform_unavailable", "rate_limited", "timeout", "replaced":

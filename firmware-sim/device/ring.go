@@ -1,6 +1,6 @@
 package device
 
-// ringSize is how many command ids a device remembers (2-domain §4).
+// ringSize is how many command ids a device remembers (devices/PROTOCOL.md#commands).
 const ringSize = 32
 
 // ring is the memory of a device for the commands that it has had, newest last. The zero ring is empty.

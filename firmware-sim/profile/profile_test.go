@@ -11,7 +11,7 @@ import (
 	"devicehub/firmware-sim/profile"
 )
 
-// The example of 6-firmware-sim §2, as it stands there.
+// A whole profile, with every section that there is.
 const example = `seed: 42
 fleet:
   - count: 8000

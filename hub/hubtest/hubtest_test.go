@@ -13,7 +13,7 @@ import (
 	"devicehub/hub/presence"
 )
 
-// Sensor is the channel of the style guide's sketch: a device on it is present, and what it
+// Sensor is a channel as programs have them: a device on it is present, and what it
 // reads is broadcast to the others.
 type sensor struct {
 	presence *presence.Tracker

@@ -1,4 +1,4 @@
-// The hub doubts its own clock (2-domain §2): administrators are told, and can
+// The hub doubts its own clock (devices/README.md#times): administrators are told, and can
 // say that it is right.
 
 import { useEffect, useState } from 'preact/hooks'

@@ -16,7 +16,7 @@ export function metricTitle(name: string): string {
   return words.charAt(0).toUpperCase() + words.slice(1)
 }
 
-// Digits after the point, as the catalogue's precisions (2-domain §2).
+// Digits after the point, as the catalogue's precisions (devices/README.md#metrics).
 const DIGITS: Record<string, number> = {
   temperature: 1, humidity: 1, pressure: 1, air_pressure: 1, illuminance: 0, irradiance: 0, co2: 0, co: 0, pm1: 0, pm25: 0, pm10: 0,
   voc: 0, voc_ppb: 0, aqi: 0, battery: 0, voltage: 2, current: 3, power: 1, power_factor: 2, energy: 3, rssi: 0, sound: 0, ph: 2, uptime: 0,

@@ -1,4 +1,4 @@
-// A light's scales, colours and words (2-domain §3).
+// A light's scales, colours and words (devices/README.md#lights).
 
 import { capital } from './format'
 import type { LightCaps, LightMode, LightParams, LightState } from './types'
@@ -115,7 +115,7 @@ export function colourParams(caps: LightCaps | undefined, rgb: RGB): LightParams
 
 export type Group = 'power' | 'colour' | 'effect'
 
-/** groupsOf lists the groups of fields that a set touches; one set is under way per group (§4). */
+/** groupsOf lists the groups of fields that a set touches; one set is under way per group (devices/README.md#commands). */
 export function groupsOf(op: string, p: LightParams = {}): Group[] {
   if (op === 'toggle' || op === 'step') return ['power']
   if (op !== 'set') return []

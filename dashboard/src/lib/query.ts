@@ -1,5 +1,5 @@
 // The search box's terms, as far as the page itself writes them: the hub reads
-// the whole grammar (5-dashboard §2).
+// the whole grammar (devices/README.md#lists-of-devices).
 
 import type { State } from './types'
 

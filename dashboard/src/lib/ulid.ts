@@ -1,5 +1,5 @@
 // Command ids made here, so that a push repeated after a lost connection is the
-// same command (2-domain §4). ULID: 48 bits of time, 80 of chance, Crockford's base 32.
+// same command (devices/README.md#commands). ULID: 48 bits of time, 80 of chance, Crockford's base 32.
 
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 

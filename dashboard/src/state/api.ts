@@ -54,7 +54,7 @@ export async function send(method: string, path: string, options: Options = {}):
   const search = new URLSearchParams()
   for (const [k, v] of Object.entries(options.query ?? {})) if (v !== undefined && v !== '') search.set(k, String(v))
   const query = search.toString()
-  // What marks a call as the dashboard's own (1-product, HTTP API).
+  // What marks a call as the dashboard's own (devices/README.md#people-and-rights).
   const headers: Record<string, string> = { 'X-Requested-With': 'devicehub' }
   if (options.body !== undefined) headers['Content-Type'] = 'application/json'
   if (options.key) headers['Idempotency-Key'] = options.key

@@ -162,7 +162,7 @@ export class DeviceLive {
   }
 
   private reported(p: LightState): void {
-    // A report that is older than what is known would set the controls back (P10).
+    // A report that is older than what is known would set the controls back.
     if (p.ver !== undefined && p.ver < this.lightVer) return
     if (p.ver !== undefined) this.lightVer = p.ver
     this.light.value = { ...this.light.peek(), ...p, transitioning: p.transitioning ?? false, target: p.target ?? null }

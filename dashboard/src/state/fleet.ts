@@ -1,4 +1,4 @@
-// A live window onto the list of devices (2-domain §7).
+// A live window onto the list of devices (devices/README.md#lists-of-devices).
 //
 // The hub sorts, filters and pages; here is only what was looked at. Two views
 // are kept live, one for even and one for odd pages, so that the rows on the

@@ -27,7 +27,7 @@ import { neighbour, PRESETS, spanOf, usual, type Preset } from './ranges'
 const OPEN_AT_FIRST = 4
 const MIN_SPAN_MS = 5000
 
-/** isChartable leaves out text, and what nothing declares (2-domain §1, undeclared). */
+/** isChartable leaves out text, and what nothing declares (devices/README.md#metrics). */
 const isChartable = (l: Latest) => numeric(l.v) !== undefined && !l.undeclared
 
 export function Charts({ device }: { device: DeviceLive }) {

@@ -19,7 +19,7 @@ import { recentColours, rememberColour } from '../../state/prefs'
 import { isOperator } from '../../state/session'
 import { link } from '../../state/socket'
 
-// The hub passes at most 10 a second on (2-domain §4).
+// The hub passes at most 10 a second on (devices/README.md#commands).
 const DRAG_MS = 100
 const FADES = [{ ms: 0, label: 'At once' }, { ms: 500, label: '0.5 s' }, { ms: 2000, label: '2 s' }, { ms: 10_000, label: '10 s' }]
 
