@@ -19,6 +19,7 @@ type Command struct {
 	until   time.Time // when it is too late to begin; zero: never
 	answer  answerTo
 	reports Reporting
+	boot    string // of the life in which it came
 }
 
 // request is what came with an envelope beside it. Only MQTT 5 has such things.
@@ -61,6 +62,7 @@ func (d *Device) command(payload []byte, asked request) {
 		return
 	}
 	d.ring.add(c.ID, "acked")
+	c.boot = d.boot
 	var think time.Duration
 	if d.light != nil {
 		think = ms(d.light.cfg.Ack, d.rand)
@@ -84,6 +86,9 @@ func (d *Device) command(payload []byte, asked request) {
 
 // accept acknowledges a command and executes it after the time that the device takes for that, or refuses it if it is too late.
 func (d *Device) accept(c Command, arrived time.Time) {
+	if d.gone(c) {
+		return
+	}
 	if !c.until.IsZero() && !time.Now().Before(c.until) {
 		d.finishCommand(c, "rejected", "expired", arrived)
 		return
@@ -111,7 +116,7 @@ func (d *Device) accept(c Command, arrived time.Time) {
 	}
 	began := time.Now()
 	d.after(exec, func() {
-		if fails {
+		if fails && !d.gone(c) {
 			d.finishCommand(c, "failed", "hardware", began)
 			return
 		}
@@ -120,7 +125,19 @@ func (d *Device) accept(c Command, arrived time.Time) {
 	d.mu.Unlock()
 }
 
+// gone reports whether a command went with the power, before it was executed.
+func (d *Device) gone(c Command) bool { return d.Boot() != c.boot }
+
 func (d *Device) execute(c Command, began time.Time) {
+	d.mu.Lock()
+	if d.boot != c.boot {
+		d.mu.Unlock()
+		return
+	}
+	if e := d.ring.find(c.ID); e != nil {
+		e.ran = true
+	}
+	d.mu.Unlock()
 	if d.cfg.Hooks.Ran != nil {
 		d.cfg.Hooks.Ran(c)
 	}

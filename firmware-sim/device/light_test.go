@@ -146,3 +146,50 @@ func TestBlip(t *testing.T) {
 		})
 	}
 }
+
+// A command is executed once, whenever the power goes; what was not executed by then begins anew.
+func TestPowerCycleDuringACommand(t *testing.T) {
+	tests := []struct {
+		name string
+		ms   int    // when the power goes
+		want string // what is said when the command comes again, as it does at 70 ms
+	}{
+		{"while it thinks", 5, "acked done report(c)"},
+		{"before it is executed", 20, "acked done report(c)"},
+		{"while it is executed", 40, "done"},
+		{"after its end", 50, "done"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ran := 0
+				var d *Device
+				d, l := newTest(t, Config{
+					Light: &LightConfig{Ack: constant(10), Exec: constant(30)},
+					Hooks: Hooks{Ran: func(Command) {
+						if ran++; tt.ms == 40 {
+							d.Restart()
+						}
+					}},
+				})
+				again := func() {
+					d.command([]byte(`{"cmd_id":"c","op":"set","params":{"brightness":5}}`), request{})
+				}
+				again()
+				time.Sleep(time.Duration(tt.ms) * time.Millisecond)
+				if tt.ms != 40 {
+					d.Restart()
+				}
+				time.Sleep(time.Duration(70-tt.ms) * time.Millisecond)
+				synctest.Wait()
+				l.said = nil
+				again()
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if got := l.inFewWords(t); got != tt.want || ran != 1 {
+					t.Errorf("ran %d times, and says %q; want once, and %q", ran, got, tt.want)
+				}
+			})
+		})
+	}
+}

@@ -15,6 +15,7 @@ type heard struct {
 	status string
 	code   string
 	execMS int64
+	ran    bool // its end may not be here yet
 }
 
 func (r *ring) find(id string) *heard {
@@ -26,11 +27,15 @@ func (r *ring) find(id string) *heard {
 	return nil
 }
 
-// ended is the memory of the commands that have had their end: what was under way when the power
-// went begins anew.
+// ended is the memory of the commands that were executed or refused: one that was only taken when
+// the power went begins anew.
 func (r *ring) ended() (out ring) {
 	for i := range ringSize {
-		if h := r.entries[(r.at+i)%ringSize]; h.id != "" && h.status != "acked" {
+		h := r.entries[(r.at+i)%ringSize]
+		if h.status == "acked" && h.ran {
+			h.status = "done"
+		}
+		if h.id != "" && h.status != "acked" {
 			*out.add(h.id, h.status) = h
 		}
 	}
