@@ -19,28 +19,50 @@ type faultLog struct {
 	away  bool
 	back  time.Time
 	times []time.Time // it went, it came, it went …
-	full  bool        // its disk takes nothing
+	full  []fullTime  // its disk took nothing; the last may not have its end yet
 }
+
+// fullTime is a time in which the disk took nothing; one that goes on has no end.
+type fullTime struct{ from, to time.Time }
+
+// stalled is for how long a hub whose disk is full may read nothing from a client of MQTT 3.1.1,
+// which cannot be told: neither what it sends at QoS 0 nor its goodbye.
+const stalled = 10 * time.Second
 
 func (f *faultLog) setFull(yes bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.full = yes
+	switch n := len(f.full); {
+	case yes:
+		f.full = append(f.full, fullTime{from: time.Now()})
+	case n > 0 && f.full[n-1].to.IsZero():
+		f.full[n-1].to = time.Now()
+	}
 }
 
 // takes reports whether the hub can take what it does not acknowledge.
 func (f *faultLog) takes() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.full
+	return !f.fullAt(time.Now())
 }
 
-// calmAt reports whether the hub was there at a moment, and had been and was to be for a while.
+// fullAt reports whether the hub's disk took nothing at a moment, or a little before. The lock is
+// held.
+func (f *faultLog) fullAt(t time.Time) bool {
+	return slices.ContainsFunc(f.full, func(s fullTime) bool {
+		return !t.Before(s.from) && (s.to.IsZero() || t.Before(s.to.Add(stalled)))
+	})
+}
+
+// calmAt reports whether the hub was there and well at a moment, and had been and was to be there
+// for a while.
 func (f *faultLog) calmAt(t time.Time) bool {
 	const settled = 10 * time.Second
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !slices.ContainsFunc(f.times, func(x time.Time) bool { return t.Sub(x).Abs() < settled })
+	return !f.fullAt(t) &&
+		!slices.ContainsFunc(f.times, func(x time.Time) bool { return t.Sub(x).Abs() < settled })
 }
 
 func (f *faultLog) quietSince(t time.Time) bool {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"devicehub/firmware-sim/device"
@@ -303,4 +304,27 @@ func TestWhatShowsATarget(t *testing.T) {
 			t.Errorf("%s, %+v: may %v, must %v; want %v, %v", tt.params, tt.r, may, must, tt.may, tt.must)
 		}
 	}
+}
+
+// A hub whose disk is full is not blamed for what it reads from nobody, nor a while after.
+func TestFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f faultLog
+		check := func(well bool) {
+			t.Helper()
+			if f.takes() != well || f.calmAt(time.Now()) != well {
+				t.Errorf("takes %v, calm %v, want %v", f.takes(), f.calmAt(time.Now()), well)
+			}
+		}
+		f.setFull(false)
+		check(true)
+		f.setFull(true)
+		time.Sleep(time.Minute)
+		check(false)
+		f.setFull(false)
+		time.Sleep(stalled - time.Second)
+		check(false)
+		time.Sleep(2 * time.Second)
+		check(true)
+	})
 }
