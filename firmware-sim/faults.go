@@ -249,7 +249,7 @@ func (s *Sim) fault(ctx, after context.Context, p profile.FaultPart, units []*un
 		s.clone(ctx, p, units)
 	case profile.Reboot:
 		for _, u := range units {
-			u.dev.Restart()
+			u.restart()
 		}
 	case profile.SlowReader:
 		for _, u := range units {

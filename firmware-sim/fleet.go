@@ -256,9 +256,7 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			u.up = false
 			u.turned(map[bool]string{true: "left", false: "down"}[left])
 			if !left {
-				if u.breaks = append(u.breaks, u.since); len(u.breaks) > 200 {
-					u.breaks = u.breaks[100:]
-				}
+				u.breaking()
 			}
 			u.mu.Unlock()
 			u.ledger.closed(left)

@@ -128,14 +128,32 @@ func (u *unit) turn(p power) {
 func (u *unit) drop(stay time.Duration) {
 	u.mu.Lock()
 	u.heldTill = time.Now().Add(stay)
+	u.breaking()
 	u.mu.Unlock()
 	u.dev.Drop(stay)
+}
+
+// restart cuts the device's power for a moment.
+func (u *unit) restart() {
+	u.mu.Lock()
+	u.breaking()
+	u.mu.Unlock()
+	u.dev.Restart()
+}
+
+// breaking notes that the connection breaks, or is about to: a goodbye that the device is saying
+// may not come through. The lock is held.
+func (u *unit) breaking() {
+	if u.breaks = append(u.breaks, time.Now()); len(u.breaks) > 200 {
+		u.breaks = u.breaks[100:]
+	}
 }
 
 // halfOpen leaves the connection standing; the hub cannot know until its liveness time has passed.
 func (u *unit) halfOpen(stay time.Duration) {
 	u.mu.Lock()
 	u.half, u.heldTill = true, time.Now().Add(stay)
+	u.breaking()
 	u.mu.Unlock()
 	u.dev.Abandon(stay)
 }

@@ -100,7 +100,7 @@ func (s *Sim) agenda() agenda {
 			a = append(a, s.sometimes(u, on, g.Misbehave.Flap, func() { u.drop(time.Duration(u.rand.Int64N(int64(3 * time.Second)))) }))
 		}
 		if g.Misbehave.Restart > 0 {
-			a = append(a, s.sometimes(u, on, g.Misbehave.Restart, func() { u.dev.Restart() }))
+			a = append(a, s.sometimes(u, on, g.Misbehave.Restart, u.restart))
 		}
 		if g.Reconnect.Every > 0 {
 			leave := func() { s.comeback(u, time.Now(), g.Reconnect.Reboot) }
