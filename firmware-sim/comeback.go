@@ -21,9 +21,7 @@ func (s *Sim) comeback(u *unit, due time.Time, reboot bool) {
 	there := u.up && !u.half && !u.cloned && !u.leaving
 	u.leaving = u.leaving || there
 	if there && u.saysGoodbye() {
-		if u.leaves = append(u.leaves, time.Now()); len(u.leaves) > 200 {
-			u.leaves = u.leaves[100:]
-		}
+		u.leaves = noted(u.leaves)
 	}
 	u.mu.Unlock()
 	if !there {

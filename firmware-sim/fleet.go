@@ -41,6 +41,7 @@ type unit struct {
 	refused  bool        // since it was last up
 	leaves   []time.Time // when it closed its connection in order
 	breaks   []time.Time // when it lost one otherwise
+	ends     []time.Time // when it lost one, however
 	leaving  bool        // it has said goodbye, and is not back yet
 	cloned   bool        // it has a double
 	alone    time.Time   // since when it has none any more
@@ -255,6 +256,7 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			was := u.up
 			u.up = false
 			u.turned(map[bool]string{true: "left", false: "down"}[left])
+			u.ends = noted(u.ends)
 			if !left {
 				u.breaking()
 			}
@@ -339,6 +341,22 @@ func (u *unit) turned(what string) {
 		u.turns = u.turns[1:]
 	}
 	u.turns = append(u.turns, stamp(u.since)+"  "+what)
+}
+
+// noted adds the present to a list of times, of which the last are kept.
+func noted(times []time.Time) []time.Time {
+	if times = append(times, time.Now()); len(times) > 200 {
+		times = times[100:]
+	}
+	return times
+}
+
+// endedWithin reports whether the device's connection ended, or began to, in a stretch of time.
+func (u *unit) endedWithin(from, to time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	within := func(t time.Time) bool { return !t.Before(from) && !t.After(to) }
+	return slices.ContainsFunc(u.ends, within) || slices.ContainsFunc(u.breaks, within)
 }
 
 // missing reports whether the device should be connected and is not; with why, if it never was.

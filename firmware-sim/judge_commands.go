@@ -162,7 +162,9 @@ func (u *unit) lostCommand(k *commandCase) (verdict, text string) {
 		return "cmd_lost", "was taken, and the hub has no record of it"
 	case ends == isSuperseded, k.rec.Status == statusExpired, ends == isRefused:
 	case ends == isOpen && k.read.UnixMilli() < k.rec.ExpiresAt: // it may have to wait for another of its group
-	case !k.heard && k.calm && !k.upSince.IsZero():
+	case k.heard || !k.calm || k.upSince.IsZero():
+	case u.endedWithin(k.given, k.toldAt.Add(lateBy)): // with what was on its way; once it has an end, nobody sends it again
+	default:
 		return "cmd_lost", fmt.Sprintf("is %v, and never came to the device, which was connected all the time", k.rec)
 	}
 	return "", ""

@@ -328,3 +328,44 @@ func TestFullDisk(t *testing.T) {
 		check(true)
 	})
 }
+
+// A command that has its end by another's report, and was on its way when the connection ended, is
+// not lost; one that a connection which stood did not bring is.
+func TestCommandThatNeverCame(t *testing.T) {
+	tests := []struct {
+		name string
+		ends time.Duration // after the command was given; 0: it does not
+		want string
+	}{
+		{"the connection stands", 0, "cmd_lost"},
+		{"it ends soon after", time.Second, ""},
+		{"it ends long after", time.Minute, "cmd_lost"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := &unit{id: "d", group: new(profile.Group), up: true, since: time.Now()}
+				var log commandLog
+				c := &issued{unit: u, id: "c", op: "set", given: time.Now()}
+				log.add(c)
+				u.ledger.reporting(device.LightState{On: true, Brightness: 7})
+				since := u.standing()
+				time.Sleep(100 * time.Millisecond)
+				log.stood(c, since, true)
+				log.ended(c, statusConfirmed, "", true)
+				if tt.ends > 0 {
+					time.Sleep(tt.ends)
+					u.hooks(&Sim{stats: newStats()}).Down(nil)
+				}
+				rec := CommandRecord{ID: "c", Op: "set", Params: []byte(`{"brightness":7}`), Status: statusConfirmed}
+				got := ""
+				for _, f := range u.judgeCommand(c, rec, time.Now()) {
+					got += f.verdict
+				}
+				if got != tt.want {
+					t.Errorf("found %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}

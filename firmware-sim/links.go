@@ -143,11 +143,7 @@ func (u *unit) restart() {
 
 // breaking notes that the connection breaks, or is about to: a goodbye that the device is saying
 // may not come through. The lock is held.
-func (u *unit) breaking() {
-	if u.breaks = append(u.breaks, time.Now()); len(u.breaks) > 200 {
-		u.breaks = u.breaks[100:]
-	}
-}
+func (u *unit) breaking() { u.breaks = noted(u.breaks) }
 
 // halfOpen leaves the connection standing; the hub cannot know until its liveness time has passed.
 func (u *unit) halfOpen(stay time.Duration) {
