@@ -325,7 +325,10 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			u.ledger.command(c.ID, ran)
 		},
 		Answered: u.ledger.answering,
-		Reported: u.ledger.reporting,
+		Reported: func(state device.LightState) func() {
+			s.cfg.Journal.reported(u.n, state)
+			return u.ledger.reporting(state)
+		},
 		Leak: func(event string) {
 			st.leaked.Add(1)
 			s.judge.found("leaked", Finding{Device: u.id, Text: "a device was sent event " + event, Line: []string{stamp(time.Now()) + "  " + event + " arrived"}})

@@ -55,10 +55,11 @@ const (
 	lineSent     = 'o' // unit, metric, t, form; of readings without a time or an acknowledgement
 	lineAcked    = 'a' // unit, metric, t, sent again
 	lineRefused  = 'r' // unit, metric, t
-	lineGiven    = 'c' // unit, command, op
+	lineGiven    = 'c' // unit, command, op, time
 	lineTold     = 'e' // command, status
 	lineArrived  = 'w' // unit, command, time
 	lineRan      = 'x' // unit, command, time
+	lineReported = 'p' // unit, time, on, brightness, moving
 	lineFound    = 'v' // verdict, finding
 	lineEvent    = 't'
 	lineSecond   = 's' // snapshot
@@ -272,7 +273,10 @@ func (j *Journal) refused(n int, r device.Reading) {
 }
 
 func (j *Journal) given(c *issued) {
-	j.line(lineGiven, func(b []byte) []byte { return append(tab(append(unitField(b, c.unit.n), c.id...)), c.op...) })
+	j.line(lineGiven, func(b []byte) []byte {
+		b = tab(append(tab(append(unitField(b, c.unit.n), c.id...)), c.op...))
+		return strconv.AppendInt(b, c.given.UnixMilli(), 10)
+	})
 }
 
 func (j *Journal) told(c *issued, status string) {
@@ -287,6 +291,15 @@ func (j *Journal) command(n int, id string, ran bool) {
 	}
 	j.line(kind, func(b []byte) []byte {
 		return strconv.AppendInt(tab(append(unitField(b, n), id...)), time.Now().UnixMilli(), 10)
+	})
+}
+
+func (j *Journal) reported(n int, s device.LightState) {
+	j.line(lineReported, func(b []byte) []byte {
+		b = tab(strconv.AppendInt(unitField(b, n), time.Now().UnixMilli(), 10))
+		b = tab(strconv.AppendBool(b, s.On))
+		b = tab(strconv.AppendInt(b, int64(s.Brightness), 10))
+		return strconv.AppendBool(b, s.Transitioning)
 	})
 }
 

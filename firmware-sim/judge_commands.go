@@ -118,7 +118,8 @@ func (u *unit) judgeCommand(c *issued, rec CommandRecord, read time.Time) (all [
 // wrongOldEnd judges a command that an earlier process of the run has given: the ledger may have
 // lost a part.
 func (u *unit) wrongOldEnd(k *commandCase) (verdict, text string) {
-	if ends := outcomeOf(k.rec.Status, k.rec.Code); (ends == isDone || ends == isConfirmed) && !k.executed && !k.doubt {
+	ends := outcomeOf(k.rec.Status, k.rec.Code)
+	if (ends == isDone || ends == isConfirmed) && !k.executed && !k.seen && !k.doubt {
 		return "cmd_false_done", fmt.Sprintf("is %v and never ran", k.rec)
 	}
 	return "", ""

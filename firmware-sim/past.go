@@ -50,6 +50,7 @@ type readingKey struct {
 type pastCommand struct {
 	n              int
 	id, op, status string
+	given          time.Time
 }
 
 type pastFinding struct {
@@ -147,6 +148,9 @@ func (p *past) take(line []byte) (err error) {
 		}
 	case lineGiven:
 		c := &pastCommand{n: int(f.number()), id: f.text(), op: f.text()}
+		if at := f.optional(); at > 0 {
+			c.given = time.UnixMilli(at)
+		}
 		p.commands = append(p.commands, c)
 		p.byID[c.id] = c
 	case lineTold:
@@ -163,6 +167,10 @@ func (p *past) take(line []byte) (err error) {
 			}
 			u.ledger.commandAt(id, m)
 		}
+	case lineReported:
+		u, r := p.unit(f.number()), report{at: f.number(), on: f.text() == "true"}
+		r.brightness, r.moving = uint8(f.number()), f.text() == "true"
+		u.ledger.reports = append(u.ledger.reports, r)
 	case lineFound:
 		var found pastFinding
 		found.verdict = f.text()

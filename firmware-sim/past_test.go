@@ -1,11 +1,14 @@
 package sim
 
 import (
+	"bufio"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"devicehub/firmware-sim/device"
+	"devicehub/firmware-sim/profile"
 )
 
 // What a journal says of one device: what waits, what is decided, and where nothing is known.
@@ -58,4 +61,34 @@ func FuzzReadJournal(f *testing.F) {
 			t.Errorf("%d of %d bytes, %+v", good, len(text), p.head)
 		}
 	})
+}
+
+// A command of an earlier process that never ran may have been confirmed by what its light showed
+// before that process was killed, and by nothing else.
+func TestOldCommandThatNeverRan(t *testing.T) {
+	for reported, want := range map[string]string{
+		"p	1	5000	true	7	false":  "",
+		"p	1	5000	true	80	false": "cmd_false_done",
+		"p	1	3000	true	7	false":  "cmd_false_done", // before it was given
+	} {
+		text := "H	{\"run\":\"abc\",\"seed\":3}\nc	1	cmd	set	4000\n" + reported + "\ne	cmd	confirmed\n"
+		p, good, err := readJournal(strings.NewReader(text))
+		if err != nil || good != int64(len(text)) {
+			t.Fatalf("%v, %d bytes of %d", err, good, len(text))
+		}
+		u := &unit{id: "d", n: 1, group: new(profile.Group)}
+		j := &Journal{past: p, w: bufio.NewWriter(io.Discard)}
+		s := &Sim{stats: newStats(), units: []*unit{u}, cfg: Config{Journal: j}}
+		if err := s.takeUp(); err != nil {
+			t.Fatal(err)
+		}
+		rec := CommandRecord{ID: "cmd", Op: "set", Params: []byte(`{"brightness":7}`), Status: statusConfirmed}
+		got := ""
+		for _, f := range u.judgeCommand(s.judge.commands.all[0], rec, time.Now()) {
+			got += f.verdict
+		}
+		if got != want {
+			t.Errorf("%s: found %q, want %q", reported, got, want)
+		}
+	}
 }

@@ -51,7 +51,7 @@ func (s *Sim) takeUp() error {
 	}
 	for _, c := range p.commands {
 		if u := byN[c.n]; u != nil {
-			old := &issued{unit: u, id: c.id, op: c.op, status: c.status, old: true, doubt: c.status == ""}
+			old := &issued{unit: u, id: c.id, op: c.op, given: c.given, status: c.status, old: true, doubt: c.status == ""}
 			s.judge.commands.add(old)
 			s.stats.commands.Add(1)
 		}
@@ -70,7 +70,8 @@ func (s *Sim) takeUp() error {
 
 // takeUp is a device after a loss of power. Its flash has what the hub has not answered, and the commands that it did.
 func (u *unit) takeUp(was *pastUnit) {
-	u.ledger.metrics, u.ledger.commands, u.ledger.gaps = was.ledger.metrics, was.ledger.commands, was.ledger.gaps
+	u.ledger.metrics, u.ledger.gaps = was.ledger.metrics, was.ledger.gaps
+	u.ledger.commands, u.ledger.reports = was.ledger.commands, was.ledger.reports
 	u.stamped = u.stamped || u.config.Style.Untimed
 	u.config.Flash.Readings, u.config.Flash.LastT, u.config.Flash.Commands = was.waiting, was.lastT, was.ran
 }
