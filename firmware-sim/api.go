@@ -35,6 +35,9 @@ func NewAPI(hub *url.URL, username, password, token string) *API {
 	}
 }
 
+// dial has the client connect in another way.
+func (a *API) dial(f dialFunc) { a.http.Transport.(*http.Transport).DialContext = f }
+
 // An APIError is an answer with the hub's error body.
 type APIError struct {
 	Status  int             `json:"-"`

@@ -122,9 +122,7 @@ func (u *unit) twinConfig(s *Sim) device.Config {
 	if u.n%2 == 0 {
 		cfg.ClientID = u.id + "-2"
 	}
-	if len(s.sources) > 0 {
-		cfg.Dial = dialFrom(s.sources[u.n%len(s.sources)])
-	}
+	cfg.Dial = s.dialFor(u.n)
 	u.ledger.mu.Lock()
 	if u.twin == nil {
 		u.twin = new(ledger)

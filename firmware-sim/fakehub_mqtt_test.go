@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 
 // serveMQTT lets devices in over MQTT.
 func (h *fakeHub) serveMQTT(ln net.Listener) *mochi.Server {
-	mq := mochi.New(&mochi.Options{InlineClient: true, Logger: quiet})
-	if err := mq.AddHook(&fakeDoor{h: h, mq: mq, links: map[*mochi.Client]*fakeLink{}}, nil); err != nil {
+	mq := mochi.New(&mochi.Options{Logger: quiet})
+	if err := mq.AddHook(&fakeDoor{h: h, links: map[*mochi.Client]*fakeLink{}}, nil); err != nil {
 		h.t.Error(err)
 	}
 	if err := mq.AddListener(listeners.NewNet("t", ln)); err != nil {
@@ -31,8 +32,7 @@ func (h *fakeHub) serveMQTT(ln net.Listener) *mochi.Server {
 // fakeDoor is the hub behind an MQTT listener.
 type fakeDoor struct {
 	mochi.HookBase
-	h  *fakeHub
-	mq *mochi.Server
+	h *fakeHub
 
 	mu    sync.Mutex
 	links map[*mochi.Client]*fakeLink
@@ -47,6 +47,7 @@ func (f *fakeDoor) Provides(b byte) bool {
 		mochi.OnPublish,
 		mochi.OnDisconnect,
 		mochi.OnSessionEstablished,
+		mochi.OnSubscribed,
 		mochi.OnPacketEncode:
 		return true
 	}
@@ -92,26 +93,44 @@ func (f *fakeDoor) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 	if d == nil {
 		return
 	}
-	root := "hub/v1/" + id + "/"
 	link := &fakeLink{end: func() { cl.Stop(packets.ErrSessionTakenOver) }, done: make(chan struct{})}
 	link.push = func(event string, v any) {
-		b, _ := json.Marshal(v)
-		if event == "command" {
-			go f.mq.Publish(root+"cmd", b, false, 1)
+		if event == "command" && link.hears {
+			tell(cl, "cmd", v)
 		}
 	}
 	f.mu.Lock()
 	f.links[cl] = link
 	f.mu.Unlock()
-	// It hears commands when it has subscribed.
-	time.AfterFunc(50*time.Millisecond, func() {
-		f.h.mu.Lock()
-		defer f.h.mu.Unlock()
-		if d.link == link {
-			f.h.resendTo(d)
-		}
-	})
 	f.h.open(d, link)
+}
+
+// OnSubscribed has a device hear what waits for it.
+func (f *fakeDoor) OnSubscribed(cl *mochi.Client, _ packets.Packet, _ []byte) {
+	f.mu.Lock()
+	link := f.links[cl]
+	f.mu.Unlock()
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	if d := f.h.devices[string(cl.Properties.Username)]; d != nil && link != nil && d.link == link {
+		link.hears = true
+		f.h.resendTo(d)
+	}
+}
+
+var lastPacketID atomic.Uint32
+
+// tell sends a message to a client itself. Mochi finds its clients by their ids, and may forget the
+// new one instead of the old when one comes straight back.
+func tell(cl *mochi.Client, topic string, v any) {
+	payload, _ := json.Marshal(v)
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1},
+		TopicName:   "hub/v1/" + string(cl.Properties.Username) + "/" + topic,
+		Payload:     payload,
+		PacketID:    uint16(1 + lastPacketID.Add(1)%65_000),
+	}
+	go cl.WritePacket(pk) // a connection that has ended is no matter
 }
 
 func (f *fakeDoor) OnDisconnect(cl *mochi.Client, err error, _ bool) {
@@ -124,8 +143,7 @@ func (f *fakeDoor) OnDisconnect(cl *mochi.Client, err error, _ bool) {
 	}
 	f.h.mu.Lock()
 	defer f.h.mu.Unlock()
-	// mochi forgets the client by its id only after this call.
-	time.AfterFunc(30*time.Millisecond, func() { close(link.done) })
+	close(link.done)
 	if d := f.h.devices[string(cl.Properties.Username)]; d != nil {
 		reason := "connection_lost"
 		if err == nil || strings.Contains(err.Error(), packets.CodeDisconnect.Reason) {
@@ -138,9 +156,6 @@ func (f *fakeDoor) OnDisconnect(cl *mochi.Client, err error, _ bool) {
 // OnPublish takes what a device says; it is routed to nobody.
 func (f *fakeDoor) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	id, rest, _ := strings.Cut(strings.TrimPrefix(pk.TopicName, "hub/v1/"), "/")
-	if cl.Net.Inline {
-		return pk, nil
-	}
 	if id != string(cl.Properties.Username) {
 		return pk, packets.CodeSuccessIgnore // a will, at the end of a connection, too
 	}
@@ -148,7 +163,7 @@ func (f *fakeDoor) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packe
 		if pk.FixedHeader.Qos > 0 && cl.Properties.ProtocolVersion == 5 {
 			return pk, packets.ErrPayloadFormatInvalid
 		}
-		go f.mq.Publish("hub/v1/"+id+"/sys/down", []byte(`{"e":"error","code":"invalid"}`), false, 1)
+		tell(cl, "sys/down", map[string]string{"e": "error", "code": "invalid"})
 	}
 	return pk, packets.CodeSuccessIgnore
 }
@@ -207,9 +222,8 @@ func bare(b []byte) json.RawMessage {
 // fakeBridge is a broker that is not the hub's, and the hub's connection to it, which keeps what
 // comes while the hub is away.
 type fakeBridge struct {
-	h   *fakeHub
-	mq  *mochi.Server
-	url *url.URL
+	h  *fakeHub
+	mq *mochi.Server
 
 	mu       sync.Mutex
 	away     bool
@@ -221,12 +235,11 @@ type fakeBridge struct {
 // bridged gives the hub a bridge named house.
 func (h *fakeHub) bridged(t *testing.T) *url.URL {
 	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
-	b := &fakeBridge{
-		h:   h,
-		mq:  mochi.New(&mochi.Options{InlineClient: true, Logger: quiet}),
-		url: &url.URL{Scheme: "mqtt", Host: ln.Addr().String()},
+	ln, err := h.net.listen(fakeBroker)
+	if err != nil {
+		t.Fatal(err)
 	}
+	b := &fakeBridge{h: h, mq: mochi.New(&mochi.Options{InlineClient: true, Logger: quiet})}
 	if err := b.mq.AddHook(new(auth.AllowHook), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +257,7 @@ func (h *fakeHub) bridged(t *testing.T) *url.URL {
 	h.mu.Lock()
 	h.bridge = b
 	h.mu.Unlock()
-	return b.url
+	return &url.URL{Scheme: "mqtt", Host: fakeBroker}
 }
 
 func (b *fakeBridge) pause() {

@@ -18,12 +18,19 @@ import (
 	"devicehub/hub"
 )
 
-// fakeHub keeps the hub's promises to devices in memory, or breaks one on purpose, so that the judge is judged. It speaks
-// the hub's routes and topics, over channels and MQTT, as far as the simulator uses them.
+// Where a fake hub listens, in its own network.
+const (
+	fakeHTTP   = "127.0.0.1:4000"
+	fakeMQTT   = "127.0.0.1:1883"
+	fakeBroker = "127.0.0.1:1884"
+)
+
+// fakeHub keeps the hub's promises to devices in memory, or breaks one on purpose, so that the
+// judge is judged. It speaks the hub's routes and topics, over channels and MQTT, as far as the
+// simulator uses them. It lives in a bubble: see inVirtualTime.
 type fakeHub struct {
-	t    *testing.T
-	addr string // of HTTP
-	mqtt string // of MQTT
+	t   *testing.T
+	net network
 
 	mu       sync.Mutex
 	srv      *http.Server
@@ -103,6 +110,7 @@ type fakeLink struct {
 	push  func(event string, v any)
 	end   func()
 	done  chan struct{} // closed when the hub has handled all that it had received there
+	hears bool          // over MQTT: it has subscribed
 }
 
 type fakeRow struct {
@@ -112,25 +120,16 @@ type fakeRow struct {
 
 func newFakeHub(t *testing.T) *fakeHub {
 	h := &fakeHub{t: t, devices: map[string]*fakeDevice{}, commands: map[string]*fakeCommand{}}
-	ln, mq := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
-	h.addr, h.mqtt = ln.Addr().String(), mq.Addr().String()
-	h.serve(ln, mq)
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { h.Kill() })
 	return h
 }
 
-func listen(t *testing.T, addr string) net.Listener {
-	t.Helper()
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ln
-}
+func (h *fakeHub) url() *url.URL { return &url.URL{Scheme: "http", Host: fakeHTTP} }
 
-func (h *fakeHub) url() *url.URL { return &url.URL{Scheme: "http", Host: h.addr} }
-
-func (h *fakeHub) mqttURL() *url.URL { return &url.URL{Scheme: "mqtt", Host: h.mqtt} }
+func (h *fakeHub) mqttURL() *url.URL { return &url.URL{Scheme: "mqtt", Host: fakeMQTT} }
 
 func (h *fakeHub) serve(ln, mqtt net.Listener) {
 	router := hub.NewRouter(func(ctx context.Context, info *hub.ConnectInfo) (context.Context, error) {
@@ -202,11 +201,11 @@ func (h *fakeHub) Kill() error {
 }
 
 func (h *fakeHub) Start(context.Context) error {
-	ln, err := net.Listen("tcp", h.addr)
+	ln, err := h.net.listen(fakeHTTP)
 	if err != nil {
 		return err
 	}
-	mq, err := net.Listen("tcp", h.mqtt)
+	mq, err := h.net.listen(fakeMQTT)
 	if err != nil {
 		return err
 	}

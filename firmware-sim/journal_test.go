@@ -44,7 +44,7 @@ assert: [
 func killed(t *testing.T, h *fakeHub, after time.Duration, missing int64) string {
 	t.Helper()
 	dir := t.TempDir()
-	cfg := sim.Config{Profile: parse(t, kept), Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Server: h, Settle: 10 * time.Millisecond, Scale: 1, Keep: true, NoJudge: true}
+	cfg := sim.Config{Profile: parse(t, kept), Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Dial: h.net.dial, Server: h, Settle: 10 * time.Millisecond, Scale: 1, Keep: true, NoJudge: true}
 	j, err := sim.CreateJournal(dir, &cfg, []byte(kept))
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func killed(t *testing.T, h *fakeHub, after time.Duration, missing int64) string
 
 func resume(t *testing.T, h *fakeHub, dir string) *sim.Report {
 	t.Helper()
-	cfg := sim.Config{Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Server: h}
+	cfg := sim.Config{Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Dial: h.net.dial, Server: h}
 	j, err := sim.OpenJournal(dir, &cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -105,28 +105,29 @@ func TestResume(t *testing.T) {
 	t.Parallel()
 	for name, missing := range map[string]int64{"whole": 0, "torn line": 7, "lost lines": 9000, "lost half": 1 << 30} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := newFakeHub(t)
-			dir := killed(t, h, 1500*time.Millisecond, missing)
-			r := resume(t, h, dir)
-			if r.ExitCode() == 1 || len(r.Unjudged) > 0 {
-				t.Errorf("exit code %d, unjudged %v\n%s", r.ExitCode(), r.Unjudged, table(r))
-			}
-			if missing == 0 && (r.Readings.Sent < 700 || r.Seconds < 2.5 || r.Commands.Issued < 80) {
-				t.Errorf("both halves: %.1f s, %+v, %+v", r.Seconds, r.Readings, r.Commands)
-			}
-			if last := r.Events[0].At; last.Before(r.Began.Add(-time.Second)) || !strings.Contains(eventText(r), "taken up after") {
-				t.Errorf("began %v, events %s", r.Began, eventText(r))
-			}
-			h.mu.Lock()
-			left := len(h.devices)
-			h.mu.Unlock()
-			if left > 0 {
-				t.Errorf("%d devices left behind", left)
-			}
-			if _, err := sim.OpenJournal(dir, &sim.Config{}); !errors.Is(err, sim.ErrEnded) {
-				t.Errorf("a second time: got %v, want ErrEnded", err)
-			}
+			inVirtualTime(t, func(t *testing.T) {
+				h := newFakeHub(t)
+				dir := killed(t, h, 1500*time.Millisecond, missing)
+				r := resume(t, h, dir)
+				if r.ExitCode() == 1 || len(r.Unjudged) > 0 {
+					t.Errorf("exit code %d, unjudged %v\n%s", r.ExitCode(), r.Unjudged, table(r))
+				}
+				if missing == 0 && (r.Readings.Sent < 700 || r.Seconds < 2.5 || r.Commands.Issued < 80) {
+					t.Errorf("both halves: %.1f s, %+v, %+v", r.Seconds, r.Readings, r.Commands)
+				}
+				if last := r.Events[0].At; last.Before(r.Began.Add(-time.Second)) || !strings.Contains(eventText(r), "taken up after") {
+					t.Errorf("began %v, events %s", r.Began, eventText(r))
+				}
+				h.mu.Lock()
+				left := len(h.devices)
+				h.mu.Unlock()
+				if left > 0 {
+					t.Errorf("%d devices left behind", left)
+				}
+				if _, err := sim.OpenJournal(dir, &sim.Config{}); !errors.Is(err, sim.ErrEnded) {
+					t.Errorf("a second time: got %v, want ErrEnded", err)
+				}
+			})
 		})
 	}
 }
@@ -148,13 +149,14 @@ func TestResumeStillJudges(t *testing.T) {
 	}
 	for verdict, bad := range tests {
 		t.Run(verdict, func(t *testing.T) {
-			t.Parallel()
-			h := newFakeHub(t)
-			bad(h)
-			r := resume(t, h, killed(t, h, 1500*time.Millisecond, 0))
-			if r.Verdict(verdict).Count == 0 || r.ExitCode() != 1 {
-				t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
-			}
+			inVirtualTime(t, func(t *testing.T) {
+				h := newFakeHub(t)
+				bad(h)
+				r := resume(t, h, killed(t, h, 1500*time.Millisecond, 0))
+				if r.Verdict(verdict).Count == 0 || r.ExitCode() != 1 {
+					t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
+				}
+			})
 		})
 	}
 }

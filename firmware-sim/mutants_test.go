@@ -81,27 +81,28 @@ func holds() string {
 // A good hub passes whatever devices do: in every form, over every transport, leaving and coming
 // back, with blips.
 func TestAGoodHubPassesEverything(t *testing.T) {
-	t.Parallel()
-	h := newFakeHub(t)
-	r := play(t, h, strings.Replace(everything, "hold: 2s", "hold: 4s", 1)+holds(), nil)
-	if r.ExitCode() == 1 {
-		t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
-	}
-	for _, v := range r.Verdicts {
-		if !v.Seen() && v.Idle == "" {
-			t.Errorf("%s: nothing was checked", v.Name)
+	inVirtualTime(t, func(t *testing.T) {
+		h := newFakeHub(t)
+		r := play(t, h, strings.Replace(everything, "hold: 2s", "hold: 4s", 1)+holds(), nil)
+		if r.ExitCode() == 1 {
+			t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
 		}
-	}
-	c := r.Commands
-	if sum := c.Done + c.Confirmed + c.Unconfirmed + c.Failed + c.Superseded + c.Refused + c.Open; sum != c.Issued ||
-		c.Done == 0 ||
-		c.Confirmed == 0 {
-		t.Errorf("%d commands, of which %+v", c.Issued, c)
-	}
-	if r.Readings.Unheard == 0 {
-		t.Error("nothing was sent at QoS 0")
-	}
-	t.Log(table(r))
+		for _, v := range r.Verdicts {
+			if !v.Seen() && v.Idle == "" {
+				t.Errorf("%s: nothing was checked", v.Name)
+			}
+		}
+		c := r.Commands
+		if sum := c.Done + c.Confirmed + c.Unconfirmed + c.Failed + c.Superseded + c.Refused + c.Open; sum != c.Issued ||
+			c.Done == 0 ||
+			c.Confirmed == 0 {
+			t.Errorf("%d commands, of which %+v", c.Issued, c)
+		}
+		if r.Readings.Unheard == 0 {
+			t.Error("nothing was sent at QoS 0")
+		}
+		t.Log(table(r))
+	})
 }
 
 // mutant is a hub with one lie, and how it is to be found out.
@@ -226,40 +227,41 @@ func TestMutants(t *testing.T) {
 			continue
 		}
 		t.Run(figure, func(t *testing.T) {
-			t.Parallel()
-			text, assert := m.profile, m.assert
-			if text == "" {
-				text = everything
-			}
-			if assert == "" {
-				assert = figure + " == 0"
-			}
-			h := newFakeHub(t)
-			m.lie(&h.lie)
-			r := playWith(t, h, text+"assert: ["+assert+"]\n", func(c *sim.Config) {
-				c.Settle = 2 * time.Second
-				if strings.Contains(text, "via: house") {
-					c.Bridge = h.bridged(t)
+			inVirtualTime(t, func(t *testing.T) {
+				text, assert := m.profile, m.assert
+				if text == "" {
+					text = everything
 				}
-			}, m.with)
-			a := r.Assertions[0]
-			if a.Holds || !a.Known {
-				t.Errorf("%+v: not found out\n%s", a, table(r))
-			}
-			if r.ExitCode() == 0 {
-				t.Errorf("exit code 0\n%s", table(r))
-			}
-			v := r.Verdict(strings.TrimSuffix(figure, "_after"))
-			if !slices.ContainsFunc(r.Verdicts, func(x sim.Verdict) bool { return x.Name == v.Name }) {
-				return // it is a count
-			}
-			if v.Count == 0 || len(v.First) == 0 || len(v.First[0].Line) == 0 ||
-				!strings.Contains(v.First[0].Text, m.text) {
-				t.Errorf("%s: %+v; want it found, with its time line\n%s", figure, v, table(r))
-			}
-			if out := table(r); !strings.Contains(out, "BROKEN  "+v.Name) || !strings.Contains(out, "verdict: failed") {
-				t.Errorf("the table does not say so:\n%s", out)
-			}
+				if assert == "" {
+					assert = figure + " == 0"
+				}
+				h := newFakeHub(t)
+				m.lie(&h.lie)
+				r := playWith(t, h, text+"assert: ["+assert+"]\n", func(c *sim.Config) {
+					c.Settle = 2 * time.Second
+					if strings.Contains(text, "via: house") {
+						c.Bridge = h.bridged(t)
+					}
+				}, m.with)
+				a := r.Assertions[0]
+				if a.Holds || !a.Known {
+					t.Errorf("%+v: not found out\n%s", a, table(r))
+				}
+				if r.ExitCode() == 0 {
+					t.Errorf("exit code 0\n%s", table(r))
+				}
+				v := r.Verdict(strings.TrimSuffix(figure, "_after"))
+				if !slices.ContainsFunc(r.Verdicts, func(x sim.Verdict) bool { return x.Name == v.Name }) {
+					return // it is a count
+				}
+				if v.Count == 0 || len(v.First) == 0 || len(v.First[0].Line) == 0 ||
+					!strings.Contains(v.First[0].Text, m.text) {
+					t.Errorf("%s: %+v; want it found, with its time line\n%s", figure, v, table(r))
+				}
+				if out := table(r); !strings.Contains(out, "BROKEN  "+v.Name) || !strings.Contains(out, "verdict: failed") {
+					t.Errorf("the table does not say so:\n%s", out)
+				}
+			})
 		})
 	}
 }
@@ -275,21 +277,22 @@ func TestMutantsProfilesPass(t *testing.T) {
 			continue
 		}
 		t.Run(figure, func(t *testing.T) {
-			t.Parallel()
-			assert := m.assert
-			if assert == "" {
-				assert = figure + " == 0"
-			}
-			h := newFakeHub(t)
-			r := play(t, h, m.profile+"assert: ["+assert+"]\n", func(c *sim.Config) {
-				c.Settle = 2 * time.Second
-				if strings.Contains(m.profile, "via: house") {
-					c.Bridge = h.bridged(t)
+			inVirtualTime(t, func(t *testing.T) {
+				assert := m.assert
+				if assert == "" {
+					assert = figure + " == 0"
+				}
+				h := newFakeHub(t)
+				r := play(t, h, m.profile+"assert: ["+assert+"]\n", func(c *sim.Config) {
+					c.Settle = 2 * time.Second
+					if strings.Contains(m.profile, "via: house") {
+						c.Bridge = h.bridged(t)
+					}
+				})
+				if a := r.Assertions[0]; a.Known && !a.Holds {
+					t.Errorf("%+v\n%s", a, table(r))
 				}
 			})
-			if a := r.Assertions[0]; a.Known && !a.Holds {
-				t.Errorf("%+v\n%s", a, table(r))
-			}
 		})
 	}
 }

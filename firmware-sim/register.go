@@ -90,9 +90,7 @@ func (s *Sim) build(ctx context.Context, u *unit, token string) (err error) {
 	}
 	cfg.HTTP, cfg.WriteBuffers = s.http, &s.buffers
 	cfg.Log = s.cfg.Log
-	if len(s.sources) > 0 {
-		cfg.Dial = dialFrom(s.sources[u.n%len(s.sources)])
-	}
+	cfg.Dial = s.dialFor(u.n)
 	cfg.Hooks = u.hooks(s)
 	dev, err := device.New(cfg)
 	u.dev = dev

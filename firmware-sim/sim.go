@@ -57,6 +57,8 @@ type Config struct {
 	// Sources are local addresses from which devices connect, in turn. nil: as the system has it; to a hub on loopback from
 	// as many of its addresses as the fleet needs ports.
 	Sources []netip.Addr
+	// Dial, if not nil, makes every connection of the run, wherever it comes from.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Sign-in of an administrator: Username and Password, or Token.
 	Username, Password, Token string
@@ -157,7 +159,11 @@ func New(cfg Config) (*Sim, error) {
 		grace: 10 * time.Minute, wishes: make(chan func(time.Time), 64),
 		api: NewAPI(cfg.Hub, cfg.Username, cfg.Password, cfg.Token)}
 	poll := &http.Transport{MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute, ReadBufferSize: 1024, WriteBufferSize: 1024}
-	if s.sources = s.addresses(); len(s.sources) > 0 {
+	switch s.sources = s.addresses(); {
+	case cfg.Dial != nil:
+		poll.DialContext = cfg.Dial
+		s.api.dial(cfg.Dial)
+	case len(s.sources) > 0:
 		poll.DialContext = dialInTurn(s.sources)
 	}
 	s.http = &http.Client{Transport: poll}

@@ -34,6 +34,17 @@ func (s *Sim) addresses() []netip.Addr {
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
+// dialFor is how device n connects; nil leaves it to the system.
+func (s *Sim) dialFor(n int) dialFunc {
+	switch {
+	case s.cfg.Dial != nil:
+		return s.cfg.Dial
+	case len(s.sources) > 0:
+		return dialFrom(s.sources[n%len(s.sources)])
+	}
+	return nil
+}
+
 // dialFrom connects from one address.
 func dialFrom(a netip.Addr) dialFunc {
 	d := &net.Dialer{Timeout: 30 * time.Second, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0))}

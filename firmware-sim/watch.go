@@ -21,7 +21,7 @@ func (s *Sim) watch(ctx context.Context, wg *sync.WaitGroup) {
 		}
 		w := &watcher{s: s, latest: map[string]int64{}}
 		client, err := hubclient.New(hubclient.Config{
-			URL: socketURL(s.cfg.Hub), AuthToken: func() string { return s.peopleToken(ctx) }, WriteBuffers: &s.buffers,
+			URL: socketURL(s.cfg.Hub), AuthToken: func() string { return s.peopleToken(ctx) }, WriteBuffers: &s.buffers, Dial: s.cfg.Dial,
 			OnClose: func(error) { s.stats.failed("watcher_disconnected") },
 		})
 		if err != nil {
