@@ -93,7 +93,7 @@ test: deps build
 # With the tag poison, buffers that are given back are overwritten (hub/poison).
 test-go:
 	$(GO) test -race -tags poison -timeout 18m $$($(GO) list ./... | grep -v '/firmware-sim$$') | $(tested)
-	$(GO) test -tags poison -parallel 1 -timeout 17m ./firmware-sim | $(tested)  # its judge measures time, which the race detector takes
+	$(GO) test -race -tags poison -cpu 1 -timeout 18m ./firmware-sim | $(tested)  # the detector itself may end bubbles with many goroutines (golang.org/issue/78156)
 	$(GO) test -timeout 5m -run TestNeverWrong ./devices/liveness | $(tested)  # whole, as the race detector's time does not allow
 	cd configs/grafana/promql && $(GO) test -count 1 ./...  # what it reads lies outside its module
 
