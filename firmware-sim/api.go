@@ -242,13 +242,7 @@ func (a *API) Register(ctx context.Context, ds []NewDevice) (map[string]string, 
 }
 
 // Remove deletes a device and its readings, if it is there.
-func (a *API) Remove(ctx context.Context, id string) error {
-	err := a.patient(ctx, 10*time.Second, http.MethodDelete, "/devices/"+id, nil, nil, nil)
-	if e, ok := errors.AsType[*APIError](err); ok && e.Status == http.StatusNotFound {
-		return nil
-	}
-	return err
-}
+func (a *API) Remove(ctx context.Context, id string) error { return a.delete(ctx, "/devices/"+id) }
 
 // Revoke ends every token of a device.
 func (a *API) Revoke(ctx context.Context, id string) error {
@@ -270,6 +264,48 @@ func (a *API) issue(ctx context.Context, id string, body map[string]string) (str
 	}
 	err := a.patient(ctx, 10*time.Second, http.MethodPost, "/devices/"+id+"/tokens", nil, body, &out)
 	return out.Token, err
+}
+
+// AddViewer makes a person who may look at everything. If there is one of the name, that one goes.
+func (a *API) AddViewer(ctx context.Context, name, password string) error {
+	if err := a.RemoveUser(ctx, name); err != nil {
+		return err
+	}
+	in := map[string]string{"username": name, "password": password, "role": "viewer"}
+	return a.call(ctx, http.MethodPost, "/users", nil, in, nil)
+}
+
+// RemoveUser deletes a person, if there is one of that name.
+func (a *API) RemoveUser(ctx context.Context, name string) error {
+	return a.delete(ctx, "/users/"+name)
+}
+
+// AddAccount makes a service account that may read and use one topic filter, and returns its token.
+// If there is one of the name, that one goes.
+func (a *API) AddAccount(ctx context.Context, name, filter string) (string, error) {
+	if err := a.RemoveAccount(ctx, name); err != nil {
+		return "", err
+	}
+	in := map[string]any{"name": name, "rights": []string{"read"}, "topics": []string{filter}}
+	var out struct {
+		Token string `json:"token"`
+	}
+	err := a.call(ctx, http.MethodPost, "/apitokens", nil, in, &out)
+	return out.Token, err
+}
+
+// RemoveAccount deletes a service account, if there is one of that name.
+func (a *API) RemoveAccount(ctx context.Context, name string) error {
+	return a.delete(ctx, "/apitokens/"+name)
+}
+
+// delete removes what may not be there.
+func (a *API) delete(ctx context.Context, path string) error {
+	err := a.patient(ctx, 10*time.Second, http.MethodDelete, path, nil, nil, nil)
+	if e, ok := errors.AsType[*APIError](err); ok && e.Status == http.StatusNotFound {
+		return nil
+	}
+	return err
 }
 
 // Bridge is what the hub says of one of its bridges.

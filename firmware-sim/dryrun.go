@@ -140,6 +140,9 @@ func WritePlan(w io.Writer, p *profile.Profile, scale float64, duration time.Dur
 			pr("fault at %v: %v", f.At, k)
 		}
 	}
+	for _, h := range p.Hostile {
+		pr("hostile from %v: %d, %v", h.At, h.Parties(scale, total), &h)
+	}
 	for _, a := range p.Assert {
 		pr("assert %s", a.Text)
 	}

@@ -69,6 +69,9 @@ func (f *fakeDoor) OnPacketEncode(_ *mochi.Client, pk packets.Packet) packets.Pa
 func (f *fakeDoor) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	time.Sleep(f.h.lied().slowConnect)
 	id := string(pk.Connect.Username)
+	if is, may := f.h.guest(id, string(pk.Connect.Password)); is {
+		return may
+	}
 	if string(pk.Connect.Password) != "token-"+id || f.h.refuses(id) || f.h.lied().deny {
 		return false
 	}
@@ -156,6 +159,12 @@ func (f *fakeDoor) OnDisconnect(cl *mochi.Client, err error, _ bool) {
 // OnPublish takes what a device says; it is routed to nobody.
 func (f *fakeDoor) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	id, rest, _ := strings.Cut(strings.TrimPrefix(pk.TopicName, "hub/v1/"), "/")
+	if user := string(cl.Properties.Username); strings.HasPrefix(user, "service:") {
+		if !f.h.keeps(user) {
+			return pk, packets.ErrQuotaExceeded
+		}
+		return pk, packets.CodeSuccessIgnore
+	}
 	if id != string(cl.Properties.Username) {
 		return pk, packets.CodeSuccessIgnore // a will, at the end of a connection, too
 	}
@@ -170,12 +179,15 @@ func (f *fakeDoor) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packe
 
 // heard handles a message of a device, and reports whether it was taken.
 func (h *fakeHub) heard(id, topic string, payload []byte, qos byte) bool {
-	time.Sleep(h.lied().slow)
+	time.Sleep(h.lied().slow + h.suffers())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := h.devices[id]
 	if d == nil {
 		return true
+	}
+	if topic != "ack" && topic != "state" && h.over(d) {
+		return false
 	}
 	event, metric := topic, ""
 	switch {

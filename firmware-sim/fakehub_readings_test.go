@@ -347,9 +347,19 @@ func (c *fakeChannel) Join(ctx context.Context, s *hub.Socket, p hub.Payload) (h
 }
 
 func (c *fakeChannel) HandleIn(_ context.Context, s *hub.Socket, event string, p hub.Payload) (hub.Reply, error) {
-	time.Sleep(c.h.lied().slow)
+	time.Sleep(c.h.lied().slow + c.h.suffers())
 	c.h.mu.Lock()
 	defer c.h.mu.Unlock()
+	switch {
+	case c.person && event == "get":
+		return hub.OK(map[string]string{"all": strings.Repeat("x", 4096)}), nil
+	case c.person:
+		return hub.Error(map[string]any{"code": "forbidden"}), nil
+	case event != "ack" && event != "state" && c.h.over(c.d):
+		return hub.Error(map[string]any{"code": "rate_limited"}), nil
+	case strings.HasPrefix(event, "no_such"):
+		return hub.Error(map[string]any{"code": "invalid"}), nil
+	}
 	switch event {
 	case "reading", "readings", "senml":
 		return c.readings(s, event, p), nil

@@ -40,6 +40,8 @@ type fakeHub struct {
 	commands map[string]*fakeCommand
 	bridge   *fakeBridge
 	n        int // readings that were taken
+	guests   fakeGuests
+	harmed   time.Time // when somebody last did too much
 
 	lie lies
 }
@@ -83,6 +85,9 @@ type lies struct {
 	deny          bool          // no device may join
 	denyAgain     bool          // no device may come back
 	hidden        bool          // no device is listed
+
+	tolerant bool          // nobody ever does too much
+	suffer   time.Duration // before anything is answered while somebody does too much
 }
 
 type fakeDevice struct {
@@ -100,6 +105,8 @@ type fakeDevice struct {
 	replaced []time.Time // when a connection that was alive was replaced
 	opened   []time.Time
 	dupTill  time.Time
+	second   time.Time
+	events1s int      // since then
 	held     *fakeRow // to change places with the next, with its metric
 	heldOf   string
 }
@@ -137,6 +144,9 @@ func (h *fakeHub) serve(ln, mqtt net.Listener) {
 		if !ok && info.AuthToken != "person" {
 			return nil, hub.ErrRefused
 		}
+		if !ok && info.Transport == "longpoll" && !h.letsPoll() {
+			return nil, hub.ErrRefused
+		}
 		if !ok {
 			id = "" // a person
 		} else if h.refuses(id) {
@@ -155,7 +165,7 @@ func (h *fakeHub) serve(ln, mqtt net.Listener) {
 		ep.ServeHTTP(w, r)
 	})
 	h.routes(mux)
-	srv := &http.Server{Handler: mux}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	mq := h.serveMQTT(mqtt)
 	h.mu.Lock()
 	h.srv, h.ep, h.mq = srv, ep, mq
@@ -280,16 +290,21 @@ func answer(w http.ResponseWriter, status int, v any) {
 }
 
 func (h *fakeHub) routes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 4096)) })
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /api/v1/login", func(w http.ResponseWriter, r *http.Request) {
 		var in struct{ Username, Password string }
 		json.NewDecoder(r.Body).Decode(&in)
-		if in.Password != "secret" {
+		h.mu.Lock()
+		own, guest := h.guests.passwords[in.Username]
+		h.mu.Unlock()
+		if in.Password != "secret" && (!guest || in.Password != own) {
 			answer(w, 401, map[string]string{"code": "unauthorized", "reason": "wrong name or password"})
 			return
 		}
 		answer(w, 200, map[string]any{"token": "person", "expires_at": 0})
 	})
+	h.guestRoutes(mux)
 	mux.HandleFunc("POST /api/v1/devices", h.register)
 	mux.HandleFunc("GET /api/v1/devices", func(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()

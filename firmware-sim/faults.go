@@ -147,10 +147,21 @@ type inForce struct {
 
 // force notes that a fault is in force until the function that it returns is called.
 func (s *Sim) force(p profile.FaultPart) (end func()) {
-	f := &inForce{text: p.String()}
+	var till time.Time
 	if p.For > 0 {
-		f.till = time.Now().Add(p.For)
+		till = time.Now().Add(p.For)
 	}
+	hide := s.inForceTill(p.String(), till)
+	if p.Lasts() {
+		return hide
+	}
+	over := s.weather.fault()
+	return func() { hide(); over() }
+}
+
+// inForceTill shows something as in force until a moment, or until end is called.
+func (s *Sim) inForceTill(text string, till time.Time) (end func()) {
+	f := &inForce{text, till}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inForce = append(s.inForce, f)

@@ -291,6 +291,7 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 				st.record("replay_ms", now.Sub(a.Due))
 			default:
 				st.record("ack_ms", now.Sub(a.Due))
+				s.acknowledged(u, a.Due)
 			}
 		},
 		Refused: func(r device.Reading, code string) {

@@ -93,6 +93,11 @@ var promises = map[string]string{
 	"close_wrong":         "a connection that the device closed in order, and that the hub takes for lost",
 	"clone_missed":        "two devices of one identity that are taken for one",
 	"clone_false":         "a device alone that is taken for two",
+	"hostile_unchecked":   "harm that the hub let go on and put no stop to",
+
+	"ack_quiet":      "the same, of good devices while nobody did harm and nothing was broken",
+	"ack_hostile":    "the same, of good devices while some did harm, and nothing else was broken",
+	"hostile_answer": "until stolen devices had an answer, whatever it was",
 
 	"ack":     "from the moment at which a push was due to its acknowledgement",
 	"done":    "from the moment at which a command was due that nothing can be seen of, to its end",

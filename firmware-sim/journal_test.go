@@ -41,7 +41,7 @@ assert: [
 
 // killed plays the beginning of a run, and returns the folder of its journal as kill -9 would leave it at some moment: without
 // the last lines, and with a part of one.
-func killed(t *testing.T, h *fakeHub, after time.Duration, missing int64) string {
+func killed(t *testing.T, h *fakeHub, kept string, after time.Duration, missing int64) string {
 	t.Helper()
 	dir := t.TempDir()
 	cfg := sim.Config{Profile: parse(t, kept), Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Dial: h.net.dial, Server: h, Settle: 10 * time.Millisecond, Scale: 1, Keep: true, NoJudge: true}
@@ -107,7 +107,7 @@ func TestResume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inVirtualTime(t, func(t *testing.T) {
 				h := newFakeHub(t)
-				dir := killed(t, h, 1500*time.Millisecond, missing)
+				dir := killed(t, h, kept, 1500*time.Millisecond, missing)
 				r := resume(t, h, dir)
 				if r.ExitCode() == 1 || len(r.Unjudged) > 0 {
 					t.Errorf("exit code %d, unjudged %v\n%s", r.ExitCode(), r.Unjudged, table(r))
@@ -152,13 +152,53 @@ func TestResumeStillJudges(t *testing.T) {
 			inVirtualTime(t, func(t *testing.T) {
 				h := newFakeHub(t)
 				bad(h)
-				r := resume(t, h, killed(t, h, 1500*time.Millisecond, 0))
+				r := resume(t, h, killed(t, h, kept, 1500*time.Millisecond, 0))
 				if r.Verdict(verdict).Count == 0 || r.ExitCode() != 1 {
 					t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
 				}
 			})
 		})
 	}
+}
+
+// Those who mean harm go on in a run that is taken up, with what the hub still has of them.
+func TestResumeBesieged(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		h := newFakeHub(t)
+		dir := killed(t, h, kept+`
+hostile:
+  - {at: 100ms, flood_readings: {rate: 100/s, for: 2s}, flood_commands: {rate: 100/s, for: 2s}}
+  - {at: 100ms, hoard_retained: {rate: 100/s, for: 2s}, wrong_tokens: {rate: 100/s, for: 100ms}}
+`, 1500*time.Millisecond, 0)
+		cfg := sim.Config{}
+		j, err := sim.OpenJournal(dir, &cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.Abandon()
+		guest, stolen := "sim-"+cfg.Run+"-0", "sim-"+cfg.Run+"-stolen-1-1"
+		h.mu.Lock() // what a process that is killed leaves behind
+		h.guests.passwords[guest], h.guests.tokens[guest] = "lost", "lost"
+		h.devices[stolen] = &fakeDevice{
+			id: stolen, kinds: []string{"sensor"}, stored: map[string][]fakeRow{}, seen: map[string]bool{},
+			ack: map[string]uint64{},
+		}
+		h.mu.Unlock()
+		r := resume(t, h, dir)
+		if r.ExitCode() == 1 {
+			t.Errorf("exit code %d\n%s", r.ExitCode(), table(r))
+		}
+		for i, least := range []int64{180, 180, 150, 9} {
+			if b := r.Besieged[i]; b.Tried < least || b.Tried > 210 {
+				t.Errorf("%+v, want about %d in both halves", b, least)
+			}
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if left := len(h.devices) + len(h.guests.passwords) + len(h.guests.tokens); left > 0 {
+			t.Errorf("%d devices, people and accounts are left behind", left)
+		}
+	})
 }
 
 // A journal is not written over, and what is none is refused.

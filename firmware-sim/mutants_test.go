@@ -177,7 +177,32 @@ faults: [{at: 500ms, drop: {pct: 100, for: 100ms}}]
 	"blip_ms":    {lie: func(l *lies) { l.hold = 300 * time.Millisecond }, assert: "max(blip_ms) < 250"},
 	"connect_ms": {lie: func(l *lies) { l.slowConnect = 150 * time.Millisecond }, assert: "p50(connect_ms) < 100"},
 	"join_ms":    {lie: func(l *lies) { l.slowJoin = 150 * time.Millisecond }, assert: "p90(join_ms) < 100"},
-	"clone_ms":   {lie: func(l *lies) { l.oneOfTwo = true }, profile: cloned, assert: "max(clone_ms) < 3000"},
+	"hostile_unchecked": {
+		lie:     func(l *lies) { l.tolerant = true },
+		profile: flooded,
+		text:    "nobody was refused or cut off",
+	},
+	"hostile_harm": {
+		lie:     func(l *lies) { l.suffer = 100 * time.Millisecond },
+		profile: flooded,
+		assert:  "hostile_harm < 3",
+	},
+	"ack_quiet_ms": {
+		lie:     func(l *lies) { l.slow = 50 * time.Millisecond },
+		profile: flooded,
+		assert:  "p50(ack_quiet_ms) < 40",
+	},
+	"ack_hostile_ms": {
+		lie:     func(l *lies) { l.suffer = 50 * time.Millisecond },
+		profile: flooded,
+		assert:  "p50(ack_hostile_ms) < 40",
+	},
+	"hostile_answer_ms": {
+		lie:     func(l *lies) { l.slow = 50 * time.Millisecond },
+		profile: flooded,
+		assert:  "p50(hostile_answer_ms) < 40",
+	},
+	"clone_ms": {lie: func(l *lies) { l.oneOfTwo = true }, profile: cloned, assert: "max(clone_ms) < 3000"},
 	"backlog_ms": {
 		lie:    func(l *lies) { l.slowBridge = 2500 * time.Millisecond },
 		assert: "max(backlog_ms) < 2000",
@@ -206,6 +231,11 @@ load: {hold: 1s, commands: {rate: 10/s}}
 fleet: [{count: 2, kind: sensor, transport: {mqtt: 0.5, mqtt5: 0.5}, boot: false, metrics: {temperature: {every: 50ms}}}]
 load: {hold: 6s, warmup: 100ms}
 faults: [{at: 500ms, clone: {pct: 100, for: 4s, within: 4s}}]
+`
+	flooded = `
+fleet: [{count: 6, kind: sensor, transport: {websocket: 0.5, mqtt5: 0.5}, metrics: {temperature: {every: 100ms}}}]
+load: {hold: 30s, warmup: 1s}
+hostile: [{at: 14s, flood_readings: {rate: 150/s, for: 12s}}]
 `
 	// Long enough that what a hub has heard is not of this very moment.
 	longer = `

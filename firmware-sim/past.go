@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"devicehub/firmware-sim/device"
+	"devicehub/firmware-sim/hostile"
 )
 
 // past is what a journal tells of a run.
@@ -73,6 +74,7 @@ type figures struct {
 	Backwards int64            `json:"backwards"`
 	Errors    map[string]int64 `json:"errors"`
 	Checked   map[string]int64 `json:"checked"`
+	Besieged  []hostile.Counts `json:"hostile,omitempty"` // in the profile's order
 }
 
 var errJournal = errors.New("not a journal")

@@ -38,7 +38,7 @@ func (s *Sim) register(ctx context.Context) (begun bool, err error) {
 			}
 		}
 	}
-	return true, nil
+	return true, s.invite(ctx, known)
 }
 
 // unheard reports that a call has changed nothing: it did not reach the hub, or was refused.

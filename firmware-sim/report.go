@@ -28,6 +28,7 @@ type Report struct {
 	Readings Readings         `json:"readings"`
 	Commands Commands         `json:"commands"`
 	Latency  []Latency        `json:"latency"`
+	Besieged []Besieged       `json:"hostile,omitempty"`
 	Errors   map[string]int64 `json:"errors"`
 
 	Verdicts   []Verdict `json:"verdicts"`
@@ -95,7 +96,7 @@ var invariants = []string{
 	"latest_wrong", "latest_backwards", "leaked",
 	"cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed",
 	"cmd_proof_ignored", "cmd_differs",
-	"presence_wrong", "close_wrong", "clone_missed", "clone_false",
+	"presence_wrong", "close_wrong", "clone_missed", "clone_false", "hostile_unchecked",
 }
 
 // readBack are those that need what the hub has stored.
@@ -133,6 +134,7 @@ func (s *Sim) report() *Report {
 	r.Commands = st.commandCounts()
 	r.Commands.Twice = r.broken("cmd_run_twice")
 	r.Commands.asRecorded(outcomes)
+	r.Besieged = s.besieged()
 	s.mu.Lock()
 	r.Events, r.History = slices.Clone(s.events), slices.Clone(s.history)
 	s.mu.Unlock()
@@ -239,6 +241,20 @@ func idle(p *profile.Profile, figure string) string {
 		if !bridged || !plays(profile.KillHub) && !plays(profile.BrokerOutage) {
 			return "the profile has no bridge that is cut off"
 		}
+	case "hostile_unchecked":
+		long := func(h profile.Hostile) bool { return h.For >= h.Within }
+		if !slices.ContainsFunc(p.Hostile, long) {
+			return "the profile has nobody do harm for long enough to be stopped"
+		}
+	case "hostile_harm", ackQuiet, ackHostile:
+		if len(p.Hostile) == 0 || !sensors {
+			return "the profile has nobody do harm, or no sensors that could notice"
+		}
+	case "hostile_answer_ms":
+		stolen := func(h profile.Hostile) bool { return h.By() == profile.ByDevice }
+		if !slices.ContainsFunc(p.Hostile, stolen) {
+			return "the profile has no device stolen"
+		}
 	case "latest_backwards", "watch_ms":
 		if !sensors || p.Load.Watchers == 0 {
 			return "the profile has nobody watch sensors"
@@ -297,6 +313,13 @@ func (r *Report) assert(a profile.Assertion) Result {
 		if res.Got, res.Known = r.percentile(a.Figure, a.Pctl); !res.Known {
 			res.Why = "nothing was measured"
 		}
+		res.Holds = res.Known && a.Holds(res.Got)
+		return res
+	}
+	if a.Figure == "hostile_harm" {
+		res.count = false
+		res.Got, res.Why = r.Harm()
+		res.Known = res.Why == ""
 		res.Holds = res.Known && a.Holds(res.Got)
 		return res
 	}

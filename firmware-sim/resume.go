@@ -56,6 +56,11 @@ func (s *Sim) takeUp() error {
 			s.stats.commands.Add(1)
 		}
 	}
+	for i, c := range p.figures.Besieged {
+		if i < len(s.besiegers) {
+			s.besiegers[i].tally.Restore(c)
+		}
+	}
 	for name, n := range p.figures.Checked {
 		s.judge.verdict(name).Checked = n
 	}
@@ -158,6 +163,9 @@ func (s *Sim) save(whole bool) {
 		f.Checked[name] = v.Checked
 	}
 	s.judge.mu.Unlock()
+	for _, b := range s.besiegers {
+		f.Besieged = append(f.Besieged, b.tally.Counts())
+	}
 	j.json(lineFigures, "", f)
 	if whole {
 		hist := map[string][]byte{}

@@ -18,13 +18,16 @@
 // stretch of time in which it can have arrived. A reading at QoS 0 must be there when its
 // connection did not break.
 //
+// Beside the fleet may come those who mean harm. What becomes of them is counted; the hub is
+// judged by what good devices notice of them, and by whether it puts a stop to them at all.
+//
 // A Snapshot is one second of a run, for those who watch: where the devices stand, by transport,
 // and how the hub answers. The Report has the verdicts. What nothing was seen of does not hold;
 // only what the profile does not ask for, commands in a fleet of sensors for instance, is left
 // open.
 //
 // Sub-packages: profile reads the YAML, device is the firmware of one device, bench compares plain
-// Phoenix servers.
+// Phoenix servers, hostile are those who mean harm.
 package sim
 
 import (
@@ -113,6 +116,10 @@ type Sim struct {
 	unsaved     bool // the journal is broken
 	judge       judge
 	faults      faultLog
+	besiegers   []*besieger
+	person      *API   // who does harm; nil: nobody
+	account     string // token of an account that does
+	weather     weather
 	wishes      chan func(due time.Time) // for the goroutine of the schedule
 	measuring   sync.WaitGroup           // Hear
 	history     []Snapshot
@@ -170,6 +177,7 @@ func New(cfg Config) (*Sim, error) {
 	if err := s.plan(); err != nil {
 		return nil, err
 	}
+	s.planHostile()
 	if err := cfg.CanBreak(cfg.Profile.Faults); err != nil {
 		return nil, err
 	}
@@ -230,6 +238,9 @@ func (s *Sim) Run(ctx context.Context) (*Report, error) {
 	defer cancel()
 	if registered && (err != nil || !s.cfg.Keep) {
 		defer s.unregister(after)
+	}
+	if registered {
+		defer s.dismiss(after)
 	}
 	if err != nil {
 		return nil, err
@@ -337,6 +348,7 @@ func (s *Sim) play(ctx, after context.Context, end func()) {
 	people.Go(func() { s.command(load) })
 	people.Go(func() { s.watch(load, &people) })
 	people.Go(func() { s.breakThings(load, after) })
+	people.Go(func() { s.besiege(load) })
 	people.Go(func() { s.checkPresence(load) })
 	people.Wait()
 	if s.atEndOfLoad != nil {

@@ -55,7 +55,7 @@ func playWith(t *testing.T, h *fakeHub, text string, change func(*sim.Config), w
 	if with != nil {
 		with(s)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	r, err := s.Run(ctx)
 	if err != nil {

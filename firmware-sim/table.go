@@ -58,6 +58,7 @@ func (r *Report) WriteTable(w io.Writer) {
 			p("  %8d  %s", r.Errors[code], code)
 		}
 	}
+	r.writeBesieged(p)
 	p("")
 	if !r.Judged {
 		p("What the hub has stored was not read back.")
@@ -101,6 +102,19 @@ func (r *Report) WriteTable(w io.Writer) {
 	default:
 		p("verdict: none, the generator was too slow")
 	}
+}
+
+// writeBesieged prints what became of those who meant harm, and what good devices noticed.
+func (r *Report) writeBesieged(p func(format string, args ...any)) {
+	if len(r.Besieged) == 0 {
+		return
+	}
+	p("")
+	p("%-18s %8s %10s %10s %10s %8s %8s", "hostile", "parties", "tried", "taken", "refused", "cut off", "held up")
+	for _, b := range r.Besieged {
+		p("%-18s %8d %10d %10d %10d %8d %8d", b.Kind, b.Parties, b.Tried, b.Taken, b.Denied(), b.CutOff, b.HeldUp)
+	}
+	p("%s", r.Noticed())
 }
 
 func (r *Report) ifJudged(n int64) string {

@@ -49,11 +49,7 @@ type watcher struct {
 }
 
 func (w *watcher) join(client *hubclient.Client, u *unit) {
-	kind := "light:"
-	if u.group.Sensor {
-		kind = "sensor:"
-	}
-	client.Channel(kind+u.id, hubclient.ChannelConfig{
+	client.Channel(u.topic(), hubclient.ChannelConfig{
 		OnRefused: func(hubclient.Reply) { w.s.stats.failed("watcher_refused") },
 		OnJoin:    func(hubclient.Reply) {},
 		OnMessage: func(m hubclient.Message) {

@@ -65,6 +65,7 @@ func Merge(p *profile.Profile, ms []Message) (*Report, error) {
 		}
 		all.Readings.add(r.Readings)
 		all.Commands.add(r.Commands)
+		all.besiegedBy(r.Besieged)
 		for _, v := range r.Verdicts {
 			sum := verdicts[v.Name]
 			if sum == nil {
@@ -94,6 +95,18 @@ func Merge(p *profile.Profile, ms []Message) (*Report, error) {
 	all.Machine.perDevice(all.Devices)
 	all.conclude(p)
 	return all, nil
+}
+
+// besiegedBy adds what became of those who do harm, who are the same in every share.
+func (r *Report) besiegedBy(more []Besieged) {
+	for i, b := range more {
+		if i == len(r.Besieged) {
+			r.Besieged = append(r.Besieged, b)
+			continue
+		}
+		sum := &r.Besieged[i]
+		sum.Parties, sum.Counts = sum.Parties+b.Parties, sum.Counts.Add(b.Counts)
+	}
 }
 
 func (a *Readings) add(b Readings) {

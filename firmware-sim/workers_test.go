@@ -14,12 +14,15 @@ func TestShardsMakeOneReport(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		h := newFakeHub(t)
 		run := sim.NewRun()
+		const text = small + `
+hostile: [{flood_readings: {count: 3, rate: 20/s, for: 1s}, wrong_tokens: {count: 2, rate: 10/s, for: 1s}}]
+`
 		reports := make([]sim.Message, 2)
 		done := make(chan struct{})
 		for i := range reports {
 			go func() {
 				defer func() { done <- struct{}{} }()
-				r := play(t, h, small, func(c *sim.Config) { c.Shard, c.Shards, c.Run = i, 2, run })
+				r := play(t, h, text, func(c *sim.Config) { c.Shard, c.Shards, c.Run = i, 2, run })
 				m, err := r.Message()
 				if err != nil {
 					t.Error(err)
@@ -35,13 +38,20 @@ func TestShardsMakeOneReport(t *testing.T) {
 		}
 		<-done
 		<-done
-		all, err := sim.Merge(parse(t, small), reports)
+		all, err := sim.Merge(parse(t, text), reports)
 		if err != nil {
 			t.Fatal(err)
 		}
 		a, b := reports[0].Report, reports[1].Report
 		if all.Devices != 12 || a.Devices != 6 || all.Readings.Sent != a.Readings.Sent+b.Readings.Sent || all.Run != run {
 			t.Errorf("%d devices of %d and %d, %d readings", all.Devices, a.Devices, b.Devices, all.Readings.Sent)
+		}
+		floods, strangers := all.Besieged[0], all.Besieged[1]
+		if n := a.Besieged[0].Tried + b.Besieged[0].Tried; floods.Parties != 3 || floods.Tried != n || n < 50 {
+			t.Errorf("%+v of %+v and %+v", floods, a.Besieged[0], b.Besieged[0])
+		}
+		if strangers.Parties != 2 || strangers.Tried < 20 || strangers.Denied() != strangers.Tried {
+			t.Errorf("%+v", strangers)
 		}
 		if all.ExitCode() == 1 || len(all.Assertions) != len(a.Assertions) {
 			t.Error(table(all))

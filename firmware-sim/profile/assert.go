@@ -29,10 +29,12 @@ var (
 		"cmd_run_twice", "cmd_lost", "cmd_false_done", "cmd_false_confirmed", "cmd_false_failed",
 		"cmd_proof_ignored", "cmd_differs", "commands_unconfirmed", "commands_failed",
 		"presence_wrong_after", "close_wrong", "clone_missed", "clone_false", "offline", "errors",
+		"hostile_unchecked", "hostile_harm",
 	}
 	Histograms = []string{
 		"ack_ms", "replay_ms", "watch_ms", "done_ms", "confirm_ms", "reach_ms",
 		"blip_ms", "backlog_ms", "clone_ms", "connect_ms", "join_ms", "lag_ms",
+		"ack_quiet_ms", "ack_hostile_ms", "hostile_answer_ms",
 	}
 )
 

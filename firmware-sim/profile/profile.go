@@ -21,7 +21,10 @@ type Profile struct {
 	Fleet  []Group
 	Load   Load
 	Faults []Fault
-	Assert []Assertion
+	// Hostile are those who mean the hub harm. They are no part of the fleet, and nothing is judged by
+	// what becomes of them.
+	Hostile []Hostile
+	Assert  []Assertion
 }
 
 // Devices is how many devices the fleet has at a scale.
@@ -185,6 +188,13 @@ func Parse(b []byte) (*Profile, error) {
 			return list(n, func(n *yaml.Node) error {
 				f, err := parseFault(n)
 				p.Faults = append(p.Faults, f)
+				return err
+			})
+		},
+		"hostile": func(n *yaml.Node) error {
+			return list(n, func(n *yaml.Node) error {
+				h, err := parseHostile(n)
+				p.Hostile = append(p.Hostile, h...)
 				return err
 			})
 		},

@@ -71,7 +71,7 @@ func TestErrorsNameTheLine(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"empty", "", "empty"},
 		{"not YAML", "fleet: [", "line 1"},
-		{"unknown key", ok + "lod: {}\n", `line 5: unknown key "lod"; there are assert, faults, fleet, load, seed`},
+		{"unknown key", ok + "lod: {}\n", `line 5: unknown key "lod"; there are assert, faults, fleet, hostile, load, seed`},
 		{"unknown key deep", "fleet:\n  - kind: sensor\n    metrics:\n      temperature: {gen: ou, evry: 3s}\n", `line 4: unknown key "evry"`},
 		{"twice", ok + "seed: 1\nseed: 2\n", "line "},
 		{"no fleet", "seed: 1\n", "line 1: fleet"},
@@ -257,6 +257,51 @@ func TestSourcesAreDeterministic(t *testing.T) {
 			if f, ok := x.(float64); ok && gen != "angle" && (f < 20 || f > 70) {
 				t.Fatalf("%s: %v out of bounds", gen, f)
 			}
+		}
+	}
+}
+
+// Those who mean harm have a kind, its knobs and their defaults.
+func TestHostile(t *testing.T) {
+	const fleet = "fleet: [{count: 200, kind: sensor, metrics: {temperature: {}}}]\n"
+	p, err := profile.Parse([]byte(fleet + `
+hostile:
+  - {at: 30s, flood_readings: {count: 3, rate: 100/s, size: 500, transport: mqtt5, for: 20s, within: 3s}}
+  - {flood_tokens: {pct: 2}, slow_watchers: {}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := p.Hostile
+	want := profile.Hostile{Kind: profile.FloodReadings, Line: h[0].Line, At: 30 * time.Second, For: 20 * time.Second,
+		Count: 3, Rate: 100, Size: 500, Transport: "mqtt5", Within: 3 * time.Second}
+	if len(h) != 3 || h[0] != want || h[0].Parties(2, 400) != 6 || h[0].By() != profile.ByDevice {
+		t.Errorf("got %+v", h)
+	}
+	if x := h[1]; x.Kind != profile.FloodTokens || x.At != 0 || x.For != 10*time.Second || x.Rate == 0 ||
+		x.Transport != "websocket" || x.Within == 0 || x.Parties(1, 200) != 4 || x.Parties(1, 10) != 1 {
+		t.Errorf("defaults: %+v", x)
+	}
+	if x := h[2]; x.By() != profile.ByPerson || !x.MustCut() || h[0].MustCut() {
+		t.Errorf("got %+v", x)
+	}
+	for _, tt := range []struct{ text, want string }{
+		{"{at: 3s}", "hostile: what they do is missing: one of deaf_readers, flood_commands, "},
+		{"{mischief: {}}", `unknown key "mischief"`},
+		{"{flood_tokens: {size: 3}}", `unknown key "size"; there are count, for, pct, rate, transport, within`},
+		{"{flood_commands: {pct: 3}}", `unknown key "pct"`},
+		{"{hoard_retained: {transport: websocket}}", `"websocket" is none of mqtt5, mqtt`},
+		{"{wrong_tokens: {rate: 5}}", `"5" is not a rate`},
+		{"{wrong_tokens: {count: 0}}", `"0" is not a whole number from 1`},
+	} {
+		if _, err := profile.Parse([]byte(fleet + "hostile:\n  - " + tt.text + "\n")); err == nil ||
+			!strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "line 3: ") {
+			t.Errorf("%s: got %v, want %q", tt.text, err, tt.want)
+		}
+	}
+	for _, kind := range profile.HostileKinds() {
+		if _, err := profile.Parse([]byte(fleet + "hostile: [{" + string(kind) + ": {}}]\n")); err != nil {
+			t.Error(err)
 		}
 	}
 }
