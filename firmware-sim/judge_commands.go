@@ -45,6 +45,7 @@ func (s *Sim) judgeCommands(ctx context.Context, u *unit, given []*issued) {
 		s.judge.outcome(outcomeOf(rec.Status, rec.Code))
 		// What a hub had not yet written down when it was killed, it does not know.
 		c.unwritten = !s.faults.calmFor(c.toldAt, lateBy)
+		c.unwrittenShown = !s.faults.calmFor(c.shownAt, lateBy)
 		for _, f := range u.judgeCommand(c, rec, read) {
 			s.judge.found(f.verdict, f.Finding)
 		}
@@ -164,7 +165,7 @@ func (u *unit) lostCommand(k *commandCase) (verdict, text string) {
 	case ends == isSuperseded, k.rec.Status == statusExpired, ends == isRefused:
 	case ends == isOpen && k.read.UnixMilli() < k.rec.ExpiresAt: // it may have to wait for another of its group
 	case k.heard || !k.calm || k.upSince.IsZero():
-	case u.endedWithin(k.given, k.toldAt.Add(lateBy)): // with what was on its way; once it has an end, nobody sends it again
+	case u.endedWithin(k.given, k.toldAt.Add(lateBy)): // what was on its way went with it: what has an end is not sent again
 	default:
 		return "cmd_lost", fmt.Sprintf("is %v, and never came to the device, which was connected all the time", k.rec)
 	}
@@ -177,11 +178,9 @@ func (u *unit) otherEnd(k *commandCase) (verdict, text string) {
 		slices.Contains([]string{statusLateDone, statusFailed}, k.rec.Status) // late
 	refused := k.status == statusRefused && k.rec.Status == statusNever
 	switch {
-	case k.unwritten:
-		return "", ""
-	case k.shown != "" && k.shown != k.rec.Status:
+	case k.shown != "" && k.shown != k.rec.Status && !k.unwrittenShown:
 		return "cmd_differs", fmt.Sprintf("was shown to be %s, and the record has %v", k.shown, k.rec)
-	case k.status == "" || k.status == k.rec.Status || answered || refused:
+	case k.status == "" || k.status == k.rec.Status || answered || refused || k.unwritten:
 		return "", ""
 	}
 	return "cmd_differs", fmt.Sprintf("was said to be %s, and the record has %v", k.status, k.rec)

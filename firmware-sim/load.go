@@ -31,6 +31,7 @@ type issued struct {
 	taken        bool   // the hub did not refuse it
 	toldAt       time.Time
 	shown        string // the end that those were told who look on
+	shownAt      time.Time
 	arrivedAt    time.Time
 	upSince      time.Time // the device was connected, without a break, from before until now; zero: it was not
 	calm         bool      // the hub was there all the time
@@ -38,7 +39,8 @@ type issued struct {
 	old   bool // given by an earlier process of the run
 	doubt bool // which did not live to hear of its end
 
-	unwritten bool // the hub was killed just after it had told its end; of the judge
+	// The hub was killed just after it had told, or shown, its end; of the judge.
+	unwritten, unwrittenShown bool
 }
 
 // commandLog is every command that was given.
@@ -81,7 +83,7 @@ func (l *commandLog) shown(rec CommandRecord) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c := l.seen[rec.ID]; c != nil && ended(rec.Status) {
-		c.shown, c.toldAt = rec.Status, time.Now()
+		c.shown, c.shownAt = rec.Status, time.Now()
 	}
 }
 
