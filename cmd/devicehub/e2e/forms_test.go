@@ -53,8 +53,8 @@ assert: [`+judged+`]
 	}
 }
 
-// TestComingStraightBack has devices say goodbye behind their last readings, at
-// QoS 0, and come straight back, some as another power-up each time: nothing is
+// TestComingStraightBack has devices say goodbye behind their last readings, over
+// MQTT at QoS 0, and come straight back, some as another power-up each time: nothing is
 // lost, no connection is taken for lost, and no device for two.
 func TestComingStraightBack(t *testing.T) {
 	h := newHub(t)
@@ -71,6 +71,16 @@ fleet:
   - count: 12
     kind: sensor
     transport: {mqtt: 0.5, mqtt5: 0.5}
+    metrics: {temperature: {every: 300ms}}
+    reconnect: {every: 1s, reboot: true}
+  - count: 8
+    kind: sensor
+    transport: {websocket: 0.75, longpoll: 0.25}
+    metrics: {temperature: {every: 300ms}}
+    reconnect: {every: 1s}
+  - count: 8
+    kind: sensor
+    transport: {websocket: 0.75, longpoll: 0.25}
     metrics: {temperature: {every: 300ms}}
     reconnect: {every: 1s, reboot: true}
 load: {hold: 12s, warmup: 1s}
