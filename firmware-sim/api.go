@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -44,6 +45,7 @@ type APIError struct {
 	Code    string          `json:"code"`
 	Reason  string          `json:"reason"`
 	Details json.RawMessage `json:"details"`
+	Retry   float64         `json:"retry_after_ms"`
 }
 
 func (e *APIError) Error() string {
@@ -81,8 +83,32 @@ func (a *API) bearer(ctx context.Context, renew bool) (string, error) {
 	return a.token, nil
 }
 
-// call makes one request as the person; an expired token is renewed once.
+// unhurried is for how long a call waits its turn that is one too many for one person.
+const unhurried = time.Minute
+
+// itsTurn waits until a call may be made again that the hub has refused for its caller's rate, and
+// reports whether it may.
+func itsTurn(ctx context.Context, began time.Time, err error) bool {
+	e, ok := errors.AsType[*APIError](err)
+	if !ok || e.Status != http.StatusTooManyRequests || time.Since(began) > unhurried {
+		return false
+	}
+	wait := time.Duration(min(max(e.Retry, 50), 5000)) * time.Millisecond
+	sleep(ctx, wait+rand.N(wait)) // others wait, too
+	return ctx.Err() == nil
+}
+
+// call makes one request as the person, when it is its turn.
 func (a *API) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	for began := time.Now(); ; {
+		if err := a.callNow(ctx, method, path, query, in, out); !itsTurn(ctx, began, err) {
+			return err
+		}
+	}
+}
+
+// callNow is call for what would not be the same later; an expired token is renewed once.
+func (a *API) callNow(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	for try := 0; ; try++ {
 		tok, err := a.bearer(ctx, try > 0)
 		if err != nil {
@@ -96,7 +122,7 @@ func (a *API) call(ctx context.Context, method, path string, query url.Values, i
 	}
 }
 
-// patient is call that outlasts a hub that is away or busy for up to limit. For calls that may be repeated.
+// patient is call that outlasts a hub that is away for up to limit. For calls that may be repeated.
 func (a *API) patient(ctx context.Context, limit time.Duration, method, path string, query url.Values, in, out any) error {
 	deadline := time.Now().Add(limit)
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
@@ -104,7 +130,7 @@ func (a *API) patient(ctx context.Context, limit time.Duration, method, path str
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if e, ok := errors.AsType[*APIError](err); ok && e.Status != http.StatusTooManyRequests && e.Status < 500 {
+		if e, ok := errors.AsType[*APIError](err); ok && e.Status < 500 {
 			return err
 		}
 		if time.Now().Add(wait).After(deadline) {
@@ -368,6 +394,6 @@ func (a *API) Command(ctx context.Context, device string, body map[string]any, w
 		query.Set("timeout_ms", strconv.FormatInt(limit.Milliseconds(), 10))
 	}
 	var rec CommandRecord
-	err := a.call(ctx, http.MethodPost, "/devices/"+device+"/commands", query, body, &rec)
+	err := a.callNow(ctx, http.MethodPost, "/devices/"+device+"/commands", query, body, &rec)
 	return rec, err
 }

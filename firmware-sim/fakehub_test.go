@@ -86,8 +86,9 @@ type lies struct {
 	denyAgain     bool          // no device may come back
 	hidden        bool          // no device is listed
 
-	tolerant bool          // nobody ever does too much
-	suffer   time.Duration // before anything is answered while somebody does too much
+	busy     func(n int) bool // the n-th call is one too many for its caller
+	tolerant bool             // nobody ever does too much
+	suffer   time.Duration    // before anything is answered while somebody does too much
 }
 
 type fakeDevice struct {
@@ -165,7 +166,7 @@ func (h *fakeHub) serve(ln, mqtt net.Listener) {
 		ep.ServeHTTP(w, r)
 	})
 	h.routes(mux)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	srv := &http.Server{Handler: h.inTurn(mux), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	mq := h.serveMQTT(mqtt)
 	h.mu.Lock()
 	h.srv, h.ep, h.mq = srv, ep, mq
@@ -175,6 +176,22 @@ func (h *fakeHub) serve(ln, mqtt net.Listener) {
 	if bridge != nil {
 		bridge.resume()
 	}
+}
+
+// inTurn refuses calls of whoever makes too many.
+func (h *fakeHub) inTurn(next http.Handler) http.Handler {
+	calls := 0
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.mu.Lock()
+		calls++
+		busy := h.lie.busy != nil && h.lie.busy(calls) && strings.HasPrefix(r.URL.Path, "/api/")
+		h.mu.Unlock()
+		if busy {
+			answer(w, 429, map[string]any{"code": "rate_limited", "retry_after_ms": 200})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // refuses reports whether a device is not let in.

@@ -31,12 +31,8 @@ func (a *API) Export(
 	each func(Stored),
 	odd func(line []byte),
 ) error {
-	tok, err := a.bearer(ctx, false)
-	if err != nil {
-		return err
-	}
 	query := url.Values{"format": {"ndjson"}, "from": {msText(from)}, "to": {msText(to)}}
-	resp, err := a.open(ctx, http.MethodGet, "/devices/"+id+"/export", query, nil, tok)
+	resp, err := a.stream(ctx, "/devices/"+id+"/export", query)
 	if err != nil {
 		return err
 	}
@@ -58,6 +54,20 @@ func (a *API) Export(
 		return fmt.Errorf("export of %s: %w", id, err)
 	}
 	return nil
+}
+
+// stream opens an answer that is read as it comes, when it is its turn.
+func (a *API) stream(ctx context.Context, path string, query url.Values) (*http.Response, error) {
+	for began := time.Now(); ; {
+		tok, err := a.bearer(ctx, false)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := a.open(ctx, http.MethodGet, path, query, nil, tok)
+		if !itsTurn(ctx, began, err) {
+			return resp, err
+		}
+	}
 }
 
 // A Bucket is a stretch of a series. Of what is no number there are only the counts.

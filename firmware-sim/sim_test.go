@@ -179,6 +179,27 @@ func TestKilledHub(t *testing.T) {
 	})
 }
 
+// A hub that bounds the calls of one person is asked again when it says; but for commands, which
+// have their moment.
+func TestHubThatBoundsCalls(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		h := newFakeHub(t)
+		h.lie.busy = func(n int) bool { return n%2 == 0 }
+		r := play(t, h, small, nil)
+		if r.ExitCode() == 1 || len(r.Unjudged) > 0 {
+			t.Errorf("exit code %d, unjudged %v\n%s", r.ExitCode(), r.Unjudged, table(r))
+		}
+		if c := r.Commands; c.Refused == 0 || c.Confirmed == 0 {
+			t.Errorf("commands: %+v, want some refused", c)
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if len(h.devices) != 0 {
+			t.Errorf("%d devices left behind", len(h.devices))
+		}
+	})
+}
+
 func TestFaults(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		h := newFakeHub(t)
