@@ -54,18 +54,6 @@ func TestExample(t *testing.T) {
 	}
 }
 
-func TestEveryReadyProfileLoads(t *testing.T) {
-	files, err := filepath.Glob("../../configs/fleet/*.yaml")
-	if err != nil || len(files) < 6 {
-		t.Fatalf("%d profiles, %v", len(files), err)
-	}
-	for _, f := range files {
-		if _, err := profile.Read(f); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func TestErrorsNameTheLine(t *testing.T) {
 	const ok = "fleet:\n  - count: 1\n    kind: sensor\n    metrics: {temperature: {}}\n"
 	tests := []struct{ name, text, want string }{
