@@ -71,6 +71,13 @@ func (f *faultLog) quietSince(t time.Time) bool {
 	return !f.away && f.back.Before(t)
 }
 
+// cameBack is when the hub last went or came; zero: it was there all the time.
+func (f *faultLog) cameBack() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.back
+}
+
 func (f *faultLog) isAway() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -106,6 +113,11 @@ func (s *Sim) storeFull(yes bool) {
 // hubAway notes that the hub was killed, or is back.
 func (s *Sim) hubAway(away bool) {
 	s.faults.set(away)
+	if away {
+		for _, u := range s.units {
+			u.ledger.unsure(time.Now().Add(-lateBy))
+		}
+	}
 	s.note("the hub is %s", map[bool]string{true: "away", false: "back"}[away])
 }
 

@@ -46,6 +46,7 @@ type unit struct {
 	cloned   bool        // it has a double
 	alone    time.Time   // since when it has none any more
 	accused  bool        // of having one, when it had none
+	spoke    time.Time   // behind a bridge: first, since the hub was last away or the device was down
 	skew     time.Duration
 	drift    float64
 	clocked  time.Time // when the clock started
@@ -267,7 +268,10 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			}
 		},
 		Sent: func(rs []device.Reading) {
-			st.unheard.Add(u.ledger.sent(rs, u.group.Via == nil && s.faults.takes()))
+			u.speaks(s)
+			// A connection may have ended before this is known of what was handed to it.
+			sure := u.group.Via == nil && s.faults.takes() && u.isUp()
+			st.unheard.Add(u.ledger.sent(rs, sure))
 			if form := rs[0].Form; form.Untimed || form.Delivery == device.AtMostOnce {
 				s.cfg.Journal.sent(u.n, rs)
 			}
@@ -325,8 +329,12 @@ func (u *unit) hooks(s *Sim) device.Hooks {
 			s.cfg.Journal.command(u.n, c.ID, true)
 			u.ledger.command(c.ID, ran)
 		},
-		Answered: u.ledger.answering,
+		Answered: func(id, status string) func() {
+			u.speaks(s)
+			return u.ledger.answering(id, status)
+		},
 		Reported: func(state device.LightState) func() {
+			u.speaks(s)
 			s.cfg.Journal.reported(u.n, state)
 			return u.ledger.reporting(state)
 		},

@@ -43,23 +43,7 @@ func key(v float64) string { return strconv.FormatFloat(v, 'g', 10, 64) }
 // judgeStamped holds rows that the hub has stamped against what was sent for it to stamp. odd of
 // the rows may be of readings whose value cannot be foretold. The lock is held.
 func (u *unit) judgeStamped(metric string, m *measured, rows []row, odd int, offset time.Duration) (all []found) {
-	free := map[string][]int{} // rows by value that nobody has claimed
-	for i, r := range rows {
-		k := key(r.v)
-		free[k] = append(free[k], i)
-	}
-	for _, e := range inOrderOfClaims(m.entries) {
-		if e.form&stamped == 0 || !e.state.required() {
-			continue
-		}
-		w, k := u.window(e, offset), key(e.v)
-		if i := slices.IndexFunc(free[k], func(i int) bool { return w.holds(rows[i].t) }); i == 0 {
-			free[k] = free[k][1:]
-			continue
-		} else if i > 0 {
-			free[k] = slices.Delete(free[k], i, i+1)
-			continue
-		}
+	for _, e := range u.unclaimed(m, rows, offset) {
 		verdict, what := "lost_acked", "was acknowledged"
 		if e.state == delivered {
 			verdict, what = "lost_sent", "was sent at QoS 0 on a connection that did not break"
@@ -85,6 +69,66 @@ func (u *unit) judgeStamped(metric string, m *measured, rows []row, odd int, off
 		all = append(all, found{x.verdict, f})
 	}
 	return all
+}
+
+// unclaimed are the entries of which a row is missing. How many there are follows from the windows of
+// all; which of equal values it is, from when each should have come: what a hub took its time with
+// must not take the rows of others. The lock is held.
+func (u *unit) unclaimed(m *measured, rows []row, offset time.Duration) []entry {
+	c := newClaims(rows)
+	missing := c.take(inOrderOfClaims(m.entries), func(e entry) window { return u.window(e, offset) })
+	if len(missing) == 0 {
+		return nil
+	}
+	c = newClaims(rows)
+	late := c.take(inOrderOfClaims(m.entries), func(e entry) window {
+		w := u.window(e, offset)
+		if e.state == delivered && w.to > 0 {
+			w.to -= unheardSlack.Milliseconds()
+		}
+		return w
+	})
+	nearer := c.take(late, func(e entry) window { return u.window(e, offset) })
+	if len(nearer) == len(missing) {
+		return nearer
+	}
+	return missing
+}
+
+// claims are the rows, by value, that no entry has taken.
+type claims struct {
+	rows []row
+	free map[string][]int
+}
+
+func newClaims(rows []row) *claims {
+	c := &claims{rows, map[string][]int{}}
+	for i, r := range rows {
+		k := key(r.v)
+		c.free[k] = append(c.free[k], i)
+	}
+	return c
+}
+
+// take gives each entry that must be there the first row of its value in its window, and returns
+// those for which there is none.
+func (c *claims) take(es []entry, in func(entry) window) (left []entry) {
+	for _, e := range es {
+		if e.form&stamped == 0 || !e.state.required() {
+			continue
+		}
+		w, k := in(e), key(e.v)
+		free := c.free[k]
+		switch i := slices.IndexFunc(free, func(i int) bool { return w.holds(c.rows[i].t) }); {
+		case i < 0:
+			left = append(left, e)
+		case i == 0:
+			c.free[k] = free[1:]
+		default:
+			c.free[k] = slices.Delete(free, i, i+1)
+		}
+	}
+	return left
 }
 
 // inOrderOfClaims sorts entries: what was acknowledged takes its row first, and among equals what

@@ -1,14 +1,10 @@
 package sim
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -114,6 +110,22 @@ func TestJudgeStamped(t *testing.T) {
 	}
 }
 
+// Of equal values that one is missed which did not come about its time.
+func TestWhichOfEqualsIsMissing(t *testing.T) {
+	tests := []struct{ sent, rows, missing string }{
+		{"1q 2! 1.0q", "2@1010 1@2010", "5000000000000"},
+		{"1q 2! 1.0q", "1@10 2@1010", "5000000000002"},
+		{"1q 2! 1.0q", "2@1010 1@1900", "5000000000000"},
+	}
+	for _, tt := range tests {
+		u, m := sensed(t, false, tt.sent)
+		all := u.judgeStamped("x", m, rowsOfText(tt.rows), 0, 0)
+		if len(all) != 1 || all[0].verdict != "lost_sent" || !strings.Contains(all[0].Text, tt.missing) {
+			t.Errorf("%s, stored %s: found %+v, want %s missing", tt.sent, tt.rows, all, tt.missing)
+		}
+	}
+}
+
 // What goes through a broker has the broker's order, and may come twice.
 func TestJudgeStampedBehindABroker(t *testing.T) {
 	u, m := sensed(t, false, "1! 2! 3!")
@@ -205,6 +217,42 @@ func TestLedgerOfQoS0(t *testing.T) {
 	if len(l.open) > 2*mostOpen {
 		t.Errorf("%d are under way", len(l.open))
 	}
+}
+
+// Of what was sent at most once just before a kill nothing is known, however its connection ended.
+func TestQoS0BeforeAKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := &unit{id: "d", group: new(profile.Group), up: true}
+		s := &Sim{stats: newStats(), units: []*unit{u}}
+		hooks := u.hooks(s)
+		send := func(n int64) {
+			r := device.Reading{Metric: "x", T: 1e13 + n, At: time.Now(), Form: device.Form{Delivery: device.AtMostOnce}}
+			u.ledger.measured(r, unanswered)
+			hooks.Sent([]device.Reading{r})
+		}
+		send(1)
+		hooks.Down(device.ErrLeft)
+		time.Sleep(10 * time.Second)
+		hooks.Up(device.Up{})
+		send(2)
+		hooks.Down(device.ErrLeft)
+		hooks.Up(device.Up{})
+		send(3)
+		s.hubAway(true)
+		hooks.Down(nil)
+		send(4) // was handed to the connection before that was known to have ended
+		s.hubAway(false)
+		hooks.Up(device.Up{})
+		send(5)
+		hooks.Down(device.ErrLeft)
+		var got []entryState
+		for _, e := range u.ledger.of("x").entries {
+			got = append(got, e.state)
+		}
+		if want := []entryState{delivered, doubtful, doubtful, doubtful, delivered}; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
 }
 
 func TestRises(t *testing.T) {
@@ -331,116 +379,4 @@ func TestFullDisk(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		check(true)
 	})
-}
-
-// A command that has its end by another's report, and was on its way when the connection ended, is
-// not lost; one that a connection which stood did not bring is.
-func TestCommandThatNeverCame(t *testing.T) {
-	tests := []struct {
-		name string
-		ends time.Duration // after the command was given; 0: it does not
-		want string
-	}{
-		{"the connection stands", 0, "cmd_lost"},
-		{"it ends soon after", time.Second, ""},
-		{"it ends long after", time.Minute, "cmd_lost"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				u := &unit{id: "d", group: new(profile.Group), up: true, since: time.Now()}
-				var log commandLog
-				c := &issued{unit: u, id: "c", op: "set", given: time.Now()}
-				log.add(c)
-				u.ledger.reporting(device.LightState{On: true, Brightness: 7})
-				since := u.standing()
-				time.Sleep(100 * time.Millisecond)
-				log.stood(c, since, true)
-				log.ended(c, statusConfirmed, "", true)
-				if tt.ends > 0 {
-					time.Sleep(tt.ends)
-					u.hooks(&Sim{stats: newStats()}).Down(nil)
-				}
-				rec := CommandRecord{ID: "c", Op: "set", Params: []byte(`{"brightness":7}`), Status: statusConfirmed}
-				got := ""
-				for _, f := range u.judgeCommand(c, rec, time.Now()) {
-					got += f.verdict
-				}
-				if got != tt.want {
-					t.Errorf("found %q, want %q", got, tt.want)
-				}
-			})
-		})
-	}
-}
-
-// What a hub was killed over it may have told and not written down; what it told long before, or
-// shows after it, it has to know.
-func TestToldBeforeAKill(t *testing.T) {
-	tests := []struct {
-		name   string
-		before time.Duration // from the end that was told to the kill
-		shown  string        // after it
-		want   string
-	}{
-		{"at once", time.Second, "", ""},
-		{"at once, and another end after it", time.Second, statusConfirmed, ""},
-		{"at once, and a third end after it", time.Second, statusFailed, "cmd_differs"},
-		{"long before", time.Minute, "", "cmd_differs"},
-		{"long before, and another end after it", time.Minute, statusConfirmed, "cmd_differs"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				rec := CommandRecord{ID: "c", Op: "set", Params: []byte(`{"on":true}`), Status: statusConfirmed}
-				hub := hubOfOne(t, rec)
-				u := &unit{id: "d", group: new(profile.Group)}
-				s := &Sim{stats: newStats(), units: []*unit{u}, api: hub}
-				c := &issued{unit: u, id: "c", op: "set", given: time.Now()}
-				s.judge.commands.add(c)
-				u.ledger.command("c", ran)
-				u.ledger.reporting(device.LightState{On: true})
-				s.judge.commands.ended(c, statusSuperseded, "", true)
-				time.Sleep(tt.before)
-				s.faults.set(true)
-				time.Sleep(time.Second)
-				s.faults.set(false)
-				time.Sleep(10 * time.Second)
-				if tt.shown != "" {
-					s.judge.commands.shown(CommandRecord{ID: "c", Status: tt.shown})
-				}
-				time.Sleep(10 * time.Second)
-				s.judgeCommands(t.Context(), u, []*issued{c})
-				got := ""
-				for name, v := range s.judge.verdicts {
-					if v.Count > 0 {
-						got += name
-					}
-				}
-				if got != tt.want || len(s.judge.failures) > 0 {
-					t.Errorf("found %q, want %q; failures %v", got, tt.want, s.judge.failures)
-				}
-			})
-		})
-	}
-}
-
-// hubOfOne is a client of a hub that has one command, over no network.
-func hubOfOne(t *testing.T, rec CommandRecord) *API {
-	t.Helper()
-	u, err := url.Parse("http://hub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := NewAPI(u, "", "", "token")
-	a.http.Transport = answering(func() any { return map[string]any{"commands": []CommandRecord{rec}} })
-	return a
-}
-
-// answering is a hub with one answer.
-type answering func() any
-
-func (f answering) RoundTrip(*http.Request) (*http.Response, error) {
-	b, err := json.Marshal(f())
-	return &http.Response{StatusCode: 200, Body: io.NopCloser(bytes.NewReader(b))}, err
 }

@@ -222,6 +222,23 @@ func (l *ledger) closed(inOrder bool) {
 	l.open = nil
 }
 
+// unsure notes that of what was sent at most once since a moment all may be lost, though its
+// connection was closed in order: a hub that is killed need not have written it down.
+func (l *ledger) unsure(since time.Time) {
+	const most = 500 // of the newest, which are more than are sent in that time
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.metrics {
+		for i := range m.entries[max(0, len(m.entries)-most):] {
+			e := &m.entries[len(m.entries)-1-i]
+			once := e.state == delivered || e.state == underWay
+			if once && e.at+int64(e.took) >= since.UnixMilli() {
+				e.state = doubtful
+			}
+		}
+	}
+}
+
 // settle says what became of readings that were sent at most once. The lock is held.
 func (l *ledger) settle(open []sentOnce, state entryState) {
 	for _, o := range open {

@@ -56,8 +56,14 @@ func (s *Sim) checkPresence(ctx context.Context) {
 // comparePresence judges one row against what the device has known for longer than after, before the hub was asked. It
 // reports whether it could: whoever came or went a moment ago is not judged.
 func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Duration) bool {
+	back := s.faults.cameBack()
 	u.mu.Lock()
 	up, since, half, cloned, alone := u.up, u.since, u.half, u.cloned, u.alone
+	if up && u.group.Via != nil { // before it speaks, the hub cannot know
+		if since = u.spoke; !u.hasSpoken(back) {
+			since = time.Time{}
+		}
+	}
 	u.mu.Unlock()
 	if !cloned && alone.IsZero() && !since.IsZero() {
 		s.compareIdentity(u, r, asked)
@@ -80,7 +86,7 @@ func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Durati
 	}
 	// It may have changed while the pages were read.
 	u.mu.Lock()
-	changed := !u.since.Equal(since) || u.leaving
+	changed := u.since.After(asked.Add(-after)) || u.leaving
 	turns := append(slices.Clone(u.turns), stamp(asked)+"  the hub was asked")
 	u.mu.Unlock()
 	if changed {
@@ -91,6 +97,23 @@ func (s *Sim) comparePresence(u *unit, r Row, asked time.Time, after time.Durati
 		asked.Sub(since).Round(time.Millisecond), r.Status.State, r.Status.Link, r.Status.Reason), Line: turns})
 	return true
 }
+
+// speaks notes that the hub hears of the device, by whatever it says.
+func (u *unit) speaks(s *Sim) {
+	if u.group.Via == nil {
+		return
+	}
+	back := s.faults.cameBack()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.hasSpoken(back) {
+		u.spoke = time.Now()
+	}
+}
+
+// hasSpoken reports whether a device behind a bridge has spoken since the hub came back and it itself
+// did. The lock is held.
+func (u *unit) hasSpoken(back time.Time) bool { return u.spoke.After(back) && u.spoke.After(u.since) }
 
 // compareIdentity looks whether a device that is alone is taken for two.
 func (s *Sim) compareIdentity(u *unit, r Row, asked time.Time) {
