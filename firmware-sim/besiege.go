@@ -47,7 +47,8 @@ func (s *Sim) planHostile() {
 			if h.By() == profile.ByDevice {
 				b.stolen[n] = NewDevice{
 					ID: fmt.Sprintf("sim-%s-stolen-%d-%d", s.run, i+1, n+1), Kinds: []string{"sensor"},
-					Name: fmt.Sprintf("Stolen device %d of %d", n+1, b.parties), Labels: map[string]string{"sim": s.run},
+					Name:   fmt.Sprintf("Stolen device %d of %d", n+1, b.parties),
+					Labels: map[string]string{"sim": s.run},
 				}
 			}
 		}

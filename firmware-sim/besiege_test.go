@@ -25,11 +25,12 @@ hostile:
   - {at: 20s, flood_readings: {rate: 150/s, transport: mqtt5, for: 12s}}
   - {at: 20s, flood_tokens: {rate: 150/s, transport: mqtt, for: 12s}}
   - {at: 20s, flood_events: {rate: 150/s, transport: longpoll, for: 12s}}
-  - {at: 20s, wrong_tokens: {rate: 10/s, for: 6s}, foreign_origins: {rate: 20/s, for: 6s}, junk_connects: {rate: 5/s, count: 3, for: 21s}}
+  - {at: 20s, wrong_tokens: {rate: 10/s, for: 6s}, foreign_origins: {rate: 20/s, for: 6s}}
+  - {at: 20s, junk_connects: {rate: 5/s, count: 3, for: 21s}, hoard_sessions: {rate: 10/s, for: 21s}}
   - {at: 20s, wrong_tokens: {rate: 10/s, for: 6s, transport: mqtt}, half_requests: {count: 2, for: 31s}}
   - {at: 20s, idle_connections: {pct: 50, for: 41s, within: 40s}, deaf_readers: {for: 51s}}
   - {at: 20s, flood_commands: {rate: 50/s, for: 12s}, hoard_longpolls: {rate: 10/s, for: 6s}}
-  - {at: 20s, slow_watchers: {rate: 50/s, for: 45s}, hoard_retained: {rate: 20/s, for: 31s}, hoard_sessions: {rate: 10/s, for: 21s}}
+  - {at: 20s, slow_watchers: {rate: 50/s, for: 45s}, hoard_retained: {rate: 20/s, for: 31s}}
 `
 
 const besiegedHolds = `assert: [lost_acked == 0, lost_sent == 0, dup_stored == 0, unacknowledged == 0, refused == 0,

@@ -44,7 +44,11 @@ assert: [
 func killed(t *testing.T, h *fakeHub, kept string, after time.Duration, missing int64) string {
 	t.Helper()
 	dir := t.TempDir()
-	cfg := sim.Config{Profile: parse(t, kept), Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Dial: h.net.dial, Server: h, Settle: 10 * time.Millisecond, Scale: 1, Keep: true, NoJudge: true}
+	cfg := sim.Config{
+		Profile: parse(t, kept), Hub: h.url(), MQTT: h.mqttURL(), Dial: h.net.dial, Server: h,
+		Username: "admin", Password: "secret",
+		Settle: 10 * time.Millisecond, Scale: 1, Keep: true, NoJudge: true,
+	}
 	j, err := sim.CreateJournal(dir, &cfg, []byte(kept))
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +86,9 @@ func killed(t *testing.T, h *fakeHub, kept string, after time.Duration, missing 
 
 func resume(t *testing.T, h *fakeHub, dir string) *sim.Report {
 	t.Helper()
-	cfg := sim.Config{Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Dial: h.net.dial, Server: h}
+	cfg := sim.Config{
+		Hub: h.url(), MQTT: h.mqttURL(), Dial: h.net.dial, Server: h, Username: "admin", Password: "secret",
+	}
 	j, err := sim.OpenJournal(dir, &cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -165,7 +165,8 @@ func (u *unit) lostCommand(k *commandCase) (verdict, text string) {
 	case ends == isSuperseded, k.rec.Status == statusExpired, ends == isRefused:
 	case ends == isOpen && k.read.UnixMilli() < k.rec.ExpiresAt: // it may have to wait for another of its group
 	case k.heard || !k.calm || k.upSince.IsZero():
-	case u.endedWithin(k.given, k.toldAt.Add(lateBy)): // what was on its way went with it: what has an end is not sent again
+	case u.endedWithin(k.given, k.toldAt.Add(lateBy)):
+		// It was on its way, and nobody sends again what has its end.
 	default:
 		return "cmd_lost", fmt.Sprintf("is %v, and never came to the device, which was connected all the time", k.rec)
 	}

@@ -71,9 +71,9 @@ func (u *unit) judgeStamped(metric string, m *measured, rows []row, odd int, off
 	return all
 }
 
-// unclaimed are the entries of which a row is missing. How many there are follows from the windows of
-// all; which of equal values it is, from when each should have come: what a hub took its time with
-// must not take the rows of others. The lock is held.
+// unclaimed are the entries of which a row is missing. How many there are follows from the windows
+// of all; which of equal values it is, from when each should have come: what a hub took its time
+// with must not take the rows of others. The lock is held.
 func (u *unit) unclaimed(m *measured, rows []row, offset time.Duration) []entry {
 	c := newClaims(rows)
 	missing := c.take(inOrderOfClaims(m.entries), func(e entry) window { return u.window(e, offset) })

@@ -226,7 +226,8 @@ func TestQoS0BeforeAKill(t *testing.T) {
 		s := &Sim{stats: newStats(), units: []*unit{u}}
 		hooks := u.hooks(s)
 		send := func(n int64) {
-			r := device.Reading{Metric: "x", T: 1e13 + n, At: time.Now(), Form: device.Form{Delivery: device.AtMostOnce}}
+			r := device.Reading{Metric: "x", T: 1e13 + n, At: time.Now()}
+			r.Form.Delivery = device.AtMostOnce
 			u.ledger.measured(r, unanswered)
 			hooks.Sent([]device.Reading{r})
 		}

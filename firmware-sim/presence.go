@@ -111,8 +111,8 @@ func (u *unit) speaks(s *Sim) {
 	}
 }
 
-// hasSpoken reports whether a device behind a bridge has spoken since the hub came back and it itself
-// did. The lock is held.
+// hasSpoken reports whether a device behind a bridge has spoken since the hub came back and since
+// it did itself. The lock is held.
 func (u *unit) hasSpoken(back time.Time) bool { return u.spoke.After(back) && u.spoke.After(u.since) }
 
 // compareIdentity looks whether a device that is alone is taken for two.

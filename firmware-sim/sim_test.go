@@ -44,7 +44,10 @@ func play(t *testing.T, h *fakeHub, text string, change func(*sim.Config)) *sim.
 // playWith plays a profile; with, if not nil, has the run before it begins.
 func playWith(t *testing.T, h *fakeHub, text string, change func(*sim.Config), with func(*sim.Sim)) *sim.Report {
 	t.Helper()
-	cfg := sim.Config{Profile: parse(t, text), Hub: h.url(), MQTT: h.mqttURL(), Username: "admin", Password: "secret", Dial: h.net.dial, Server: h, Settle: 10 * time.Second}
+	cfg := sim.Config{
+		Profile: parse(t, text), Hub: h.url(), MQTT: h.mqttURL(), Dial: h.net.dial, Server: h,
+		Username: "admin", Password: "secret", Settle: 10 * time.Second,
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -334,7 +337,10 @@ func TestReportDir(t *testing.T) {
 func TestLongRun(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		h := newFakeHub(t)
-		cfg := sim.Config{Profile: parse(t, small), Hub: h.url(), Username: "admin", Password: "secret", Dial: h.net.dial, Server: h, Settle: 500 * time.Millisecond, Duration: 4 * time.Second}
+		cfg := sim.Config{
+			Profile: parse(t, small), Hub: h.url(), Dial: h.net.dial, Server: h,
+			Username: "admin", Password: "secret", Settle: 500 * time.Millisecond, Duration: 4 * time.Second,
+		}
 		s, err := sim.New(cfg)
 		if err != nil {
 			t.Fatal(err)

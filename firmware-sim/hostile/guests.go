@@ -113,7 +113,8 @@ func (p *party) hoardRetained(ctx context.Context) error {
 		p.refusedToSignIn(ctx)
 		return nil
 	}
-	c, code, err := p.openMQTT(ctx, mqttClient{id: fmt.Sprint(p.ID, "-", p.n), user: "service:" + p.ID, password: token})
+	who := mqttClient{id: fmt.Sprint(p.ID, "-", p.n), user: "service:" + p.ID, password: token}
+	c, code, err := p.openMQTT(ctx, who)
 	if err != nil || code != "" {
 		p.unopened(ctx, code)
 		return nil

@@ -18,8 +18,8 @@ type Target struct {
 	// Dial connects; nil is a plain net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	// ID is the stolen device's, the person's or the account's name, Token what it has. The token is
-	// asked for at each connection: those of people do not last.
+	// ID is the stolen device's, the person's or the account's name, Token what it has. The token
+	// is asked for at each connection: those of people do not last.
 	ID    string
 	Token func(context.Context) (string, error)
 	// Topics are those of devices of the fleet, for people to join.

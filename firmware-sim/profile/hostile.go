@@ -112,8 +112,8 @@ type Hostile struct {
 // By says who they are.
 func (h *Hostile) By() By { return hostileKinds[h.Kind].by }
 
-// MustCut reports whether nothing but a refusal or the end of the connection puts a stop to it: that
-// the hub takes nothing more is what they are after.
+// MustCut reports whether nothing but a refusal or the end of the connection puts a stop to it:
+// that the hub takes nothing more is what they are after.
 func (h *Hostile) MustCut() bool { return hostileKinds[h.Kind].cut }
 
 // Parties is how many there are at a scale, in a fleet of so many devices: one at least.

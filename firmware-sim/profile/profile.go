@@ -21,8 +21,8 @@ type Profile struct {
 	Fleet  []Group
 	Load   Load
 	Faults []Fault
-	// Hostile are those who mean the hub harm. They are no part of the fleet, and nothing is judged by
-	// what becomes of them.
+	// Hostile are those who mean the hub harm. They are no part of the fleet, and nothing is
+	// judged by what becomes of them.
 	Hostile []Hostile
 	Assert  []Assertion
 }
