@@ -148,6 +148,10 @@ func TestReplyAndDial(t *testing.T) {
 		if _, err := hubtest.Dial(t, ep, "/socket", nil, hubtest.WithToken("bad")); err != hub.ErrRefused {
 			t.Errorf("got %v, want ErrRefused", err)
 		}
+		forged := func(info *hub.ConnectInfo) { info.AuthToken = "bad" }
+		if err := hubtest.Refused(t, ep, "/socket", nil, hubtest.WithInfo(forged)); err != hub.ErrRefused {
+			t.Errorf("got %v, want ErrRefused", err)
+		}
 		c, err := hubtest.Dial(t, ep, "/socket", nil)
 		if err != nil {
 			t.Fatal(err)

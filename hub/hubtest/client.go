@@ -2,7 +2,6 @@ package hubtest
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -268,10 +267,4 @@ func (c *Client) wait(ok func() bool) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-}
-
-// Crash is the error of a connect that panicked, if err is one.
-func Crash(err error) (p *hub.PanicError, ok bool) {
-	ok = errors.As(err, &p)
-	return p, ok
 }
