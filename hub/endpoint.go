@@ -38,7 +38,7 @@ type Endpoint struct {
 // Option configures an Endpoint.
 type Option func(*Endpoint)
 
-// WithLogger sets the logger; without it nothing is logged.
+// WithLogger sets the logger, slog.Default() by default: a channel that crashes is to be heard of.
 func WithLogger(l *slog.Logger) Option { return func(ep *Endpoint) { ep.log = l } }
 
 // WithPubSub sets what carries broadcasts; without it a pubsub.Local of the endpoint's own does.
@@ -57,7 +57,7 @@ func WithDrain(batch int, apart time.Duration) Option {
 // New returns an Endpoint without sockets. It starts nothing.
 func New(opts ...Option) *Endpoint {
 	ep := &Endpoint{
-		log:      slog.New(slog.DiscardHandler),
+		log:      slog.Default(),
 		fallback: http.HandlerFunc(notFound),
 		drainBy:  drainOptions{1000, 100 * time.Millisecond},
 	}

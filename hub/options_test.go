@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -130,5 +131,21 @@ func TestWithoutATransport(t *testing.T) {
 			}
 		}
 		ep.Drain(context.Background())
+	}
+}
+
+// Who sets no logger hears of a crash all the same.
+func TestLogsByDefault(t *testing.T) {
+	var log strings.Builder
+	was := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	defer slog.SetDefault(was)
+	synctest.Test(t, func(t *testing.T) {
+		room := hubtest.Connect(t, newTold(), "/socket", nil).Join("room:a", nil)
+		room.Push("crash", nil)
+		room.WantError()
+	})
+	if !strings.Contains(log.String(), `msg="channel crashed" topic=room:a err="asked to"`) {
+		t.Errorf("got %q, want the crash", log.String())
 	}
 }

@@ -81,7 +81,7 @@ func WithFetch(f func(topic string, entries map[string]Entry) map[string]Entry) 
 // broadcast.
 func WithOnDiff(f func(topic string, d Diff)) Option { return func(t *Tracker) { t.onDiff = f } }
 
-// WithLogger sets the logger; without it nothing is logged.
+// WithLogger sets the logger, slog.Default() by default.
 func WithLogger(l *slog.Logger) Option { return func(t *Tracker) { t.log = l } }
 
 const shards = 64
@@ -102,7 +102,7 @@ type Tracker struct {
 
 // New returns a Tracker that broadcasts on ps. It starts nothing.
 func New(ps pubsub.PubSub, opts ...Option) *Tracker {
-	t := &Tracker{ps: ps, log: slog.New(slog.DiscardHandler), seed: maphash.MakeSeed()}
+	t := &Tracker{ps: ps, log: slog.Default(), seed: maphash.MakeSeed()}
 	t.refs.seed()
 	for i := range t.shards {
 		t.shards[i].topics = make(map[string]*topic)
