@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +26,23 @@ type hub struct {
 	live *liveness.Tracker
 	cmds *commands.Dispatcher
 	ids  []devices.ID
+
+	commits atomic.Int64
+}
+
+// cost reports what n of something have cost since start: transactions, and time of all cores.
+func (h *hub) cost(b *testing.B, n int, commits int64, cpu time.Duration) {
+	b.ReportMetric(float64(h.commits.Load()-commits)/float64(n), "commits/each")
+	b.ReportMetric(float64((used()-cpu).Nanoseconds())/1000/float64(n), "cpu-µs/each")
+}
+
+// used is the time that this process has had of all cores.
+func used() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func newHub(b *testing.B, n int) *hub {
@@ -33,6 +52,7 @@ func newHub(b *testing.B, n int) *hub {
 		b.Fatal(err)
 	}
 	h := &hub{}
+	db.OnWrite = func(time.Duration, error) { h.commits.Add(1) }
 	if h.reg, err = devices.OpenRegistry(b.Context(), db); err != nil {
 		b.Fatal(err)
 	}
@@ -90,7 +110,7 @@ func BenchmarkCommand(b *testing.B) {
 	who := devices.CLI()
 	var mu sync.Mutex
 	var took []time.Duration
-	start := time.Now()
+	start, commits, cpu := time.Now(), h.commits.Load(), used()
 	n := 0
 	for b.Loop() {
 		intended := start.Add(time.Duration(n) * time.Second / 300)
@@ -111,6 +131,7 @@ func BenchmarkCommand(b *testing.B) {
 		})
 	}
 	wg.Wait()
+	h.cost(b, n, commits, cpu)
 	slices.Sort(took)
 	at := func(p int) float64 { return float64(took[len(took)*p/100].Microseconds()) / 1000 }
 	b.ReportMetric(at(50), "p50-ms")
@@ -122,6 +143,7 @@ func BenchmarkCommand(b *testing.B) {
 // is in the history on disk.
 func BenchmarkReconnect(b *testing.B) {
 	h := newHub(b, 10_000)
+	commits, cpu := h.commits.Load(), used()
 	for b.Loop() {
 		for _, id := range h.ids {
 			epoch, err := h.live.Open(id, liveness.Conn{Transport: "websocket"}, func(devices.Code, string, int64) {})
@@ -136,4 +158,60 @@ func BenchmarkReconnect(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(len(h.ids)*b.N)/b.Elapsed().Seconds(), "connects/s")
+	h.cost(b, len(h.ids)*b.N, commits, cpu)
+}
+
+// BenchmarkConnect has devices of a fleet connect, 300 a second, each of which reports a new
+// firmware.
+func BenchmarkConnect(b *testing.B) {
+	h := newHub(b, 10_000)
+	var wg sync.WaitGroup
+	start, commits, cpu := time.Now(), h.commits.Load(), used()
+	n := 0
+	for b.Loop() {
+		time.Sleep(time.Until(start.Add(time.Duration(n) * time.Second / 300)))
+		id := h.ids[n%len(h.ids)]
+		n++
+		version := fmt.Sprint(n)
+		wg.Go(func() {
+			epoch, err := h.live.Open(id, liveness.Conn{Transport: "websocket"}, func(devices.Code, string, int64) {})
+			if err == nil {
+				h.cmds.Connected(id, epoch, "websocket", 0, func(commands.Envelope) bool { return true })
+				_, err = h.reg.Report(b.Context(), id, func(d *devices.Device) error { d.Firmware = version; return nil })
+			}
+			if err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	h.cost(b, n, commits, cpu)
+}
+
+// BenchmarkRollout has a fleet report a new firmware, a hundred devices at a time.
+func BenchmarkRollout(b *testing.B) {
+	h := newHub(b, 10_000)
+	ids := make(chan devices.ID)
+	var wg sync.WaitGroup
+	var version atomic.Int64
+	for range 100 {
+		wg.Go(func() {
+			for id := range ids {
+				_, err := h.reg.Report(b.Context(), id, func(d *devices.Device) error { d.Firmware = fmt.Sprint(version.Add(1)); return nil })
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	commits, cpu := h.commits.Load(), used()
+	n := 0
+	for b.Loop() {
+		ids <- h.ids[n%len(h.ids)]
+		n++
+	}
+	close(ids)
+	wg.Wait()
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "reports/s")
+	h.cost(b, n, commits, cpu)
 }
