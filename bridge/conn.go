@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"devicehub/bridge/packet"
+	"devicehub/devices"
 	"devicehub/hub/intake"
 )
 
@@ -204,10 +204,7 @@ func (c *conn) pause() {
 
 // host is the peer's address without its port.
 func (c *conn) host() string {
-	if ap, err := netip.ParseAddrPort(c.addr()); err == nil {
-		return ap.Addr().Unmap().String()
-	}
-	return c.addr()
+	return devices.Host(c.addr())
 }
 
 func (c *conn) addr() string { return c.nc.RemoteAddr().String() }

@@ -382,8 +382,8 @@ func (s *Server) record(actor, action string, code devices.Code) {
 	if s.auditor == nil {
 		return
 	}
-	s.auditor.Record(devices.Origin{Via: "mqtt"}, devices.AuditEntry{
-		Actor: actor, Via: "mqtt", Action: action, Target: actor, Outcome: "refused", Code: code,
+	s.auditor.Record(devices.Origin{Via: devices.OverMQTT.Via()}, devices.AuditEntry{
+		Actor: actor, Via: devices.OverMQTT.Via(), Action: action, Target: actor, Outcome: "refused", Code: code,
 	})
 }
 

@@ -35,11 +35,11 @@ func (s *sessions) Enter(ctx context.Context, a Arrival, l Link) (Session, error
 		err = s.door.Connects(a.Device)
 	}
 	if err != nil {
-		s.door.Refused("mqtt", a.Addr, a.Device, err)
+		s.door.Refused(devices.OverMQTT, a.Addr, a.Device, err)
 		return nil, err
 	}
 	sess, err := s.door.Open(ctx, session.Hello{
-		Principal: p, Device: a.Device, Transport: "mqtt", Addr: a.Addr, Client: a.Client, OfflineAfter: a.OfflineAfter,
+		Principal: p, Device: a.Device, Transport: devices.OverMQTT, Addr: a.Addr, Client: a.Client, OfflineAfter: a.OfflineAfter,
 		Window:   1, // one unacknowledged command over MQTT
 		InFlight: a.InFlight,
 	}, linked{l})

@@ -23,14 +23,6 @@ type Origin struct {
 	Addr string // the peer's address, without port
 }
 
-// Via is how audit entries name a transport.
-func Via(transport string) string {
-	if transport == "websocket" {
-		return "ws"
-	}
-	return transport
-}
-
 // Auditor keeps audit entries. Record fills in At when it is zero and the
 // IPHash from the origin's address, and does not block on the disk.
 type Auditor interface {

@@ -18,17 +18,17 @@ const (
 
 // Status is what the hub derives about a device; no client ever writes it.
 type Status struct {
-	State      State  `json:"state"`
-	Link       string `json:"link"`    // up, down, unknown
-	Data       string `json:"data"`    // fresh, stale, none
-	Control    string `json:"control"` // ok, unanswered, unknown
-	Reason     string `json:"reason,omitempty"`
-	Since      int64  `json:"since"` // ms since epoch
-	Flapping   bool   `json:"flapping"`
-	Unverified bool   `json:"unverified,omitempty"` // known from before a restart, not yet heard again
-	AwakeAt    int64  `json:"awake_at,omitempty"`
-	Epoch      int64  `json:"epoch"`
-	Seq        int64  `json:"seq"`
-	RTTMS      *int64 `json:"rtt_ms,omitempty"`
-	Transport  string `json:"transport,omitempty"` // websocket, longpoll, mqtt, http or bridge:<name>
+	State      State     `json:"state"`
+	Link       string    `json:"link"`    // up, down, unknown
+	Data       string    `json:"data"`    // fresh, stale, none
+	Control    string    `json:"control"` // ok, unanswered, unknown
+	Reason     string    `json:"reason,omitempty"`
+	Since      int64     `json:"since"` // ms since epoch
+	Flapping   bool      `json:"flapping"`
+	Unverified bool      `json:"unverified,omitempty"` // known from before a restart, not yet heard again
+	AwakeAt    int64     `json:"awake_at,omitempty"`
+	Epoch      int64     `json:"epoch"`
+	Seq        int64     `json:"seq"`
+	RTTMS      *int64    `json:"rtt_ms,omitempty"`
+	Transport  Transport `json:"transport,omitempty"`
 }

@@ -52,7 +52,7 @@ type Readings interface {
 
 // Commands is the commands of devices; [commands.Dispatcher] is one.
 type Commands interface {
-	Connected(id devices.ID, epoch int64, transport string, window int, send func(commands.Envelope) bool)
+	Connected(id devices.ID, epoch int64, transport devices.Transport, window int, send func(commands.Envelope) bool)
 	Disconnected(id devices.ID, epoch int64)
 	Answer(id devices.ID, epoch int64, payload []byte) error
 	Forwarded(id devices.ID, epoch int64, cmdID string)
@@ -158,7 +158,7 @@ func (b *Behind) word(id devices.ID) string {
 // Down says that the bus lost its connection.
 func (b *Behind) Down() { b.Liveness.BridgeDown(b.bus.Name()) }
 
-func (b *Behind) transport() string { return "bridge:" + b.bus.Name() }
+func (b *Behind) transport() devices.Transport { return devices.OverBridge(b.bus.Name()) }
 
 // device is the record of a device that may speak through this bus.
 func (b *Behind) device(id devices.ID) (*devices.Device, error) {
@@ -368,8 +368,8 @@ func (b *Behind) taken(done func(error)) func(error) {
 func (b *Behind) retainedCommand(target string) {
 	b.retained.Add(1)
 	if b.Audit != nil {
-		b.Audit.Record(devices.Origin{Via: "mqtt"}, devices.AuditEntry{
-			Actor: "bridge:" + b.bus.Name(), Via: "mqtt", Action: "mqtt.retained", Target: target, Outcome: "refused", Code: devices.CodeRetainedCommand,
+		b.Audit.Record(devices.Origin{Via: devices.OverMQTT.Via()}, devices.AuditEntry{
+			Actor: "bridge:" + b.bus.Name(), Via: devices.OverMQTT.Via(), Action: "mqtt.retained", Target: target, Outcome: "refused", Code: devices.CodeRetainedCommand,
 		})
 	}
 }

@@ -461,7 +461,7 @@ func (h *homeAssistant) set(ctx context.Context, id devices.ID, payload []byte) 
 			ctx, cancel := context.WithTimeout(ctx, haSetWait)
 			defer cancel()
 			actor := devices.Actor{Kind: devices.ActorBridge, Name: h.bus.Name(), Rights: devices.RightCommand}
-			_, err = h.Issue(ctx, actor, devices.Origin{Via: "mqtt"}, id, commands.Request{Op: "set", Params: b})
+			_, err = h.Issue(ctx, actor, devices.Origin{Via: devices.OverMQTT.Via()}, id, commands.Request{Op: "set", Params: b})
 		}
 	}
 	if err == nil {

@@ -313,7 +313,7 @@ type traced struct {
 }
 
 func (t traced) line(dir, event string) trace.Line {
-	return trace.Line{Dir: dir, Transport: "bridge:" + t.name, Event: event}
+	return trace.Line{Dir: dir, Transport: devices.OverBridge(t.name), Event: event}
 }
 
 func (t traced) Submit(src readings.Source, b readings.Batch, done func(readings.Result, error)) {
@@ -345,7 +345,7 @@ func (t traced) reply(id devices.ID, about string, payload []byte, err error) {
 	t.tracer.Record(id, l, payload)
 }
 
-func (t traced) Connected(id devices.ID, epoch int64, transport string, window int, send func(commands.Envelope) bool) {
+func (t traced) Connected(id devices.ID, epoch int64, transport devices.Transport, window int, send func(commands.Envelope) bool) {
 	t.tracer.Record(id, t.line(trace.In, "connect"), fmt.Appendf(nil, `{"epoch":%d}`, epoch))
 	t.commands.Connected(id, epoch, transport, window, func(e commands.Envelope) bool {
 		sent := send(e)

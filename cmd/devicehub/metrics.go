@@ -61,11 +61,11 @@ func newMetrics(version, node string) *metrics {
 }
 
 // observe counts an event of a device; it is a session.Door's Observe.
-func (m *metrics) observe(transport, event string, code devices.Code) {
+func (m *metrics) observe(transport devices.Transport, event string, code devices.Code) {
 	if code == "" {
 		code = "ok"
 	}
-	m.events.WithLabelValues(transport, event, string(code)).Inc()
+	m.events.WithLabelValues(string(transport), event, string(code)).Inc()
 }
 
 // committed counts a group that the readings store kept or refused.

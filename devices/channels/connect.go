@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"strconv"
 
@@ -40,17 +39,17 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 		_, err = a.Identity.Actor(p)
 	}
 	if err != nil {
-		a.refused(info.Transport, info.RemoteAddr, p, err)
+		a.refused(devices.Transport(info.Transport), info.RemoteAddr, p, err)
 		return nil, err
 	}
-	c := &caller{principal: p, origin: devices.Origin{Via: devices.Via(info.Transport), Addr: host(info.RemoteAddr)}}
-	if err := a.enter(ctx, c, info.Transport); err != nil {
-		a.refused(info.Transport, info.RemoteAddr, p, err)
+	c := &caller{principal: p, origin: devices.Origin{Via: devices.Transport(info.Transport).Via(), Addr: devices.Host(info.RemoteAddr)}}
+	if err := a.enter(ctx, c, devices.Transport(info.Transport)); err != nil {
+		a.refused(devices.Transport(info.Transport), info.RemoteAddr, p, err)
 		return nil, err
 	}
 	if p.Kind == devices.ActorDevice && !p.Expired {
-		if c.arrival, err = a.Door.Admit(devices.ID(p.Name), info.Transport, info.RemoteAddr); err != nil {
-			a.refused(info.Transport, info.RemoteAddr, p, err)
+		if c.arrival, err = a.Door.Admit(devices.ID(p.Name), devices.Transport(info.Transport), info.RemoteAddr); err != nil {
+			a.refused(devices.Transport(info.Transport), info.RemoteAddr, p, err)
 			return nil, err
 		}
 		context.AfterFunc(ctx, c.arrival.Done) // should it not come to be opened
@@ -59,10 +58,10 @@ func (a *App) connect(ctx context.Context, info *hub.ConnectInfo) (context.Conte
 }
 
 // enter takes a connection and a place from what the caller may have, until ctx ends.
-func (a *App) enter(ctx context.Context, c *caller, transport string) error {
+func (a *App) enter(ctx context.Context, c *caller, transport devices.Transport) error {
 	account := a.Quota.Hold(c.principal.Kind, c.principal.Name)
 	place := quota.Sockets
-	if transport == "longpoll" {
+	if transport == devices.OverLongPoll {
 		place = quota.LongPolls
 	}
 	_, err := account.Allow(quota.Connects)
@@ -84,21 +83,21 @@ func (a *App) enter(ctx context.Context, c *caller, transport string) error {
 
 // refused tells of a client that was not let in: in the log, and to those who follow
 // the device.
-func (a *App) refused(transport, addr string, p identity.Principal, err error) {
+func (a *App) refused(transport devices.Transport, addr string, p identity.Principal, err error) {
 	a.logRefused(transport, addr, p, err)
 	if p.Kind == devices.ActorDevice {
 		a.Door.Refused(transport, addr, devices.ID(p.Name), err)
 	}
 }
 
-func (a *App) logRefused(transport, addr string, p identity.Principal, err error) {
+func (a *App) logRefused(transport devices.Transport, addr string, p identity.Principal, err error) {
 	who := ""
 	if p.Name != "" {
 		who = p.String()
 	}
 	var e *devices.Error
 	if errors.As(err, &e) {
-		a.Refusals.Refused(transport, addr, who, string(e.Code), e.Reason)
+		a.Refusals.Refused(string(transport), addr, who, string(e.Code), e.Reason)
 	}
 }
 
@@ -107,20 +106,12 @@ func (a *App) token(info *hub.ConnectInfo) string {
 	if info.AuthToken != "" || !a.AllowQueryToken {
 		return info.AuthToken
 	}
-	if info.Transport == "websocket" {
+	if devices.Transport(info.Transport) == devices.OverWebSocket {
 		if t := info.Params.Get("token"); t != "" {
 			return t
 		}
 	}
 	return info.Params.Get("access_token") // on long-poll, token is the session's own
-}
-
-// host is the address without its port, as audit entries take it.
-func host(addr string) string {
-	if h, _, err := net.SplitHostPort(addr); err == nil {
-		return h
-	}
-	return addr
 }
 
 func socketID(ctx context.Context) string {
@@ -143,14 +134,15 @@ func (a *App) opened(ctx context.Context, conn *hub.Conn) (context.Context, erro
 		return ctx, nil
 	}
 	offlineAfter := a.OfflineAfter
-	if conn.Transport() == "longpoll" {
+	transport := devices.Transport(conn.Transport())
+	if transport == devices.OverLongPoll {
 		offlineAfter = a.LongPollAfter
 	}
 	s, err := a.Door.Open(ctx, session.Hello{
-		Principal: c.principal, Device: devices.ID(c.principal.Name), Transport: conn.Transport(), Addr: conn.RemoteAddr(), OfflineAfter: offlineAfter, Arrival: c.arrival,
+		Principal: c.principal, Device: devices.ID(c.principal.Name), Transport: transport, Addr: conn.RemoteAddr(), OfflineAfter: offlineAfter, Arrival: c.arrival,
 	}, link{conn})
 	if err != nil {
-		a.logRefused(conn.Transport(), conn.RemoteAddr(), c.principal, err) // who follows the device heard of it from Open
+		a.logRefused(transport, conn.RemoteAddr(), c.principal, err) // who follows the device heard of it from Open
 		return nil, closeFor(err)
 	}
 	c.session = s

@@ -73,7 +73,7 @@ func TestUnansweredIsSentThreeTimes(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				start := time.Now()
-				l := w.connect("lamp", 7, tt.transport, 0)
+				l := w.connect("lamp", 7, devices.Transport(tt.transport), 0)
 				rc := w.must("lamp", tt.request)
 				time.Sleep(3 * time.Minute)
 				w.wantStatuses(rc.CmdID, tt.want)

@@ -78,11 +78,11 @@ const (
 )
 
 // ackTimeout is how long an answer may take.
-func ackTimeout(transport string) time.Duration {
+func ackTimeout(transport devices.Transport) time.Duration {
 	switch transport {
-	case "longpoll":
+	case devices.OverLongPoll:
 		return 15 * time.Second
-	case "websocket", "":
+	case devices.OverWebSocket, "":
 		return 2 * time.Second
 	}
 	return 5 * time.Second // MQTT, through whichever broker

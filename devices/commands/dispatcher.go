@@ -75,7 +75,7 @@ type device struct {
 // link is the way to a device.
 type link struct {
 	epoch     int64
-	transport string
+	transport devices.Transport
 	window    int
 	send      func(Envelope) bool
 	since     time.Time

@@ -258,7 +258,7 @@ func (d *Dispatcher) lineUp(dev *device, rec *devices.Device, c *command, ask li
 }
 
 // lifeOf is how long a command may wait.
-func lifeOf(policy, transport string, asked *int64) (time.Duration, error) {
+func lifeOf(policy string, transport devices.Transport, asked *int64) (time.Duration, error) {
 	if asked != nil {
 		if *asked < 1 || *asked > maxLife.Milliseconds() {
 			return 0, devices.OutOfRange("expires_in_ms", 1, float64(maxLife.Milliseconds()), "ms")

@@ -164,7 +164,7 @@ func (l *life) issueSomething() {
 // connect opens a link of any kind. Before it hears commands, the device may say
 // how it is, or was.
 func (l *life) connect() {
-	transport, window := []string{"websocket", "mqtt", "bridge:house"}[l.rnd.IntN(3)], 0
+	transport, window := []devices.Transport{"websocket", "mqtt", "bridge:house"}[l.rnd.IntN(3)], 0
 	if transport != "websocket" {
 		window = 1
 	}

@@ -19,7 +19,7 @@ const (
 // on: what waits is sent, what is unanswered is asked again. window bounds how
 // many commands may be unacknowledged there, 0 does not. send must not block
 // and reports whether the link took the command.
-func (d *Dispatcher) Connected(id devices.ID, epoch int64, transport string, window int, send func(Envelope) bool) {
+func (d *Dispatcher) Connected(id devices.ID, epoch int64, transport devices.Transport, window int, send func(Envelope) bool) {
 	d.with(id, func(dev *device, now time.Time) {
 		if dev.link != nil && dev.link.epoch > epoch {
 			return
@@ -34,7 +34,7 @@ func (d *Dispatcher) Connected(id devices.ID, epoch int64, transport string, win
 			}
 		}
 		wait := reconcileJoin
-		if transport == "mqtt" {
+		if transport == devices.OverMQTT {
 			wait = reconcileMQTT
 		}
 		dev.reconcileAt = now.Add(wait)

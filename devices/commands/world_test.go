@@ -197,7 +197,7 @@ type lamp struct {
 	full bool
 }
 
-func (w *world) connect(id devices.ID, epoch int64, transport string, window int) *lamp {
+func (w *world) connect(id devices.ID, epoch int64, transport devices.Transport, window int) *lamp {
 	l := &lamp{w: w, id: id, epoch: epoch}
 	w.Connected(id, epoch, transport, window, func(e Envelope) bool {
 		l.mu.Lock()

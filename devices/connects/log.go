@@ -4,12 +4,12 @@ package connects
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
 
+	"devicehub/devices"
 	"devicehub/devices/quota"
 )
 
@@ -72,14 +72,14 @@ func (l *Log) Warn(msg, addr, code string, attrs ...any) {
 		l.kinds[k] = t
 	}
 	t.n++
-	t.addr = host(addr)
+	t.addr = devices.Host(addr)
 	write := t.n <= perMinute
 	l.mu.Unlock()
 	if missed != nil {
 		l.told(k, missed)
 	}
 	if write {
-		l.Logger.Warn(msg, append([]any{"addr", host(addr), "code", code}, attrs...)...)
+		l.Logger.Warn(msg, append([]any{"addr", devices.Host(addr), "code", code}, attrs...)...)
 	}
 }
 
@@ -138,12 +138,4 @@ func Name(s string) string {
 		s = s[:len(s)-1]
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
-}
-
-// host is the address without its port.
-func host(addr string) string {
-	if ap, err := netip.ParseAddrPort(addr); err == nil {
-		return ap.Addr().Unmap().String()
-	}
-	return addr
 }

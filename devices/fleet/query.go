@@ -306,7 +306,7 @@ func (t *term) holds(s *subject) bool {
 	case "reason":
 		return t.text(s.st().Reason)
 	case "transport":
-		return t.text(s.st().Transport)
+		return t.text(string(s.st().Transport))
 	case "flapping":
 		return t.text(strconv.FormatBool(s.st().Flapping))
 	case "unverified":

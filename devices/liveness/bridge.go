@@ -243,7 +243,7 @@ func (t *Tracker) bridgeLink(d *device, now time.Time) bool {
 		return false // the next message asks again
 	}
 	t.stats.opened.Add(1)
-	d.open(&conn{Conn: Conn{Transport: "bridge:" + d.bridge.name}, epoch: epoch}, now)
+	d.open(&conn{Conn: Conn{Transport: devices.OverBridge(d.bridge.name)}, epoch: epoch}, now)
 	return true
 }
 

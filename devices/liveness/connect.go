@@ -2,7 +2,6 @@ package liveness
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"devicehub/devices"
@@ -17,7 +16,7 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 	if _, ok := t.cfg.Registry.Get(id); !ok {
 		return 0, devices.NotFound("device")
 	}
-	c.Addr = host(c.Addr)
+	c.Addr = devices.Host(c.Addr)
 	var tell func()
 	var refused *devices.Error
 	var first bool
@@ -69,7 +68,7 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 // Admit is rate_limited where Open would be, so that a newcomer can be told how
 // long to wait before there is a connection. Open may still decide otherwise.
 func (t *Tracker) Admit(id devices.ID, c Conn) error {
-	c.Addr = host(c.Addr)
+	c.Addr = devices.Host(c.Addr)
 	var refused *devices.Error
 	var first bool
 	t.with(id, func(d *device, now time.Time) bool {
@@ -87,7 +86,7 @@ func (t *Tracker) Admit(id devices.ID, c Conn) error {
 func (t *Tracker) turnedAway(id devices.ID, c Conn, first bool) {
 	t.stats.refused.Add(1)
 	if first && t.cfg.Audit != nil {
-		t.cfg.Audit.Record(devices.Origin{Via: devices.Via(c.Transport), Addr: c.Addr}, devices.AuditEntry{
+		t.cfg.Audit.Record(devices.Origin{Via: c.Transport.Via(), Addr: c.Addr}, devices.AuditEntry{
 			Actor: "device:" + string(id), Action: "device.duplicate_identity", Target: "device:" + string(id),
 			Outcome: "refused", Code: devices.CodeRateLimited})
 	}
@@ -149,12 +148,4 @@ func (t *Tracker) End(id devices.ID, code devices.Code, reason string) bool {
 	}
 	tell()
 	return true
-}
-
-// host is the address without its port.
-func host(addr string) string {
-	if ap, err := netip.ParseAddrPort(addr); err == nil {
-		return ap.Addr().Unmap().String()
-	}
-	return addr
 }

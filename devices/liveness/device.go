@@ -56,7 +56,7 @@ const (
 
 // Conn is what is known of a connection.
 type Conn struct {
-	Transport string // websocket, longpoll, mqtt, bridge:<name>
+	Transport devices.Transport
 	Addr      string // the peer's, without port
 	Boot      string // the device's power-up, if known
 	Client    string // what the client calls itself, if the transport has a word for it

@@ -12,15 +12,15 @@ import (
 
 // Transition is one line of a device's history of connections.
 type Transition struct {
-	N         int64         `json:"-"` // order in the store
-	Device    devices.ID    `json:"-"`
-	At        int64         `json:"at"` // ms since epoch
-	From      devices.State `json:"from"`
-	To        devices.State `json:"to"`
-	Reason    string        `json:"reason"`
-	Epoch     int64         `json:"epoch"`
-	Transport string        `json:"transport"`
-	Node      string        `json:"node"`
+	N         int64             `json:"-"` // order in the store
+	Device    devices.ID        `json:"-"`
+	At        int64             `json:"at"` // ms since epoch
+	From      devices.State     `json:"from"`
+	To        devices.State     `json:"to"`
+	Reason    string            `json:"reason"`
+	Epoch     int64             `json:"epoch"`
+	Transport devices.Transport `json:"transport"`
+	Node      string            `json:"node"`
 }
 
 // Known is what is remembered of a device across restarts.
@@ -31,7 +31,7 @@ type Known struct {
 	Reason       string
 	Since        int64
 	Epoch        int64
-	Transport    string
+	Transport    devices.Transport
 	OfflineAfter time.Duration
 	AwakeAt      int64
 	LastSeen     int64

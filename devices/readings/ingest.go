@@ -47,7 +47,7 @@ const (
 type Source struct {
 	Device    *devices.Device
 	Boot      string // of the join, or of the last message of this connection; empty: unknown
-	Transport string
+	Transport devices.Transport
 	Order     *Order // nil: it has no bearing on others
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -27,7 +26,7 @@ type Readings interface {
 // Commands sends what people want to devices and hears what came of it;
 // [commands.Dispatcher] is one.
 type Commands interface {
-	Connected(id devices.ID, epoch int64, transport string, window int, send func(commands.Envelope) bool)
+	Connected(id devices.ID, epoch int64, transport devices.Transport, window int, send func(commands.Envelope) bool)
 	Disconnected(id devices.ID, epoch int64)
 	Pending(id devices.ID) []commands.Envelope
 	Delta(id devices.ID) map[string]any
@@ -84,7 +83,7 @@ type Door struct {
 	Node     string       // this node's name, shown in presence
 	// Observe, if set, is told of every connection ("connect") and every event
 	// with the code it was refused with, "" when it was taken.
-	Observe func(transport, event string, code devices.Code)
+	Observe func(transport devices.Transport, event string, code devices.Code)
 	Trace   *trace.Tracer // may be nil
 	Log     *slog.Logger
 
@@ -120,7 +119,7 @@ func (d *Door) Limits() Limits {
 	return d.limits
 }
 
-func (d *Door) observe(transport, event string, err error) {
+func (d *Door) observe(transport devices.Transport, event string, err error) {
 	if d.Observe != nil {
 		d.Observe(transport, event, codeOf(err))
 	}
@@ -158,7 +157,7 @@ func (d *Door) admit(p identity.Principal, id devices.ID) (*devices.Device, erro
 // Admit says early, before a transport has taken the connection, that Open would
 // turn it away because devices fight over one identity. Else it returns the
 // arrival for Hello, whose Done is to be called should there be no Open.
-func (d *Door) Admit(id devices.ID, transport, addr string) (*Arrival, error) {
+func (d *Door) Admit(id devices.ID, transport devices.Transport, addr string) (*Arrival, error) {
 	if err := d.Liveness.Admit(id, liveness.Conn{Transport: transport, Addr: addr}); err != nil {
 		return nil, err
 	}
@@ -282,12 +281,4 @@ func (d *Door) turnOf(i, of uint32) []*Session {
 		}
 	}
 	return list
-}
-
-// host is the address without its port.
-func host(addr string) string {
-	if ap, err := netip.ParseAddrPort(addr); err == nil {
-		return ap.Addr().Unmap().String()
-	}
-	return addr
 }

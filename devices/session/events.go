@@ -150,7 +150,7 @@ func (s *Session) submit(b readings.Batch, reply func(any, error)) {
 		reply(nil, err)
 		return
 	}
-	if s.transport == "mqtt" && b.Boot != "" {
+	if s.transport == devices.OverMQTT && b.Boot != "" {
 		s.SetBoot(b.Boot) // over MQTT, what a later message leaves out is taken from the one before
 	}
 	s.mu.Lock()
@@ -306,7 +306,7 @@ func (s *Session) refresh() (any, error) {
 			}
 		}
 		s.Listen()
-		if dev, ok := s.door.Registry.Get(s.device); ok && s.transport == "mqtt" && Configured(dev) {
+		if dev, ok := s.door.Registry.Get(s.device); ok && s.transport == devices.OverMQTT && Configured(dev) {
 			s.sendConfig(dev) // which over channels the join told
 		}
 	}
@@ -351,7 +351,7 @@ func (s *Session) pong(payload []byte) (any, error) {
 // Post takes a readings body that a device sent over HTTP, outside any
 // session. The device has no link by it; its data alone is seen.
 func (d *Door) Post(p identity.Principal, id devices.ID, body []byte, reply func(any, error)) {
-	const transport = "http"
+	const transport = devices.OverHTTP
 	d.record(id, trace.Line{Dir: trace.In, Transport: transport, Event: "readings"}, body)
 	answer := func(v any, err error) {
 		d.observe(transport, "readings", err)

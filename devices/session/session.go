@@ -45,7 +45,7 @@ type Settler interface {
 type Hello struct {
 	Principal identity.Principal
 	Device    devices.ID
-	Transport string // websocket, longpoll or mqtt
+	Transport devices.Transport
 	Addr      string // the peer's address
 	Boot      string // if known so early
 	Client    string // what the client calls itself, where the transport has a word for it
@@ -66,7 +66,7 @@ type Session struct {
 	door      *Door
 	link      Link
 	device    devices.ID
-	transport string
+	transport devices.Transport
 	account   *quota.Account // of the device, over all its connections
 	hello     Hello
 	turn      uint32 // which second of a minute it is tended in
@@ -145,7 +145,7 @@ func (d *Door) Open(_ context.Context, h Hello, l Link) (s *Session, err error) 
 func (s *Session) goOnline() error {
 	s.settleOlder()
 	epoch, err := s.door.Liveness.Open(s.device, liveness.Conn{
-		Transport: s.transport, Addr: host(s.hello.Addr), Boot: s.boot, Client: s.hello.Client, OfflineAfter: s.hello.OfflineAfter,
+		Transport: s.transport, Addr: devices.Host(s.hello.Addr), Boot: s.boot, Client: s.hello.Client, OfflineAfter: s.hello.OfflineAfter,
 	}, s.endBy)
 	if err != nil {
 		return err
@@ -167,7 +167,7 @@ func (s *Session) Answered(sure bool) {
 
 // origin is by which way and from where the device speaks, for the audit.
 func (s *Session) origin() devices.Origin {
-	return devices.Origin{Via: devices.Via(s.transport), Addr: host(s.hello.Addr)}
+	return devices.Origin{Via: s.transport.Via(), Addr: devices.Host(s.hello.Addr)}
 }
 
 // Device is the session's device.
@@ -311,7 +311,7 @@ const maxAbout = 64 // bytes of boot, fw, sdk and proto
 // Join brings the device onto the topic of one of its kinds: it is shown there,
 // and its own word of itself is taken. Commands flow only after Listen.
 func (s *Session) Join(k devices.Kind, p JoinParams) (r JoinReply, err error) {
-	if s.transport != "mqtt" { // there nothing of it is on the wire
+	if s.transport != devices.OverMQTT { // there nothing of it is on the wire
 		s.door.record(s.device, trace.Line{Dir: trace.In, Transport: s.transport, Topic: s.topic(k), Event: "join"}, p)
 		defer func() { s.door.recordReply(s.device, s.transport, "join", r, err) }()
 	}

@@ -708,7 +708,7 @@ func TestFollowersSeeWhatADeviceSendsAndGets(t *testing.T) {
 			if strings.Contains(string(l.Payload), "eyJ") || l.At == 0 {
 				t.Errorf("got %+v", l)
 			}
-			got = append(got, strings.TrimRight(strings.Join([]string{l.Dir, l.Transport, l.Event, l.About, l.Topic, l.Outcome}, " "), " "))
+			got = append(got, strings.TrimRight(strings.Join([]string{l.Dir, string(l.Transport), l.Event, l.About, l.Topic, l.Outcome}, " "), " "))
 		}
 		want := []string{
 			"in websocket connect   ok",

@@ -39,7 +39,7 @@ func codeOf(err error) devices.Code {
 }
 
 // recordReply shows what a device's event was answered with.
-func (d *Door) recordReply(id devices.ID, transport, event string, v any, err error) {
+func (d *Door) recordReply(id devices.ID, transport devices.Transport, event string, v any, err error) {
 	if !d.Trace.Follows(id) {
 		return
 	}
@@ -55,13 +55,13 @@ func (d *Door) recordReply(id devices.ID, transport, event string, v any, err er
 
 // Refused shows a connection to those who follow the device that it seems to be
 // of, where its token was refused before Open.
-func (d *Door) Refused(transport, addr string, id devices.ID, err error) {
+func (d *Door) Refused(transport devices.Transport, addr string, id devices.ID, err error) {
 	if !d.Trace.Follows(id) {
 		return
 	}
 	about := map[string]any{"error": err.Error()}
 	if addr != "" {
-		about["addr"] = host(addr)
+		about["addr"] = devices.Host(addr)
 	}
 	d.record(id, trace.Line{Dir: trace.In, Transport: transport, Event: "connect", Outcome: outcome(err)}, about)
 }
@@ -70,7 +70,7 @@ func (d *Door) recordOpen(h Hello, s *Session, err error) {
 	if !d.Trace.Follows(h.Device) {
 		return
 	}
-	about := map[string]any{"addr": host(h.Addr), "gen": h.Principal.Gen}
+	about := map[string]any{"addr": devices.Host(h.Addr), "gen": h.Principal.Gen}
 	switch {
 	case err != nil:
 		about["error"] = err.Error()
@@ -99,7 +99,7 @@ func (d *Door) recordClose(s *Session, reason string) {
 
 // topic is where the session's device hears events of a kind.
 func (s *Session) topic(k devices.Kind) string {
-	if s.transport == "mqtt" {
+	if s.transport == devices.OverMQTT {
 		return "" // its topics are the listener's affair
 	}
 	return devices.Topic(k, s.device)

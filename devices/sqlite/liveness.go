@@ -56,7 +56,7 @@ func (db *DB) SavePresence(ctx context.Context, known []liveness.Known, trs []li
 		}
 		defer put.Close()
 		for _, k := range known {
-			if _, err := put.ExecContext(ctx, string(k.Device), string(k.State), k.Control, k.Reason, k.Since, k.Epoch, k.Transport,
+			if _, err := put.ExecContext(ctx, string(k.Device), string(k.State), k.Control, k.Reason, k.Since, k.Epoch, string(k.Transport),
 				k.OfflineAfter.Milliseconds(), k.AwakeAt, k.LastSeen, k.Linked); err != nil {
 				return fmt.Errorf("%s: %w", k.Device, err)
 			}
@@ -68,7 +68,7 @@ func (db *DB) SavePresence(ctx context.Context, known []liveness.Known, trs []li
 		}
 		defer add.Close()
 		for _, tr := range trs {
-			if _, err := add.ExecContext(ctx, string(tr.Device), tr.At, string(tr.From), string(tr.To), tr.Reason, tr.Epoch, tr.Transport, tr.Node); err != nil {
+			if _, err := add.ExecContext(ctx, string(tr.Device), tr.At, string(tr.From), string(tr.To), tr.Reason, tr.Epoch, string(tr.Transport), tr.Node); err != nil {
 				return fmt.Errorf("%s: %w", tr.Device, err)
 			}
 		}

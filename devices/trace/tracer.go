@@ -22,16 +22,16 @@ type Tracer struct {
 
 // Line is one thing that a device sent or got.
 type Line struct {
-	At        int64           `json:"at"`  // ms since epoch
-	Dir       string          `json:"dir"` // In or Out
-	Transport string          `json:"transport"`
-	Event     string          `json:"event"`
-	About     string          `json:"about,omitempty"` // of a reply: the event that it answers
-	Topic     string          `json:"topic,omitempty"`
-	Payload   json.RawMessage `json:"payload,omitempty"` // secrets redacted; base64 of what is not text
-	Bytes     int             `json:"bytes"`             // of the payload as it was
-	Outcome   string          `json:"outcome,omitempty"` // ok, or the code it was refused with
-	Skipped   int64           `json:"skipped,omitempty"` // lines that a slow reader missed before this one
+	At        int64             `json:"at"`  // ms since epoch
+	Dir       string            `json:"dir"` // In or Out
+	Transport devices.Transport `json:"transport"`
+	Event     string            `json:"event"`
+	About     string            `json:"about,omitempty"` // of a reply: the event that it answers
+	Topic     string            `json:"topic,omitempty"`
+	Payload   json.RawMessage   `json:"payload,omitempty"` // secrets redacted; base64 of what is not text
+	Bytes     int               `json:"bytes"`             // of the payload as it was
+	Outcome   string            `json:"outcome,omitempty"` // ok, or the code it was refused with
+	Skipped   int64             `json:"skipped,omitempty"` // lines that a slow reader missed before this one
 }
 
 // Directions of a Line.

@@ -231,7 +231,7 @@ func (i *ingest) Submit(src readings.Source, b readings.Batch, done func(reading
 
 type control Hub
 
-func (c *control) Connected(id devices.ID, epoch int64, transport string, window int, send func(commands.Envelope) bool) {
+func (c *control) Connected(id devices.ID, epoch int64, transport devices.Transport, window int, send func(commands.Envelope) bool) {
 	h := (*Hub)(c)
 	h.mu.Lock()
 	h.links[id] = send
@@ -281,7 +281,7 @@ func (l *links) BridgeHeard(id devices.ID, name string, can liveness.Availabilit
 	}
 	if _, ok := h.current[id]; !ok {
 		h.epoch++
-		h.current[id] = liveness.Conn{Transport: "bridge:" + name}
+		h.current[id] = liveness.Conn{Transport: devices.OverBridge(name)}
 	}
 	return h.epoch
 }
