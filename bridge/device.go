@@ -11,6 +11,7 @@ import (
 
 	"devicehub/bridge/packet"
 	"devicehub/devices"
+	"devicehub/devices/quota"
 )
 
 const maxAliases = 16
@@ -24,8 +25,8 @@ type device struct {
 	id      devices.ID
 	sess    Session
 	aliases [maxAliases + 1]string // the reader's
-	errors  budget                 // told on sys/down
-	asks    budget                 // SUBSCRIBE, UNSUBSCRIBE and PINGREQ
+	errors  *quota.Limiter         // told on sys/down
+	asks    *quota.Limiter         // SUBSCRIBE, UNSUBSCRIBE and PINGREQ
 
 	// Guarded by in.mu.
 	deciding map[uint16]struct{} // QoS 2 publishes that wait for their decision
@@ -61,7 +62,7 @@ type subscription struct {
 
 // enterDevice lets a device in.
 func (c *conn) enterDevice(ctx context.Context, id devices.ID, password string, pk *packet.Packet) (peer, error) {
-	d := &device{conn: c, id: id, errors: budget{max: 10}, asks: budget{max: 100}, deciding: map[uint16]struct{}{}}
+	d := &device{conn: c, id: id, errors: quota.NewLimiter(quota.Rate{PerSecond: 10, Burst: 10}), asks: quota.NewLimiter(quota.Rate{PerSecond: 100, Burst: 100}), deciding: map[uint16]struct{}{}}
 	if err := c.srv.judgeWill(id, pk); err != nil {
 		return nil, err
 	}
@@ -205,7 +206,7 @@ func (d *device) gone() {
 func (d *device) handle(pk *packet.Packet) error {
 	switch pk.FixedHeader.Type {
 	case packet.Subscribe, packet.Unsubscribe, packet.Pingreq:
-		if !d.asks.take(d.heard) {
+		if _, ok := d.asks.Take(d.heard); !ok {
 			d.end(ending{reason: "rate_limited", code: packet.RateTooHigh, text: "rate_limited: too many requests"})
 			return nil
 		}

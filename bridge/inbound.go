@@ -3,8 +3,6 @@ package bridge
 import (
 	"errors"
 	"strings"
-	"sync"
-	"time"
 
 	"devicehub/bridge/packet"
 	"devicehub/devices"
@@ -220,22 +218,3 @@ func (d *device) answer(event string, answer any) {
 // maxRefusals is how many publishes in a row may be over the device's rate or
 // outside its topics before it is sent away.
 const maxRefusals = 1000
-
-// budget allows so many of something a second.
-type budget struct {
-	max int
-
-	mu     sync.Mutex
-	second int64
-	n      int
-}
-
-func (b *budget) take(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if s := now.Unix(); s != b.second {
-		b.second, b.n = s, 0
-	}
-	b.n++
-	return b.n <= b.max
-}

@@ -35,7 +35,10 @@ func refusedOf(e *devices.Error, answer any, err error) (refused readings.Refusa
 func (d *device) tellRefused(qos byte, topic string, r readings.Refusal) {
 	items := len(r.Result.Rejected)
 	whole := items <= 1 && r.Result.Accepted+r.Result.Dup == 0
-	if d.version == packet.V5 && qos > 0 && whole || !d.errors.take(time.Now()) {
+	if d.version == packet.V5 && qos > 0 && whole {
+		return
+	}
+	if _, ok := d.errors.Take(time.Now()); !ok {
 		return
 	}
 	d.mu.Lock()

@@ -11,13 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"devicehub/devices"
 	"devicehub/devices/commands"
 	"devicehub/devices/identity"
 	"devicehub/devices/lights"
 	"devicehub/devices/liveness"
+	"devicehub/devices/quota"
 	"devicehub/devices/readings"
 )
 
@@ -104,7 +103,7 @@ type member struct {
 	boot   string
 	epoch  int64
 	linked bool
-	errors *rate.Limiter // told to the device
+	errors *quota.Limiter // told to the device
 	can    liveness.Availability
 	send   func(*devices.Device, commands.Envelope) bool
 }
@@ -199,7 +198,7 @@ func (b *Behind) token(id devices.ID, payload []byte) ([]byte, error) {
 func (b *Behind) member(id devices.ID) *member {
 	m := b.members[id]
 	if m == nil {
-		m = &member{errors: rate.NewLimiter(10, 10)}
+		m = &member{errors: quota.NewLimiter(quota.Rate{PerSecond: 10, Burst: 10})}
 		b.members[id] = m
 	}
 	return m
@@ -279,7 +278,8 @@ func (b *Behind) mayComplain(id devices.ID) bool {
 	b.mu.Lock()
 	l := b.member(id).errors
 	b.mu.Unlock()
-	return l.Allow()
+	_, ok := l.Take(time.Now())
+	return ok
 }
 
 // push hands the readings of a message on, as of the boot that the device last

@@ -106,7 +106,7 @@ func (l *lanes) pay(j *job) time.Duration {
 		return 0
 	}
 	j.paid = true
-	d := l.rate.Reserve().Delay()
+	d := l.rate.Reserve(time.Now())
 	if d > 0 {
 		l.delayed++
 	}

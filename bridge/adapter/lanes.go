@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
+	"devicehub/devices/quota"
 )
 
 // bounds of what is under way on one bus. What is read and goes beyond waits in
@@ -48,7 +48,7 @@ type lanes struct {
 	fault func(j *job, err error) // hears of what no refusal explains; it is tried again
 
 	mu      sync.Mutex
-	rate    *rate.Limiter // of messages that are read
+	rate    *quota.Limiter // of messages that are read
 	lanes   map[string]*lane
 	n       int // messages not decided
 	loose   int
@@ -67,19 +67,15 @@ type lanes struct {
 type flight struct{ pushes, readings int }
 
 func newLanes(b bounds) *lanes {
-	return &lanes{max: b, rate: rate.NewLimiter(rate.Inf, 0), fault: func(*job, error) {}, lanes: map[string]*lane{}}
+	return &lanes{max: b, rate: quota.NewLimiter(quota.Rate{}), fault: func(*job, error) {}, lanes: map[string]*lane{}}
 }
 
 // setRate bounds how many messages are read a second, with bursts of one second;
 // 0 is no bound.
 func (l *lanes) setRate(perSecond int) {
-	limit := rate.Limit(perSecond)
-	if perSecond <= 0 {
-		limit = rate.Inf
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rate = rate.NewLimiter(limit, perSecond)
+	l.rate = quota.NewLimiter(quota.Rate{PerSecond: float64(perSecond), Burst: float64(perSecond)})
 }
 
 // len is the number of messages that are not yet decided.

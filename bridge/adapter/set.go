@@ -7,10 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"devicehub/bridge/broker"
 	"devicehub/devices"
+	"devicehub/devices/quota"
 )
 
 // Config names one adapter of a bus.
@@ -38,11 +37,11 @@ type route struct {
 func NewSet(h Hub, bus Bus, trust bool, adapters []Config) (*Set, error) {
 	s := &Set{lanes: newLanes(defaultBounds)}
 	s.lanes.setRate(h.EventsPerS)
-	faults := rate.Sometimes{First: 1, Interval: time.Minute}
+	faults := quota.NewLimiter(quota.Rate{PerSecond: 1. / 60, Burst: 1}) // lines in the log
 	s.lanes.fault = func(j *job, err error) {
-		faults.Do(func() {
+		if _, ok := faults.Take(time.Now()); ok {
 			h.Log.Error("bridge message is tried again", "bridge", bus.Name(), "topic", j.m.Topic, "err", err)
-		})
+		}
 	}
 	s.guard.init()
 	s.Behind = NewBehind(h, guarded{bus, &s.guard}, trust)

@@ -8,10 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"devicehub/devices"
 	"devicehub/devices/internal/perdevice"
+	"devicehub/devices/quota"
 	"devicehub/devices/shadow"
 )
 
@@ -69,7 +68,7 @@ type device struct {
 	pumpAgain   bool
 	reconcileAt time.Time // when to look whether the desired state is reached
 	reconciled  time.Time
-	rate        *rate.Limiter
+	rate        *quota.Limiter
 }
 
 // link is the way to a device.

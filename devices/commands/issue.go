@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"golang.org/x/time/rate"
 
 	"devicehub/devices"
 	"devicehub/devices/lights"
+	"devicehub/devices/quota"
 )
 
 // Issue takes a command for a device. When it returns, the command is durable,
@@ -150,6 +150,9 @@ func validID(s string) bool {
 	return true
 }
 
+// commandRate is how many commands people may give one device.
+var commandRate = quota.Rate{PerSecond: 60, Burst: 120}
+
 // admit checks a request against the device and lines it up. A refusal of a
 // well-formed request is a command too: people see it in the history.
 func (d *Dispatcher) admit(rec *devices.Device, by string, r Request, hash string) (c *command, err error) {
@@ -173,9 +176,9 @@ func (d *Dispatcher) admit(rec *devices.Device, by string, r Request, hash strin
 			return // the same request, twice at once
 		}
 		if dev.rate == nil {
-			dev.rate = rate.NewLimiter(60, 120)
+			dev.rate = quota.NewLimiter(commandRate)
 		}
-		if !dev.rate.AllowN(now, 1) {
+		if _, ok := dev.rate.Take(now); !ok {
 			err = devices.Refuse(devices.CodeRateLimited, "too many commands for this device").After(time.Second)
 			return
 		}

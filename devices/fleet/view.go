@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"devicehub/devices"
+	"devicehub/devices/quota"
 )
 
 const (
@@ -16,8 +17,7 @@ const (
 	// A view's patches may be so many bytes a second; what does not fit is
 	// merged with what comes after. A dashboard has two views, and shall cost
 	// less than 30 kB/s.
-	patchRate  = 12_000
-	patchBurst = 12_000
+	patchBytes = 12_000
 )
 
 // Reply is a page of rows.
@@ -49,15 +49,14 @@ type View struct {
 	total   int
 	counts  [8]int // by state
 
-	changed    map[devices.ID]struct{} // visible rows to look at
-	removed    []devices.ID
-	recount    bool
-	reordered  bool
-	patchedAt  time.Time
-	countedAt  time.Time
-	orderedAt  time.Time
-	budget     float64
-	budgetedAt time.Time
+	changed   map[devices.ID]struct{} // visible rows to look at
+	removed   []devices.ID
+	recount   bool
+	reordered bool
+	patchedAt time.Time
+	countedAt time.Time
+	orderedAt time.Time
+	budget    *quota.Limiter // bytes of rows
 }
 
 type shown struct {
@@ -79,7 +78,7 @@ const (
 // must not block, and its false ends the view. The error is forbidden, invalid
 // or range, or the actor's.
 func (f *Fleet) Open(actor func() (devices.Actor, error), p Params, push func(event string, payload any) bool) (*View, Reply, error) {
-	v := &View{f: f, actor: actor, push: push}
+	v := &View{f: f, actor: actor, push: push, budget: quota.NewLimiter(quota.Rate{PerSecond: patchBytes, Burst: patchBytes})}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	// Listed before the page is drawn: what changes meanwhile is told.
@@ -398,13 +397,7 @@ func (v *View) tell(now time.Time) bool {
 }
 
 func (v *View) tellRows(now time.Time) bool {
-	if v.budgetedAt.IsZero() {
-		v.budget = patchBurst
-	} else {
-		v.budget = min(patchBurst, v.budget+patchRate*now.Sub(v.budgetedAt).Seconds())
-	}
-	v.budgetedAt = now
-	if len(v.changed)+len(v.removed) == 0 || now.Sub(v.patchedAt) < tickEvery || v.budget < 0 && len(v.removed) == 0 {
+	if len(v.changed)+len(v.removed) == 0 || now.Sub(v.patchedAt) < tickEvery || v.budget.Overspent(now) && len(v.removed) == 0 {
 		return true
 	}
 	patch := []map[string]any{}
@@ -435,6 +428,6 @@ func (v *View) tellRows(now time.Time) bool {
 		return true
 	}
 	v.patchedAt = now
-	v.budget -= float64(len(b))
+	v.budget.Spend(now, float64(len(b)))
 	return v.push("rows", json.RawMessage(b))
 }
