@@ -139,6 +139,48 @@ func BenchmarkCommand(b *testing.B) {
 	b.ReportMetric(float64(len(took))/time.Since(start).Seconds(), "commands/s")
 }
 
+// BenchmarkAlone has one light connect, obey a command and go, with nothing else to write: what
+// each costs in transactions by itself.
+func BenchmarkAlone(b *testing.B) {
+	h := newHub(b, 1)
+	id := h.ids[0]
+	const quiet = 400 * time.Millisecond // all that is behind is written then
+	var connects, obeyed int64
+	n := 0
+	for b.Loop() {
+		n++
+		before := h.commits.Load()
+		sent := make(chan commands.Envelope, 1)
+		epoch, err := h.live.Open(id, liveness.Conn{Transport: "websocket"}, func(devices.Code, string, int64) {})
+		if err != nil {
+			b.Fatal(err)
+		}
+		h.cmds.Connected(id, epoch, "websocket", 0, func(e commands.Envelope) bool { sent <- e; return true })
+		time.Sleep(quiet)
+		connects += h.commits.Load() - before
+		before = h.commits.Load()
+		_, err = h.cmds.Issue(b.Context(), devices.CLI(), devices.Origin{}, id, commands.Request{Op: "set", Params: fmt.Appendf(nil, `{"brightness":%d}`, 1+n%255)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		e := <-sent
+		time.Sleep(10 * time.Millisecond)
+		e.Params["cmd"] = e.CmdID
+		state, _ := json.Marshal(e.Params)
+		if err := h.cmds.Answer(id, epoch, fmt.Appendf(nil, `{"cmd_id":%q,"status":"done"}`, e.CmdID)); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := h.cmds.Report(id, epoch, time.Now(), state); err != nil {
+			b.Fatal(err)
+		}
+		time.Sleep(quiet)
+		obeyed += h.commits.Load() - before
+		h.live.Close(id, epoch, liveness.ClientClose)
+	}
+	b.ReportMetric(float64(connects)/float64(n), "commits/connect")
+	b.ReportMetric(float64(obeyed)/float64(n), "commits/command")
+}
+
 // BenchmarkReconnect has ten thousand devices connect at once, until all of it
 // is in the history on disk.
 func BenchmarkReconnect(b *testing.B) {
