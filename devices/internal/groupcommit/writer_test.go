@@ -236,6 +236,21 @@ func TestWhatIsDueIsWrittenTogether(t *testing.T) {
 	})
 }
 
+// What a source says is from before what a job of the same transaction does, and does not undo it.
+func TestJobsHaveTheLastWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{}
+		w := d.writer()
+		s := d.service(w, "k", time.Minute)
+		defer running(s)()
+		s.set(1)
+		time.Sleep(45 * time.Second)
+		if err := w.Do(t.Context(), put("k", 2)); err != nil || d.got("k") != 2 || d.count() != 1 || d.parts[0] != 2 {
+			t.Errorf("got %v in transactions of %v parts, want the job's in one of two", d.all(), d.parts)
+		}
+	})
+}
+
 // What cannot be written is tried again, and is there in the end.
 func TestRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
