@@ -62,6 +62,9 @@ type Limits struct {
 	Checks, Failures Rate
 
 	DeviceDay int64 // bytes that a device may have stored in a day; 0 is no bound
+	// Arrivals are the connections that have yet to say whose they are, all and of one address;
+	// 0 is no bound.
+	Arrivals, ArrivalsPerAddress int
 }
 
 // Key names a principal.
@@ -79,6 +82,7 @@ type Quota struct {
 	failures Table
 	checks   Table
 	stored   stored
+	arrivals arrivals
 	refused  [limitNames]atomic.Int64
 }
 

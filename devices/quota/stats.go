@@ -16,13 +16,14 @@ const (
 	LimitFailures
 	LimitStored
 	LimitSpace
+	LimitArrivals
 	LimitCutOff // cut off, for going on beyond any of them
 	limitNames
 )
 
 func (l Limit) String() string {
 	return [...]string{"events", "reads", "calls", "connects", "mqtt_messages", "sockets", "longpolls", "calls_at_once",
-		"checks", "failures", "stored_bytes", "space", "cut_off"}[l]
+		"checks", "failures", "stored_bytes", "space", "arrivals", "cut_off"}[l]
 }
 
 var classLimit = [classes]Limit{LimitEvents, LimitReads, LimitCalls, LimitConnects, LimitMessages}
