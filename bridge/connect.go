@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -219,7 +220,23 @@ func (c *conn) welcome(pk *packet.Packet, present bool, extra func(*packet.Prope
 	}
 	c.quota = out.Properties.ReceiveMaximum > 0
 	c.greet = true
+	known(c.nc)
 	return true
+}
+
+// known tells the listener that the connection is no stranger's any more.
+func known(nc net.Conn) {
+	for {
+		if k, ok := nc.(interface{ Known() }); ok {
+			k.Known()
+			return
+		}
+		above, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			return
+		}
+		nc = above.NetConn()
+	}
 }
 
 // first sends the CONNACK, and reports whether the client can take it. c.mu is held;

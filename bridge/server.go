@@ -72,6 +72,13 @@ func WithStore(st broker.Store) Option { return func(s *Server) { s.store = st }
 // ended for what it sent; the default is the logger.
 func WithRefusals(l *connects.Log) Option { return func(s *Server) { s.refusals = l } }
 
+// WithListen has the addresses opened by listen instead of net.Listen. A connection of it that has
+// a method Known is told when it is known whose it is; what it costs until then is the listener's
+// business.
+func WithListen(listen func(addr string) (net.Listener, error)) Option {
+	return func(s *Server) { s.open = listen }
+}
+
 // Limits are the bounds that change while the hub runs, for connections made
 // from then on.
 type Limits struct {
@@ -98,6 +105,7 @@ type Server struct {
 	broker   *broker.Broker
 	store    broker.Store // nil: the broker keeps nothing beyond the process
 	refusals *connects.Log
+	open     func(addr string) (net.Listener, error)
 	stats    counters
 	owed     debts
 	limits   atomic.Pointer[Limits]
@@ -125,6 +133,7 @@ type listener struct {
 // New returns a Server that does not listen yet.
 func New(cfg Config, opts ...Option) (*Server, error) {
 	s := &Server{cfg: cfg, topics: topics{cfg.Root}, log: slog.New(slog.DiscardHandler),
+		open:     func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) },
 		memories: map[devices.ID]*memory{}, online: map[devices.ID]string{}, conns: map[*conn]struct{}{}, grants: map[broker.Owner]*grant{}}
 	for _, o := range opts {
 		o(s)
@@ -161,7 +170,7 @@ func (s *Server) Listen() error {
 		if l.addr == "" {
 			continue
 		}
-		ln, err := net.Listen("tcp", l.addr)
+		ln, err := s.open(l.addr)
 		if err != nil {
 			for _, open := range s.listeners {
 				_ = open.Close()
@@ -241,8 +250,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			// Out of file descriptors, or a connection reset before it was
 			// accepted: it may pass.
+			if pause == 0 {
+				s.log.Warn("mqtt accept failed", "err", err)
+			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.log.Warn("mqtt accept failed", "err", err)
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():

@@ -63,6 +63,7 @@ func (ep *Endpoint) serveLongPoll(w http.ResponseWriter, r *http.Request, m *mou
 		ep.hear(s, token)
 	}
 	if s != nil && (r.Method == http.MethodPost || r.Method == http.MethodGet) {
+		m.opts.letIn(r)
 		defer s.busy.Add(-1)
 		if s.busy.Add(1) > maxBusy {
 			fault(w, http.StatusTooManyRequests, "too many requests of one session at once")
@@ -151,6 +152,7 @@ func (ep *Endpoint) openSession(w http.ResponseWriter, r *http.Request, m *mount
 		answerJSON(w, m.opts.pollRefusal(err))
 		return
 	}
+	m.opts.letIn(r)
 	err = ep.sessions.evict(m.opts.maxSessions)
 	if err == nil {
 		err = ep.begin()

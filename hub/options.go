@@ -17,6 +17,7 @@ type options struct {
 	idle          time.Duration
 	window        time.Duration
 	maxSessions   int
+	letIn         func(*http.Request)
 	maxChannels   int
 	tooMany       string
 	inbox         int
@@ -44,6 +45,7 @@ func defaults() options {
 		idle:          60 * time.Second,
 		window:        10 * time.Second,
 		maxSessions:   1 << 16,
+		letIn:         func(*http.Request) {},
 		maxChannels:   100,
 		tooMany:       `{"reason":"too many channels joined"}`,
 		inbox:         64,
@@ -98,6 +100,10 @@ func WithIdleTimeout(d time.Duration) SocketOption { return func(o *options) { o
 // WithPollWindow sets how long a poll waits for messages. A session without a poll for one and
 // a half windows ends, within three. The default is 10 s.
 func WithPollWindow(d time.Duration) SocketOption { return func(o *options) { o.window = d } }
+
+// WithLetIn has f called with each request of a client that the ConnectFunc let in, before it is
+// answered: the one that opens a WebSocket, and all of a long-poll session.
+func WithLetIn(f func(r *http.Request)) SocketOption { return func(o *options) { o.letIn = f } }
 
 // WithMaxSessions limits the long-poll sessions of the endpoint. A client that would open another
 // takes the place of one which is not polled; where all are, it gets HTTP 503. The default

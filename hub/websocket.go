@@ -39,6 +39,7 @@ func (ep *Endpoint) serveWebSocket(w http.ResponseWriter, r *http.Request, m *mo
 		ep.refuse(w, r, m, err)
 		return
 	}
+	m.opts.letIn(r)
 	if r.ProtoMajor != 1 || r.ProtoMinor < 1 {
 		a.cancel(errProto)
 		fault(w, http.StatusBadRequest, "a WebSocket needs HTTP/1.1")

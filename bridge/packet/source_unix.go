@@ -12,7 +12,7 @@ import (
 // NewSource reads from a network connection. From TCP it reads only when there
 // is something, so that an idle connection holds no buffer.
 func NewSource(c net.Conn) Source {
-	sc, ok := c.(*net.TCPConn)
+	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return PlainSource{c}
 	}

@@ -212,6 +212,9 @@ type Conn struct {
 // Wrap makes the reads of nc its intake's.
 func Wrap(nc net.Conn) *Conn { return &Conn{nc, New(nc)} }
 
+// NetConn is the connection that was wrapped.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
 // Read reads from the connection.
 func (c *Conn) Read(b []byte) (int, error) {
 	for {
