@@ -45,6 +45,9 @@ type Config struct {
 	// Observe, if set, is told of every request that was answered, by its
 	// route's pattern.
 	Observe func(method, route string, status int, d time.Duration)
+	// Known, if set, is told of the request of a caller whose token is good, before it is
+	// answered.
+	Known func(*http.Request)
 }
 
 // Services are what the API translates for. Registry, Identity and Audit are
@@ -248,6 +251,9 @@ func (a *API) serve(w http.ResponseWriter, req *http.Request, r *route) {
 		return
 	}
 	if err == nil {
+		if a.cfg.Known != nil {
+			a.cfg.Known(req)
+		}
 		done, err := c.admit()
 		if err != nil {
 			c.fail(err)

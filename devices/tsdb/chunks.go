@@ -21,6 +21,7 @@ func openChunks(dir string, opts Options, zip *zipper, fatal func(error)) (*pebb
 	defer cache.Unref()
 	o := &pebble.Options{
 		Cache:                       cache,
+		MaxOpenFiles:                opts.OpenFiles, // 0 is Pebble's 1000
 		MemTableSize:                16 << 20,
 		MemTableStopWritesThreshold: 4,
 		Merger:                      merging(zip),

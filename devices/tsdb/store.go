@@ -60,6 +60,7 @@ type Options struct {
 	FlushReadings int           // that a generation of the head holds, 2 million
 	FlushEvery    time.Duration // 60 s
 	CacheBytes    int64         // of the chunk store, 32 MiB
+	OpenFiles     int           // of the chunk store, 1000
 	SegmentBytes  int64         // of the log
 	FS            ingestlog.FS  // of the log
 	Logger        *slog.Logger
