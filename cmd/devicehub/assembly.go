@@ -29,6 +29,7 @@ import (
 	"devicehub/devices/trace"
 	"devicehub/devices/tsdb"
 	"devicehub/hub"
+	"devicehub/hub/edge"
 	"devicehub/hub/presence"
 )
 
@@ -59,6 +60,7 @@ type assembly struct {
 	presence *presence.Tracker
 	channels *channels.App
 	quota    *quota.Quota
+	gate     *edge.Gate
 	refusals *connects.Log
 	tracer   *trace.Tracer
 	api      *httpapi.API
@@ -85,6 +87,7 @@ func assemble(ctx context.Context, p *Process) (a *assembly, err error) {
 		}
 	}()
 	a.metrics = newMetrics(p.Version, a.node)
+	a.gate = a.newGate()
 	for _, step := range []func(context.Context) error{a.openRegistry, a.openReadings, a.openControl, a.openDoors} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -134,7 +137,7 @@ func (a *assembly) openReadings(context.Context) (err error) {
 	cfg := a.Config.Readings
 	a.store, err = tsdb.Open(a.Data.Join(readingsFolder), tsdb.Options{
 		Fsync: cfg.Fsync, RetainRaw: cfg.Retention.Raw.Duration(), RetainQuarter: cfg.Retention.Min15.Duration(), RetainHour: cfg.Retention.Hour1.Duration(),
-		MinFree: minFree(cfg.MinFree), Logger: a.Log, OnSync: a.metrics.synced, OnFlush: a.metrics.flushed,
+		MinFree: minFree(cfg.MinFree), OpenFiles: storeFiles(edge.Files()), Logger: a.Log, OnSync: a.metrics.synced, OnFlush: a.metrics.flushed,
 	})
 	if err != nil {
 		return fmt.Errorf("readings: %w", err)
@@ -206,7 +209,7 @@ func (a *assembly) openDoors(context.Context) error {
 	origins := httpapi.Origins{PublicURL: cfg.HTTP.PublicURL, Allowed: cfg.HTTP.AllowedOrigins}
 	a.endpoint.Socket(mountPath, a.channels.Router(),
 		hub.WithErrorHandler(channels.RefuseUpgrade), hub.WithPollRefusal(channels.RefusePoll), hub.WithCheckOrigin(origins.OK),
-		hub.WithIdleTimeout(idleTimeout), hub.WithPollWindow(pollWindow),
+		hub.WithIdleTimeout(idleTimeout), hub.WithPollWindow(pollWindow), hub.WithLetIn(knowConn),
 		hub.WithTooManyChannels(devices.Refuse(devices.CodeRateLimited, "too many channels joined")))
 
 	a.feeds = append(a.feeds, &channels.Feed{Endpoint: a.endpoint, Log: a.Log}, a.fleet, devices.FeedFunc(a.countCommand))
@@ -220,7 +223,7 @@ func (a *assembly) openDoors(context.Context) error {
 	}
 	a.api = httpapi.New(httpapi.Config{
 		Logger: a.Log, Origins: origins, PublicURL: cfg.HTTP.PublicURL, InsecureLogin: cfg.HTTP.InsecureLogin,
-		MaxBody: int64(cfg.Limits.FrameBytes), MetricsAccess: cfg.HTTP.Metrics, Refusals: a.refusals, Bridges: vias, Observe: a.metrics.answered,
+		MaxBody: int64(cfg.Limits.FrameBytes), MetricsAccess: cfg.HTTP.Metrics, Refusals: a.refusals, Bridges: vias, Observe: a.metrics.answered, Known: knowConn,
 	}, a.apiServices())
 	return nil
 }
@@ -265,7 +268,7 @@ func (a *assembly) applyLimits(l LimitsConfig) {
 func (a *assembly) run(ctx context.Context) error {
 	return together(ctx, a.Log, map[string]func(context.Context) error{
 		"space": a.watchSpace, "audit": a.audit.Run, "identity": a.identity.Run, "readings": a.readings.Run, "influx": a.runSink, "liveness": a.liveness.Run,
-		"shadows": a.shadows.Run, "commands": a.commands.Run, "fleet": a.fleet.Run, "door": a.door.Run, "refusals": a.refusals.Run,
+		"shadows": a.shadows.Run, "commands": a.commands.Run, "fleet": a.fleet.Run, "door": a.door.Run, "refusals": a.refusals.Run, "arrivals": a.quota.WatchArrivals,
 	})
 }
 

@@ -26,6 +26,8 @@ type HTTPConfig struct {
 	PublicURL      string    `mapstructure:"public_url"`      // as browsers see the hub: scheme and host
 	AllowedOrigins []string  `mapstructure:"allowed_origins"` // further origins that may open sockets
 	TrustedProxies []string  `mapstructure:"trusted_proxies"` // addresses or prefixes whose X-Forwarded-For counts
+	ProxyProtocol  bool      `mapstructure:"proxy_protocol"`  // TrustedProxies begin connections with a PROXY header
+	DrainDelay     Duration  `mapstructure:"drain_delay"`     // from not ready to closed, when the hub stops
 	InsecureLogin  string    `mapstructure:"insecure_login"`  // private or any
 	Metrics        string    `mapstructure:"metrics"`         // token, open or off
 }
@@ -60,9 +62,11 @@ type MQTTConfig struct {
 // MQTTListenConfig holds the addresses of the listener inside the hub; an
 // empty one is off.
 type MQTTListenConfig struct {
-	Listen    string `mapstructure:"listen"`
-	TLSListen string `mapstructure:"tls_listen"`
-	WSListen  string `mapstructure:"ws_listen"`
+	Listen         string   `mapstructure:"listen"`
+	TLSListen      string   `mapstructure:"tls_listen"`
+	WSListen       string   `mapstructure:"ws_listen"`
+	ProxyProtocol  bool     `mapstructure:"proxy_protocol"`  // as HTTPConfig's
+	TrustedProxies []string `mapstructure:"trusted_proxies"` // addresses or prefixes that they come from
 }
 
 // BridgeConfig is one foreign broker. LoadConfig fills what is left out:
@@ -154,6 +158,8 @@ type LimitsConfig struct {
 	Longpolls                    int      `mapstructure:"longpolls"` // sessions
 	ConnectsPerS                 int      `mapstructure:"connects_per_s"`
 	ConnectBurst                 int      `mapstructure:"connect_burst"`
+	Unverified                   int      `mapstructure:"unverified"` // connections that have yet to sign in
+	UnverifiedPerAddress         int      `mapstructure:"unverified_per_address"`
 	ConnectsPerSPerAddress       int      `mapstructure:"connects_per_s_per_address"`
 	FailedConnectsPerSPerAddress int      `mapstructure:"failed_connects_per_s_per_address"`
 	FailedLoginsPerMinPerAddress int      `mapstructure:"failed_logins_per_min_per_address"`
@@ -226,6 +232,8 @@ func Default() Config {
 			Longpolls:                    8,
 			ConnectsPerS:                 5,
 			ConnectBurst:                 200,
+			Unverified:                   16_384,
+			UnverifiedPerAddress:         256,
 			ConnectsPerSPerAddress:       1000,
 			FailedConnectsPerSPerAddress: 20,
 			FailedLoginsPerMinPerAddress: 30,

@@ -61,6 +61,18 @@ func (c *checker) notRedacted(key, secret string) {
 	}
 }
 
+// proxies looks at the proxies before the listeners of a section.
+func (c *checker) proxies(section string, trusted []string, header bool) {
+	for i, p := range trusted {
+		if _, err := parsePrefix(p); err != nil {
+			c.add(entry(section+".trusted_proxies", i), "%q is no address or prefix (such as 10.0.0.1 or 10.0.0.0/8)", p)
+		}
+	}
+	if header && len(trusted) == 0 {
+		c.add(section+".proxy_protocol", "needs %s.trusted_proxies: the header is taken from those addresses alone", section)
+	}
+}
+
 // Check returns what is wrong with c apart from types. It does not look at the
 // disk; CheckFiles does.
 func (c *Config) Check() Problems {
@@ -122,11 +134,8 @@ func (h *HTTPConfig) check(ck *checker) {
 			ck.add(entry("http.allowed_origins", i), "%v", err)
 		}
 	}
-	for i, p := range h.TrustedProxies {
-		if _, err := parsePrefix(p); err != nil {
-			ck.add(entry("http.trusted_proxies", i), "%q is no address or prefix (such as 10.0.0.1 or 10.0.0.0/8)", p)
-		}
-	}
+	ck.proxies("http", h.TrustedProxies, h.ProxyProtocol)
+	ck.duration("http.drain_delay", h.DrainDelay, 0, Duration(30e9))
 	ck.oneOf("http.insecure_login", h.InsecureLogin, "private", "any")
 	ck.oneOf("http.metrics", h.Metrics, "token", "open", "off")
 }
@@ -137,6 +146,7 @@ func (c *Config) checkListeners(ck *checker) {
 		ck.add("http.listen", "must be host:port or :port")
 	}
 	e := c.MQTT.Embedded
+	ck.proxies("mqtt.embedded", e.TrustedProxies, e.ProxyProtocol)
 	if e.TLSListen != "" && c.HTTP.TLS.Mode == TLSOff {
 		ck.add("mqtt.embedded.tls_listen", "needs a certificate: set http.tls.mode to files, self_signed or acme")
 	}
@@ -298,6 +308,7 @@ func (l *LimitsConfig) check(ck *checker) {
 		{"calls_at_once", l.CallsAtOnce}, {"sockets", l.Sockets}, {"longpolls", l.Longpolls},
 		{"mqtt_messages_per_s", l.MQTTMessagesPerS}, {"mqtt_message_burst", l.MQTTMessageBurst},
 		{"connects_per_s", l.ConnectsPerS}, {"connect_burst", l.ConnectBurst},
+		{"unverified", l.Unverified}, {"unverified_per_address", l.UnverifiedPerAddress},
 	} {
 		ck.between("limits."+n.key, n.value, 1, 1_000_000)
 	}

@@ -48,7 +48,7 @@ func TestNothingGivenIsDefault(t *testing.T) {
 }
 
 func onlyEmptyLists(c Config) bool {
-	return len(c.HTTP.AllowedOrigins)+len(c.HTTP.TrustedProxies)+len(c.MQTT.Bridges) == 0
+	return len(c.HTTP.AllowedOrigins)+len(c.HTTP.TrustedProxies)+len(c.MQTT.Bridges)+len(c.MQTT.Embedded.TrustedProxies) == 0
 }
 
 func TestFileInWorkingFolderIsRead(t *testing.T) {
@@ -336,7 +336,7 @@ func TestExamples(t *testing.T) {
 	live, restart := d.Diff(l.Config)
 	for _, key := range append(live, restart...) {
 		switch key {
-		case "http.tls.acme_domains", "http.allowed_origins", "http.trusted_proxies", "mqtt.bridges": // empty instead of nil
+		case "http.tls.acme_domains", "http.allowed_origins", "http.trusted_proxies", "mqtt.embedded.trusted_proxies", "mqtt.bridges": // empty instead of nil
 		default:
 			t.Errorf("%s: devicehub.example.yaml differs from the default", key)
 		}

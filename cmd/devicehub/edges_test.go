@@ -23,9 +23,9 @@ import (
 // and to a broker that it is bridged to; as one reading, as many, bare, as SenML
 // in JSON and in CBOR.
 
-// edge is one such value, spelled for each form that can spell it. An empty
+// edgeCase is one such value, spelled for each form that can spell it. An empty
 // spelling passes the form over.
-type edge struct {
+type edgeCase struct {
 	name   string
 	metric string
 	json   string // the value as a token of JSON
@@ -47,14 +47,14 @@ func item(v any) []byte {
 	return b
 }
 
-func edges() []edge {
+func edges() []edgeCase {
 	text := func(s string) []byte { return append(item(strings.Repeat("x", len(s)))[:len(item(s))-len(s)], s...) }
 	float := func(f float64) []byte {
 		return binary.BigEndian.AppendUint64([]byte{0xfb}, math.Float64bits(f))
 	}
 	quoted := func(s string) string { b, _ := json.Marshal(s); return string(b) }
 	long := strings.Repeat("y", 255)
-	return []edge{
+	return []edgeCase{
 		{name: "a number", metric: "n", json: "21.5", bare: "21.5", cbor: item(21.5), want: "21.5"},
 		{name: "a whole number", metric: "n", json: "3", bare: "3", cbor: item(3), want: "3"},
 		{name: "an exponent", metric: "n", json: "2.5e-3", bare: "2.5E-3", cbor: float(0.0025), want: "0.0025"},
@@ -151,7 +151,7 @@ func wholes(now time.Time) []whole {
 }
 
 // form spells a value as one payload; ok is false when it cannot.
-func (e *edge) form(name string) (payload, want string, ok bool) {
+func (e *edgeCase) form(name string) (payload, want string, ok bool) {
 	switch {
 	case name == "bare":
 		if want = e.wantBare; want == "" {

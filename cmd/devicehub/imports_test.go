@@ -38,6 +38,7 @@ func importRows() []importRow {
 		{packages: "hub/pubsub/...", std: true, may: []string{"hub/pubsub"}},
 		{packages: "hub/token"},
 		{packages: "hub/intake", std: true},
+		{packages: "hub/edge", std: true},
 		{packages: "hub/presence", may: []string{"hub/pubsub", "hub/poison"}},
 		{packages: "hub", may: []string{"hub/wire", "hub/pubsub", "hub/poison", "hub/intake"}},
 		{packages: "hub/hubclient", may: []string{"hub/wire", "hub/poison"}},

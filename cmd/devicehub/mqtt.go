@@ -15,6 +15,7 @@ import (
 	"devicehub/devices/identity"
 	"devicehub/devices/liveness"
 	"devicehub/devices/tsdb"
+	"devicehub/hub/edge"
 )
 
 // mqttServer is the hub's own MQTT listener; nil when it is off.
@@ -43,7 +44,10 @@ func newMQTTServer(a *assembly, certs *Certificates) (*mqttServer, error) {
 		return nil, err
 	}
 	s, err := bridge.New(cfg, bridge.WithStore(store), bridge.WithDoor(bridge.NewDoor(a.door, a.identity, a.registry)),
-		bridge.WithAccounts(bridge.NewAccounts(a.identity, a.registry, a.quota)), bridge.WithRefusals(a.refusals), bridge.WithAudit(a.audit), bridge.WithLogger(a.Log))
+		bridge.WithAccounts(bridge.NewAccounts(a.identity, a.registry, a.quota)), bridge.WithRefusals(a.refusals), bridge.WithAudit(a.audit), bridge.WithLogger(a.Log),
+		bridge.WithListen(func(addr string) (net.Listener, error) {
+			return a.gate.Listen(addr, edge.Proxies{Trusted: trusted(e.TrustedProxies), Header: e.ProxyProtocol})
+		}))
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}

@@ -30,6 +30,7 @@ func (l LimitsConfig) quota() quota.Limits {
 	o.Rates[quota.Messages] = rate(l.MQTTMessagesPerS, l.MQTTMessageBurst)
 	o.Places[quota.Sockets], o.Places[quota.LongPolls], o.Places[quota.AtOnce] = l.Sockets, l.Longpolls, l.CallsAtOnce
 	out.Checks, out.Failures = each(l.ConnectsPerSPerAddress), each(l.FailedConnectsPerSPerAddress)
+	out.Arrivals, out.ArrivalsPerAddress = l.Unverified, l.UnverifiedPerAddress
 	out.DeviceDay = int64(l.DeviceBytesPerDay)
 	return out
 }

@@ -19,6 +19,7 @@ import (
 	"devicehub/devices"
 	"devicehub/devices/httpapi"
 	"devicehub/hub"
+	"devicehub/hub/edge"
 )
 
 const (
@@ -64,9 +65,11 @@ func (s *server) listen() (err error) {
 	if s.certs, err = OpenCertificates(cfg.HTTP.TLS, s.Data.Join("tls"), publicHosts(cfg.HTTP), s.Log); err != nil {
 		return err
 	}
-	if s.http, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
+	web, err := s.gate.Listen(cfg.HTTP.Listen, edge.Proxies{Trusted: trusted(cfg.HTTP.TrustedProxies), Header: cfg.HTTP.ProxyProtocol})
+	if err != nil {
 		return listenError("http.listen", cfg.HTTP.Listen, err)
 	}
+	s.http = web
 	if s.certs != nil {
 		s.http = tls.NewListener(s.http, s.certs.HTTP())
 	}
@@ -165,6 +168,7 @@ func (s *server) run(ctx context.Context) error {
 
 	public := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
+	public.ConnContext = edge.WithConn
 	admin := &http.Server{Handler: asOwner(s.api), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
 
@@ -256,7 +260,7 @@ func (s *server) handler() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
-	return s.certs.ChallengeHandler(httpapi.Forwarded(trusted(s.Config.HTTP.TrustedProxies), httpapi.Headers(split)))
+	return edge.Deadlines(s.certs.ChallengeHandler(httpapi.Forwarded(trusted(s.Config.HTTP.TrustedProxies), httpapi.Headers(split))), edge.TakeWithin)
 }
 
 // trusted reads proxies' addresses and prefixes, which the configuration's

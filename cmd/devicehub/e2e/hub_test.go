@@ -60,6 +60,7 @@ type hub struct {
 	http string // host:port
 	mqtt string // host:port
 	conf string // the configuration file
+	fds  int    // it may have; 0 is as many as the test may
 	cmd  *exec.Cmd
 	done chan error
 	log  *logBuffer
@@ -136,6 +137,9 @@ func tail(s string, n int) string {
 func (h *hub) start() {
 	h.t.Helper()
 	h.cmd = exec.Command(filepath.Join(bin, "devicehub"), "serve", "--config", h.conf)
+	if h.fds > 0 {
+		h.cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, h.fds)}, h.cmd.Args...)...)
+	}
 	h.cmd.Stdout, h.cmd.Stderr = h.log, h.log
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := h.cmd.Start(); err != nil {
