@@ -21,6 +21,8 @@ type AuditEntry struct {
 type Origin struct {
 	Via  string // ws, longpoll, http, mqtt, cli
 	Addr string // the peer's address, without port
+	// Shared says that the address is that of a proxy which hides who calls.
+	Shared bool
 }
 
 // Auditor keeps audit entries. Record fills in At when it is zero and the

@@ -18,7 +18,12 @@ import (
 // nothing.
 type limiter struct {
 	addrs, names, pairs quota.Table // pairs: the name at the address
+	// Of an address that hides who calls, sharers are bounded each under its name, and all
+	// together ten times as high.
+	shared, sharers quota.Table
 }
+
+const sharersAt = 10
 
 const nameDelay = 2 * time.Second
 
@@ -35,29 +40,31 @@ func (s *Service) SetLoginLimits(perAddress, perName int) {
 	s.limiter.addrs.SetRate(minute(perAddress))
 	s.limiter.names.SetRate(minute(perName))
 	s.limiter.pairs.SetRate(minute(perName))
+	s.limiter.sharers.SetRate(minute(perAddress))
+	s.limiter.shared.SetRate(minute(sharersAt * perAddress))
 }
 
 // begin takes one failure from the address's and the name's budget. It returns
 // how long the attempt has to wait, or a rate_limited error. succeeded gives
 // back what was taken.
-func (l *limiter) begin(now time.Time, addr, name string) (wait time.Duration, succeeded func(), err error) {
-	at := quota.Stranger{Addr: quota.Address(addr)}
-	of := quota.Stranger{Name: name}
-	both := quota.Stranger{Addr: at.Addr, Name: name}
-	if wait, ok := l.addrs.Take(at, now); !ok {
-		return 0, nil, tooMany(wait)
+func (l *limiter) begin(now time.Time, o devices.Origin, name string) (wait time.Duration, succeeded func(), err error) {
+	addr := quota.Address(o.Addr)
+	of, both := quota.Stranger{Name: name}, quota.Stranger{Addr: addr, Name: name}
+	give, err := l.address(now, addr, name, o.Shared)
+	if err != nil {
+		return 0, nil, err
 	}
 	named, ok := true, true
 	if wait, ok = l.names.Take(of, now); !ok {
-		if !l.pairs.Full(both, now) { // it is one of those that failed
-			l.addrs.Give(at, now)
+		if !o.Shared && !l.pairs.Full(both, now) { // it is one of those that failed
+			give()
 			return 0, nil, tooMany(wait)
 		}
 		named, wait = false, nameDelay
 	}
 	_, paired := l.pairs.Take(both, now)
 	return wait, func() {
-		l.addrs.Give(at, now)
+		give()
 		if named {
 			l.names.Give(of, now)
 		}
@@ -65,6 +72,33 @@ func (l *limiter) begin(now time.Time, addr, name string) (wait time.Duration, s
 			l.pairs.Give(both, now)
 		}
 	}, nil
+}
+
+// address takes one from the budget of the address, and returns what gives it back.
+func (l *limiter) address(now time.Time, addr, name string, shared bool) (give func(), err error) {
+	type share struct {
+		of  *quota.Table
+		who quota.Stranger
+	}
+	from := []share{{&l.addrs, quota.Stranger{Addr: addr}}}
+	if shared {
+		from = []share{{&l.sharers, quota.Stranger{Addr: addr, Name: name}}, {&l.shared, quota.Stranger{Addr: addr}}}
+	}
+	var taken []share
+	give = func() {
+		for _, s := range taken {
+			s.of.Give(s.who, now)
+		}
+	}
+	for _, s := range from {
+		wait, ok := s.of.Take(s.who, now)
+		if !ok {
+			give()
+			return nil, tooMany(wait)
+		}
+		taken = append(taken, s)
+	}
+	return give, nil
 }
 
 func tooMany(wait time.Duration) error {

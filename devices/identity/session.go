@@ -88,7 +88,7 @@ func (s *Service) authenticate(ctx context.Context, o devices.Origin, name, pass
 	if len(name) > 63 {
 		name = name[:63]
 	}
-	wait, succeeded, err := s.limiter.begin(s.now(), o.Addr, name)
+	wait, succeeded, err := s.limiter.begin(s.now(), o, name)
 	if err != nil {
 		return User{}, err
 	}
