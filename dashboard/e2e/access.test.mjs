@@ -107,6 +107,13 @@ test('a clock in doubt is said to administrators', async (t) => {
   assert.ok(accepted)
 })
 
+test('a proxy that the hub was not told of is said to administrators', async (t) => {
+  const page = await window(t)
+  await page.route('**/api/v1/nodes', (r) => r.fulfill({ json: { nodes: [{ name: 'a', unknown_proxies: ['127.0.0.1'] }] } }))
+  await page.reload()
+  await page.getByText('The hub was not told of a proxy at 127.0.0.1').waitFor()
+})
+
 for (const theme of ['light', 'dark']) {
   for (const [size, device] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     test(`axe finds nothing serious, and the policy refuses nothing: ${theme}, ${size}`, async (t) => {

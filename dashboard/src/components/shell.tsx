@@ -12,7 +12,7 @@ import { theme, zone, type Theme, type Zone } from '../state/prefs'
 import { isAdmin, signOut, user } from '../state/session'
 import { link, lostAt, roundTrip } from '../state/socket'
 import { ChangePassword, Sessions } from './account'
-import { ClockWarning } from './clock-warning'
+import { HubWarnings } from './hub-warnings'
 import { Dialog } from './dialog'
 import { AdminIcon, CommandsIcon, FleetIcon, OnboardIcon, UserIcon } from './icons'
 import { Segments } from './tabs'
@@ -33,7 +33,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
       <a class="skip" href="#main" onClick={(e) => { e.preventDefault(); main.current?.focus() }}>Skip to content</a>
       <Banner />
       <Navigation path={path} onHelp={() => setHelp(true)} />
-      <main id="main" ref={main} tabIndex={-1}><ClockWarning />{children}</main>
+      <main id="main" ref={main} tabIndex={-1}><HubWarnings />{children}</main>
       <div class="notes" aria-live="polite">
         {notes.value.map((n) => <p key={n.id} class={`note ${n.look}`}>{n.text}</p>)}
       </div>
