@@ -61,6 +61,8 @@ type assembly struct {
 	channels *channels.App
 	quota    *quota.Quota
 	gate     *edge.Gate
+	proxies  *httpapi.Proxies
+	origins  httpapi.Origins
 	refusals *connects.Log
 	tracer   *trace.Tracer
 	api      *httpapi.API
@@ -88,6 +90,7 @@ func assemble(ctx context.Context, p *Process) (a *assembly, err error) {
 	}()
 	a.metrics = newMetrics(p.Version, a.node)
 	a.gate = a.newGate()
+	a.proxies = &httpapi.Proxies{Trusted: trusted(p.Config.HTTP.TrustedProxies), Logger: p.Log}
 	for _, step := range []func(context.Context) error{a.openRegistry, a.openReadings, a.openControl, a.openDoors} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -206,9 +209,9 @@ func (a *assembly) openDoors(context.Context) error {
 		Commands: a.commands, Shadows: a.shadows, Liveness: a.liveness, Fleet: a.fleet, Log: a.Log,
 		AllowQueryToken: cfg.Auth.AllowQueryToken, OfflineAfter: idleTimeout, LongPollAfter: pollWindow * 3 / 2, Quota: a.quota, Refusals: a.refusals,
 	}
-	origins := httpapi.Origins{PublicURL: cfg.HTTP.PublicURL, Allowed: cfg.HTTP.AllowedOrigins}
+	a.origins = httpapi.Origins{PublicURL: cfg.HTTP.PublicURL, Allowed: cfg.HTTP.AllowedOrigins, Names: ownNames(cfg.HTTP)}
 	a.endpoint.Socket(mountPath, a.channels.Router(),
-		hub.WithErrorHandler(channels.RefuseUpgrade), hub.WithPollRefusal(channels.RefusePoll), hub.WithCheckOrigin(origins.OK),
+		hub.WithErrorHandler(channels.RefuseUpgrade), hub.WithPollRefusal(channels.RefusePoll), hub.WithCheckOrigin(a.origins.OK),
 		hub.WithIdleTimeout(idleTimeout), hub.WithPollWindow(pollWindow), hub.WithLetIn(knowConn),
 		hub.WithTooManyChannels(devices.Refuse(devices.CodeRateLimited, "too many channels joined")))
 
@@ -222,7 +225,7 @@ func (a *assembly) openDoors(context.Context) error {
 		vias = append(vias, b.Name)
 	}
 	a.api = httpapi.New(httpapi.Config{
-		Logger: a.Log, Origins: origins, PublicURL: cfg.HTTP.PublicURL, InsecureLogin: cfg.HTTP.InsecureLogin,
+		Logger: a.Log, Origins: a.origins, PublicURL: cfg.HTTP.PublicURL, InsecureLogin: cfg.HTTP.InsecureLogin,
 		MaxBody: int64(cfg.Limits.FrameBytes), MetricsAccess: cfg.HTTP.Metrics, Refusals: a.refusals, Bridges: vias, Observe: a.metrics.answered, Known: knowConn,
 	}, a.apiServices())
 	return nil

@@ -21,6 +21,7 @@ type running struct {
 	log  *syncBuffer
 	base string // http://host:port
 	user string // an administrator's token
+	stop func() // as SIGTERM does; the end of the test waits for the hub
 }
 
 const rootPassword = "a password for the administrator"
@@ -70,7 +71,7 @@ func runHub(t *testing.T, change ...func(*Config)) *running {
 			t.Log(log.String())
 		}
 	})
-	r := &running{server: s, t: t, log: log, base: "http://" + s.http.Addr().String()}
+	r := &running{server: s, t: t, log: log, stop: stop, base: "http://" + s.http.Addr().String()}
 	r.wait("ready", func() bool { return a.accepting.Load() })
 	var in struct{ Token string }
 	r.call("POST", "/api/v1/login", map[string]string{"username": "admin", "password": rootPassword}, 200, &in)

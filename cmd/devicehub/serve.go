@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"devicehub/dashboard"
 	"devicehub/devices"
 	"devicehub/devices/httpapi"
 	"devicehub/hub"
@@ -172,7 +171,7 @@ func (s *server) run(ctx context.Context) error {
 	admin := &http.Server{Handler: asOwner(s.api), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
 
-	listeners, stopListeners := context.WithCancelCause(ctx)
+	listeners, stopListeners := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopListeners(nil)
 	serving := make(chan error, 1)
 	go func() {
@@ -194,15 +193,34 @@ func (s *server) run(ctx context.Context) error {
 		stopped <- nil
 		stopListeners(failed)
 	case <-ctx.Done():
+		s.accepting.Store(false)
+		s.Log.Info("the hub is stopping", "drain_delay", s.Config.HTTP.DrainDelay)
+		failed = s.linger(stopped, serving)
 	case failed = <-serving:
 		serving <- nil
 	}
 	s.accepting.Store(false)
-	s.Log.Info("the hub is stopping")
 	stopListeners(nil)
 	failed = errors.Join(failed, <-serving)
 	stopServices()
 	return errors.Join(failed, <-stopped)
+}
+
+// linger goes on for the drain delay, while the hub says that it is not ready: who sends clients
+// here takes a while to see it.
+func (s *server) linger(stopped, serving chan error) error {
+	delay := time.NewTimer(s.Config.HTTP.DrainDelay.Duration())
+	defer delay.Stop()
+	select {
+	case err := <-stopped:
+		stopped <- nil
+		return err
+	case err := <-serving:
+		serving <- nil
+		return err
+	case <-delay.C:
+		return nil
+	}
 }
 
 // serveHTTP answers until ctx ends, then sends the sockets' clients away and waits for the
@@ -246,35 +264,6 @@ func (s *server) reload(ctx context.Context) error {
 			s.bridges.setLimits(cfg.Limits)
 		}
 	}
-}
-
-// handler is everything that the public listener serves.
-func (s *server) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/socket/", s.endpoint)
-	mux.Handle("/", dashboard.New())
-	split := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if httpapi.Owns(r.URL.Path) {
-			s.api.ServeHTTP(w, r)
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
-	return edge.Deadlines(s.certs.ChallengeHandler(httpapi.Forwarded(trusted(s.Config.HTTP.TrustedProxies), httpapi.Headers(split))), edge.TakeWithin)
-}
-
-// trusted reads proxies' addresses and prefixes, which the configuration's
-// check has found to be well-formed.
-func trusted(list []string) []netip.Prefix {
-	var out []netip.Prefix
-	for _, s := range list {
-		if p, err := netip.ParsePrefix(s); err == nil {
-			out = append(out, p)
-		} else if ip, err := netip.ParseAddr(s); err == nil {
-			out = append(out, netip.PrefixFrom(ip, ip.BitLen()))
-		}
-	}
-	return out
 }
 
 // asOwner makes requests those of the owner of the data folder, who alone can

@@ -50,6 +50,9 @@ func (a *assembly) checks(ctx context.Context) []httpapi.Check {
 		detail = "suspect: " + clock.Reason + "; see `devicehub clock accept`"
 	}
 	list = append(list, httpapi.Check{Name: "clock", OK: true, Detail: detail})
+	if unknown := a.proxies.Unknown(); len(unknown) > 0 {
+		list = append(list, httpapi.Check{Name: "proxies", OK: true, Detail: "not in http.trusted_proxies: " + strings.Join(unknown, ", ")})
+	}
 	if a.sink != nil { // it may lag, and never makes the hub unready
 		st := a.sink.Stats()
 		list = append(list, httpapi.Check{Name: "influx", OK: true,
@@ -80,6 +83,9 @@ func (a *assembly) nodes(context.Context) (any, error) {
 		"name": a.node, "version": a.Version, "started_at": a.started.UnixMilli(), "uptime_s": int64(time.Since(a.started).Seconds()),
 		"websockets": s.WebSockets, "longpolls": s.LongPolls, "channels": s.Channels, "device_sessions": a.door.Sessions(),
 		"devices": a.registry.Len(), "durability": durability(a.Config.Readings.Fsync), "clock": a.readings.Clock(),
+	}
+	if unknown := a.proxies.Unknown(); len(unknown) > 0 {
+		node["unknown_proxies"] = unknown
 	}
 	if a.mqttWays != nil {
 		node["mqtt"] = a.mqttWays()

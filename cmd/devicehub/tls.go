@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -34,6 +35,7 @@ type Certificates struct {
 	get     func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	refresh func() error // nil when there is nothing to look at again
 	acme    *autocert.Manager
+	files   *certFiles
 
 	// Fingerprint is the SHA-256 of the self-signed certificate as people
 	// compare it ("AB:CD:…"), "" in the other modes.
@@ -61,7 +63,7 @@ func OpenCertificates(cfg TLSConfig, dir string, hosts []string, log *slog.Logge
 		if err := f.load(); err != nil {
 			return nil, fmt.Errorf("http.tls: %w; give readable PEM files that belong together", err)
 		}
-		c.get, c.refresh = f.get, f.reload
+		c.get, c.refresh, c.files = f.get, f.reload, f
 		return c, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -112,6 +114,21 @@ func (c *Certificates) MQTT() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
 
+// Public reports whether browsers anywhere take the certificate: one of Let's Encrypt, or from
+// files that the machine's own list of authorities vouches for. A self-signed one, and one of the
+// house's own authority, they take only where somebody has told them to.
+func (c *Certificates) Public() bool {
+	switch {
+	case c == nil:
+		return false
+	case c.acme != nil:
+		return c.cfg.ACMEDirectory == ""
+	case c.files != nil:
+		return c.files.public.Load()
+	}
+	return false
+}
+
 // ChallengeHandler answers ACME's requests over plain HTTP and hands everything
 // else to next. In the other modes it is next.
 func (c *Certificates) ChallengeHandler(next http.Handler) http.Handler {
@@ -156,6 +173,7 @@ var errCertReloaded = errors.New("certificate reloaded")
 // certFiles is a pair of PEM files.
 type certFiles struct {
 	cert, key string
+	public    atomic.Bool // the machine's authorities vouch for it
 
 	mu    sync.Mutex
 	pair  *tls.Certificate
@@ -184,10 +202,26 @@ func (f *certFiles) load() error {
 	if err != nil {
 		return err
 	}
+	f.public.Store(vouchedFor(pair))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pair, f.state = &pair, state
 	return nil
+}
+
+// vouchedFor reports whether an authority that the machine knows has signed the certificate.
+func vouchedFor(pair tls.Certificate) bool {
+	if pair.Leaf == nil {
+		return false
+	}
+	between := x509.NewCertPool()
+	for _, der := range pair.Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			between.AddCert(c)
+		}
+	}
+	_, err := pair.Leaf.Verify(x509.VerifyOptions{Intermediates: between})
+	return err == nil
 }
 
 // reload loads the files again if they changed, and then returns

@@ -17,26 +17,49 @@ const (
 	CSRFValue  = "devicehub"
 )
 
-// cookieName is "__Host-devicehub" where the hub is served over https, which
-// keeps other hosts and paths from setting it.
-func (a *API) cookieName() string {
-	if a.https() {
-		return "__Host-devicehub"
-	}
-	return "devicehub"
+// The names of the session cookie. The prefix keeps other hosts, paths and plain HTTP from setting
+// it.
+const (
+	secureCookie = "__Host-devicehub"
+	plainCookie  = "devicehub"
+)
+
+// https reports whether the browser came by https: so says the connection, a trusted proxy, or the
+// configuration.
+func (c *call) https() bool {
+	return Secure(c.Request) || strings.HasPrefix(c.api.cfg.PublicURL, "https://")
 }
 
-func (a *API) https() bool { return strings.HasPrefix(a.cfg.PublicURL, "https://") }
+func (c *call) cookieName() string {
+	if c.https() {
+		return secureCookie
+	}
+	return plainCookie
+}
 
-func (a *API) setCookie(w http.ResponseWriter, token string, expires int64) {
-	http.SetCookie(w, &http.Cookie{
-		Name: a.cookieName(), Value: token, Path: "/", HttpOnly: true, Secure: a.https(), SameSite: http.SameSiteStrictMode,
-		Expires: time.UnixMilli(expires), MaxAge: int(time.UnixMilli(expires).Sub(a.now()).Seconds()),
+func (c *call) setCookie(token string, expires int64) {
+	http.SetCookie(c.w, &http.Cookie{
+		Name: c.cookieName(), Value: token, Path: "/", HttpOnly: true, Secure: c.https(), SameSite: http.SameSiteStrictMode,
+		Expires: time.UnixMilli(expires), MaxAge: int(time.UnixMilli(expires).Sub(c.api.now()).Seconds()),
 	})
 }
 
-func (a *API) clearCookie(w http.ResponseWriter) {
-	http.SetCookie(w, &http.Cookie{Name: a.cookieName(), Path: "/", HttpOnly: true, Secure: a.https(), SameSite: http.SameSiteStrictMode, MaxAge: -1})
+func (c *call) clearCookie() {
+	http.SetCookie(c.w, &http.Cookie{Name: c.cookieName(), Path: "/", HttpOnly: true, Secure: c.https(), SameSite: http.SameSiteStrictMode, MaxAge: -1})
+}
+
+// dropPlainCookie has a browser that comes by https forget the cookie of plain HTTP, which anybody
+// on the way could have read or set: it signs nobody in here.
+func (c *call) dropPlainCookie() (token string) {
+	if !c.https() {
+		return ""
+	}
+	old, err := c.Cookie(plainCookie)
+	if err != nil {
+		return ""
+	}
+	http.SetCookie(c.w, &http.Cookie{Name: plainCookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, MaxAge: -1})
+	return old.Value
 }
 
 // identify finds out who calls. The errors are those of identity, and
@@ -49,6 +72,9 @@ func (c *call) identify() error {
 	}
 	token, byCookie := c.token()
 	if token == "" {
+		if c.route.path != base+"/login" {
+			c.dropPlainCookie()
+		}
 		return c.api.unauthorized("sign in first")
 	}
 	if byCookie && c.Method != http.MethodGet && c.Method != http.MethodHead && c.Header.Get(CSRFHeader) != CSRFValue {
@@ -99,7 +125,7 @@ func (c *call) token() (token string, byCookie bool) {
 		}
 		return "", false // of two, nobody can say which is meant
 	}
-	if k, err := c.Cookie(c.api.cookieName()); err == nil {
+	if k, err := c.Cookie(c.cookieName()); err == nil {
 		return k.Value, true
 	}
 	return "", false

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"net/netip"
 
 	"devicehub/devices"
 )
@@ -40,8 +39,7 @@ func (c *call) readyz() (answer, error) {
 }
 
 func (c *call) metrics() (answer, error) {
-	ip, err := netip.ParseAddr(peer(c.Request))
-	local := err == nil && ip.Unmap().IsLoopback()
+	local := c.api.onMachine(c.Request)
 	switch access := c.api.cfg.MetricsAccess; {
 	case c.api.s.Metrics == nil, access == MetricsOff && !local:
 		return answer{}, devices.NotFound("route")

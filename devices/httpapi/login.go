@@ -22,17 +22,32 @@ func (c *call) login() (answer, error) {
 	if err := c.body(&in); err != nil {
 		return answer{}, err
 	}
-	c.origin.Via, c.origin.Addr = "http", peer(c.Request)
+	c.origin.Via, c.origin.Addr, c.origin.Shared = "http", peer(c.Request), passed(c.Request).hidden
 	got, err := c.api.s.Identity.Login(c.Context(), c.origin, in.Username, in.Password, c.UserAgent())
 	if err != nil {
 		return answer{}, err
 	}
 	user := userDoc{Name: got.User.Name, Role: got.User.Role}
 	if c.Header.Get(CSRFHeader) == CSRFValue {
-		c.api.setCookie(c.w, got.Token, got.ExpiresAt)
+		c.replaced()
+		c.setCookie(got.Token, got.ExpiresAt)
 		return ok(map[string]any{"user": user})
 	}
 	return ok(map[string]any{"token": got.Token, "expires_at": got.ExpiresAt, "user": user})
+}
+
+// replaced ends the session of the cookie that a sign-in takes the place of when the hub is served
+// by https and was not before.
+func (c *call) replaced() {
+	old := c.dropPlainCookie()
+	if old == "" {
+		return
+	}
+	if who, err := c.api.s.Identity.From(c.origin.Addr).Verify(old); err == nil && who.Kind == devices.ActorUser && !who.Expired {
+		if err := c.api.s.Identity.Logout(c.Context(), who, c.origin); err != nil {
+			c.api.cfg.Logger.Warn("a session that was replaced goes on", "err", err)
+		}
+	}
 }
 
 func (c *call) logout() (answer, error) {
@@ -43,7 +58,7 @@ func (c *call) logout() (answer, error) {
 	if err := c.api.s.Identity.Logout(c.Context(), p, c.origin); err != nil {
 		return answer{}, err
 	}
-	c.api.clearCookie(c.w)
+	c.clearCookie()
 	return none()
 }
 
@@ -91,7 +106,7 @@ func (c *call) endSession() (answer, error) {
 		return answer{}, err
 	}
 	if c.PathValue("sid") == c.who.SID {
-		c.api.clearCookie(c.w)
+		c.clearCookie()
 	}
 	return none()
 }

@@ -49,6 +49,9 @@ func (c *Conn) RemoteAddr() net.Addr {
 	return c.Conn.RemoteAddr()
 }
 
+// Relayed reports whether a proxy has said who the client is.
+func (c *Conn) Relayed() bool { return c != nil && c.client != nil }
+
 // Secure reports whether the client came by TLS as far as the proxy, by the proxy's word.
 func (c *Conn) Secure() bool { return c != nil && c.secure }
 
