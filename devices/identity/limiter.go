@@ -18,12 +18,16 @@ import (
 // nothing.
 type limiter struct {
 	addrs, names, pairs quota.Table // pairs: the name at the address
+	sites               quota.Table // of IPv6, several times as high as addrs
 	// Of an address that hides who calls, sharers are bounded each under its name, and all
 	// together ten times as high.
 	shared, sharers quota.Table
 }
 
-const sharersAt = 10
+const (
+	sharersAt = 10
+	sitesAt   = 4
+)
 
 const nameDelay = 2 * time.Second
 
@@ -40,6 +44,7 @@ func (s *Service) SetLoginLimits(perAddress, perName int) {
 	s.limiter.addrs.SetRate(minute(perAddress))
 	s.limiter.names.SetRate(minute(perName))
 	s.limiter.pairs.SetRate(minute(perName))
+	s.limiter.sites.SetRate(minute(sitesAt * perAddress))
 	s.limiter.sharers.SetRate(minute(perAddress))
 	s.limiter.shared.SetRate(minute(sharersAt * perAddress))
 }
@@ -81,6 +86,9 @@ func (l *limiter) address(now time.Time, addr, name string, shared bool) (give f
 		who quota.Stranger
 	}
 	from := []share{{&l.addrs, quota.Stranger{Addr: addr}}}
+	if site := quota.Site(addr); site != "" {
+		from = append(from, share{&l.sites, quota.Stranger{Addr: site}})
+	}
 	if shared {
 		from = []share{{&l.sharers, quota.Stranger{Addr: addr, Name: name}}, {&l.shared, quota.Stranger{Addr: addr}}}
 	}

@@ -1,12 +1,10 @@
 package identity
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
@@ -16,15 +14,12 @@ import (
 
 // Passwords are kept as argon2id hashes in the PHC string form. The cost is
 // RFC 9106's in shape and OWASP's in size (19 MiB, two passes, one lane): some
-// 30 ms on one core ([Config.HashMemory] changes the size). Hashing takes a core and memory, so that no more than
-// maxHashes run at once and maxHashQueue wait.
+// 30 ms on one core ([Config.HashMemory] changes the size).
 const (
-	hashTime     = 2
-	hashThreads  = 1
-	hashSalt     = 16
-	hashKey      = 32
-	maxHashes    = 2
-	maxHashQueue = 32
+	hashTime    = 2
+	hashThreads = 1
+	hashSalt    = 16
+	hashKey     = 32
 
 	// Bounds of what a stored hash may ask for, lest a damaged store stop the hub.
 	maxHashTime   = 16
@@ -84,23 +79,4 @@ func matches(hash, p string) bool {
 	}
 	got := argon2.IDKey([]byte(p), salt, uint32(passes), uint32(memory), threads, uint32(len(want)))
 	return subtle.ConstantTimeCompare(got, want) == 1
-}
-
-// hashed runs f, which hashes a password, when there is a place for it. It
-// refuses with overloaded when too many wait already.
-func (s *Service) hashed(ctx context.Context, f func()) error {
-	select {
-	case s.queued <- struct{}{}:
-		defer func() { <-s.queued }()
-	default:
-		return devices.Refuse(devices.CodeOverloaded, "too many people sign in at once").After(time.Second)
-	}
-	select {
-	case s.hashing <- struct{}{}:
-		defer func() { <-s.hashing }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	f()
-	return nil
 }

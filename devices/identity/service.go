@@ -62,10 +62,10 @@ type Service struct {
 	log       *slog.Logger
 	cache     cache
 	limiter   limiter
-	refreshes quota.Table   // of device tokens, by id
-	hashing   chan struct{} // a place for each password hash under way
-	queued    chan struct{} // and for those that wait for one
-	dummy     string        // what unknown names are compared with
+	refreshes quota.Table // of device tokens, by id
+	hashing   hashQueue
+	repute    repute
+	dummy     string // what unknown names are compared with
 	count     counters
 	ids       *ulid.LockedMonotonicReader
 
@@ -124,8 +124,7 @@ func Open(ctx context.Context, store Store, reg *devices.Registry, cfg Config) (
 	s := &Service{
 		store: store, reg: reg, cfg: cfg, now: cfg.Now, log: cfg.Logger,
 		ids:      &ulid.LockedMonotonicReader{MonotonicReader: ulid.Monotonic(rand.Reader, 0)},
-		hashing:  make(chan struct{}, maxHashes),
-		queued:   make(chan struct{}, maxHashQueue),
+		hashing:  hashQueue{most: hashesAtOnce()},
 		creds:    map[devices.ID]*Credential{},
 		dirty:    map[devices.ID]bool{},
 		graces:   map[devices.ID]bool{},
@@ -138,6 +137,7 @@ func Open(ctx context.Context, store Store, reg *devices.Registry, cfg Config) (
 	s.behind = store.Writer().Source(s.takeLearned)
 	s.refreshes.Max = math.MaxInt // there are as many as devices
 	s.refreshes.SetRate(refreshRate)
+	s.repute.init()
 	s.SetLoginLimits(cfg.FailedLoginsPerAddress, cfg.FailedLoginsPerName)
 	s.dummy = s.hashOfNothing()
 	state, err := store.LoadIdentity(ctx)

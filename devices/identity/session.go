@@ -92,18 +92,20 @@ func (s *Service) authenticate(ctx context.Context, o devices.Origin, name, pass
 	if err != nil {
 		return User{}, err
 	}
+	u, known := s.user(name)
+	st, settle := s.repute.of(s.now(), o, name, known)
 	if err := pause(ctx, wait); err != nil {
 		return User{}, err
 	}
-	u, known := s.user(name)
 	hash := s.dummy
 	if known {
 		hash = u.Hash
 	}
 	var right bool
-	if err := s.hashed(ctx, func() { right = matches(hash, password) }); err != nil {
+	if err := s.hashed(ctx, st, func() { right = matches(hash, password) }); err != nil {
 		if devices.CodeOf(err) == devices.CodeOverloaded {
 			succeeded() // nothing was tried
+			settle(false)
 		}
 		return User{}, err
 	}
@@ -111,6 +113,7 @@ func (s *Service) authenticate(ctx context.Context, o devices.Origin, name, pass
 		return User{}, s.unauthorized("wrong user name or password")
 	}
 	succeeded()
+	settle(true)
 	return u, nil
 }
 

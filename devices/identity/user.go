@@ -141,7 +141,7 @@ func (s *Service) CreateUser(ctx context.Context, a devices.Actor, o devices.Ori
 		return UserInfo{}, err
 	}
 	u := User{Name: name, Role: n.Role, Scope: n.Scope, CreatedAt: s.now().UnixMilli()}
-	if err := s.hashed(ctx, func() { u.Hash = s.hashPassword(n.Password) }); err != nil {
+	if err := s.hashed(ctx, proven, func() { u.Hash = s.hashPassword(n.Password) }); err != nil {
 		return UserInfo{}, err
 	}
 	s.writing.Lock()
@@ -182,7 +182,7 @@ func (s *Service) UpdateUser(ctx context.Context, a devices.Actor, o devices.Ori
 		if err := checkPassword(*p.Password); err != nil {
 			return UserInfo{}, err
 		}
-		if err := s.hashed(ctx, func() { hash = s.hashPassword(*p.Password) }); err != nil {
+		if err := s.hashed(ctx, proven, func() { hash = s.hashPassword(*p.Password) }); err != nil {
 			return UserInfo{}, err
 		}
 	}

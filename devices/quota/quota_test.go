@@ -355,3 +355,14 @@ func BenchmarkAllow(b *testing.B) {
 		}
 	}
 }
+
+func TestSite(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1:80": "", "[::ffff:192.0.2.1]:80": "", "[2001:db8:1:2::1]:80": "2001:db8:1::/48", "2001:db8:1:2::1": "2001:db8:1::/48",
+		"2001:db8:1:2::/64": "2001:db8:1::/48", "bridge:house": "", "": "",
+	} {
+		if got := Site(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}

@@ -150,18 +150,36 @@ func tooManyFailures(wait time.Duration) error {
 // Address is what counts as one address, with or without a port: an IPv4 address, or the /64 that
 // an IPv6 host may choose its address from. Anything else stands for itself.
 func Address(addr string) string {
+	ip, ok := parse(addr)
+	switch {
+	case !ok:
+		return addr
+	case ip.Is6():
+		return netip.PrefixFrom(ip, 64).Masked().String()
+	}
+	return ip.String()
+}
+
+// Site is the /48 that an IPv6 address is in, which is what a customer of an internet provider may
+// have all to himself; "" for anything else.
+func Site(addr string) string {
+	if p, err := netip.ParsePrefix(addr); err == nil { // as Address returns it
+		addr = p.Addr().String()
+	}
+	if ip, ok := parse(addr); ok && ip.Is6() {
+		return netip.PrefixFrom(ip, 48).Masked().String()
+	}
+	return ""
+}
+
+// parse reads an address with or without a port.
+func parse(addr string) (netip.Addr, bool) {
 	ap, err := netip.ParseAddrPort(addr)
 	ip := ap.Addr()
 	if err != nil {
 		if ip, err = netip.ParseAddr(addr); err != nil {
-			return addr
+			return netip.Addr{}, false
 		}
 	}
-	ip = ip.Unmap().WithZone("")
-	if ip.Is6() {
-		if p, err := ip.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return ip.String()
+	return ip.Unmap().WithZone(""), true
 }
