@@ -114,8 +114,11 @@ type messages struct {
 
 func answer(w http.ResponseWriter, code int) { answerJSON(w, status{code}) }
 
-// answerTime is how long a client may take to read an answer.
-const answerTime = 10 * time.Second
+// answerTime is how long a client may take to read answerPart of an answer.
+const (
+	answerTime = 10 * time.Second
+	answerPart = 16 << 10
+)
 
 func answerJSON(w http.ResponseWriter, v any) {
 	s := newScratch()
@@ -128,8 +131,16 @@ func answerJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	// A transport without deadlines has no client that could hold it up.
 	rc := http.NewResponseController(w)
-	rc.SetWriteDeadline(time.Now().Add(answerTime))
-	w.Write(text) // to a client that may have gone
+	for {
+		rc.SetWriteDeadline(time.Now().Add(answerTime))
+		part := text[:min(len(text), answerPart)]
+		if _, err := w.Write(part); err != nil { // the client has gone
+			break
+		}
+		if text = text[len(part):]; len(text) == 0 {
+			break
+		}
+	}
 	rc.Flush()
 	rc.SetWriteDeadline(time.Time{})
 }

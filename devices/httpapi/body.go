@@ -73,6 +73,7 @@ func (c *call) noBody() error {
 const (
 	bodyWithin = time.Minute      // until a body is there
 	takeWithin = 30 * time.Second // until the next part of a streamed answer is taken
+	takePart   = 16 << 10         // bytes of one
 )
 
 // raw reads the body, as far as the route allows. It is UTF-8 that calls itself

@@ -22,12 +22,17 @@ func (w *stream) begin() {
 	}
 }
 
-func (w *stream) Write(b []byte) (int, error) {
+func (w *stream) Write(b []byte) (n int, err error) {
 	w.begin()
 	conn := http.NewResponseController(w.ResponseWriter)
-	_ = conn.SetWriteDeadline(time.Now().Add(takeWithin))
 	defer conn.SetWriteDeadline(time.Time{}) // the connection may serve another request
-	return w.ResponseWriter.Write(b)
+	for {
+		_ = conn.SetWriteDeadline(time.Now().Add(takeWithin))
+		m, err := w.ResponseWriter.Write(b[n:min(len(b), n+takePart)])
+		if n += m; err != nil || n >= len(b) {
+			return n, err
+		}
+	}
 }
 
 // flush sends what was written.
