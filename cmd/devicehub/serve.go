@@ -167,7 +167,7 @@ func (s *server) run(ctx context.Context) error {
 
 	public := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
-	public.ConnContext = edge.WithConn
+	public.ConnContext, public.ConnState = edge.WithConn, edge.ConnState
 	admin := &http.Server{Handler: asOwner(s.api), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
 

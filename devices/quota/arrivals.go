@@ -7,22 +7,33 @@ import (
 	"time"
 )
 
-// arrivals are the connections of which nobody knows yet whose they are, those that came first in
-// front.
+// arrivals are the connections of which nobody knows at the moment whose they are, those that came
+// first in front.
 type arrivals struct {
 	mu    sync.Mutex
 	all   list.List // of *Arrival
-	addrs map[string]*list.List
+	addrs map[string]*arrivedFrom
+}
+
+// arrivedFrom are those of one address.
+type arrivedFrom struct {
+	n    int       // all of them
+	mute list.List // of *Arrival: those that have never said whose they are
 }
 
 // Arrival is a connection that has yet to say whose it is. The nil Arrival is counted nowhere.
 type Arrival struct {
-	q         *Quota
-	addr      string
-	free      bool // not bounded by its address
-	at        time.Time
-	shut      func()
-	all, here *list.Element // nil once it is not counted any more
+	q    *Quota
+	addr string
+	free bool // not bounded by its address, and ended last
+	shut func()
+
+	// Guarded by arrivals.mu.
+	at     time.Time
+	seen   bool          // it was known before
+	gone   bool          // it has ended
+	all    *list.Element // nil while it is not counted
+	silent *list.Element // nil unless it is mute
 }
 
 const (
@@ -42,33 +53,46 @@ func (q *Quota) Arrive(addr string, free bool, shut func()) *Arrival {
 	if q == nil {
 		return nil
 	}
-	limits, now := q.limits.Load(), q.now()
-	a := &Arrival{q: q, addr: Address(addr), free: free, at: now, shut: shut}
-	s := &q.arrivals
+	a := &Arrival{q: q, addr: Address(addr), free: free, shut: shut}
+	a.count()
+	return a
+}
+
+// count counts the connection from now on.
+func (a *Arrival) count() {
+	limits, now, s := a.q.limits.Load(), a.q.now(), &a.q.arrivals
 	s.mu.Lock()
-	here := s.addrs[a.addr]
-	if here == nil {
-		here = list.New()
-		if s.addrs == nil {
-			s.addrs = map[string]*list.List{}
-		}
-		s.addrs[a.addr] = here
+	if a.gone || a.all != nil {
+		s.mu.Unlock()
+		return
 	}
-	a.all, a.here = s.all.PushBack(a), here.PushBack(a)
-	over := s.surplus(here, limits.ArrivalsPerAddress, now)
+	a.at = now
+	from := s.addrs[a.addr]
+	if from == nil {
+		from = new(arrivedFrom)
+		if s.addrs == nil {
+			s.addrs = map[string]*arrivedFrom{}
+		}
+		s.addrs[a.addr] = from
+	}
+	from.n++
+	a.all = s.all.PushBack(a)
+	if !a.free && !a.seen {
+		a.silent = from.mute.PushBack(a)
+	}
+	over := s.surplus(from, limits.ArrivalsPerAddress, now)
 	for limits.Arrivals > 0 && s.all.Len() > limits.Arrivals {
 		over = append(over, s.heaviest())
 	}
 	s.mu.Unlock()
-	q.end(over)
-	return a
+	a.q.end(over)
 }
 
 // surplus takes out those of one address that are beyond its bound. The caller holds mu.
-func (s *arrivals) surplus(here *list.List, bound int, now time.Time) (over []*Arrival) {
-	for bound > 0 && here.Len() > bound {
-		oldest := here.Front().Value.(*Arrival)
-		if oldest.free || here.Len() <= arrivalBurst*bound && now.Sub(oldest.at) < arrivalGrace {
+func (s *arrivals) surplus(from *arrivedFrom, bound int, now time.Time) (over []*Arrival) {
+	for bound > 0 && from.mute.Len() > bound {
+		oldest := from.mute.Front().Value.(*Arrival)
+		if from.mute.Len() <= arrivalBurst*bound && now.Sub(oldest.at) < arrivalGrace {
 			break
 		}
 		s.remove(oldest)
@@ -85,7 +109,7 @@ func (s *arrivals) heaviest() *Arrival {
 	for e, n := s.all.Front(), 0; e != nil && n < arrivalsSeen; e, n = e.Next(), n+1 {
 		a, w := e.Value.(*Arrival), 0
 		if !a.free {
-			w = s.addrs[a.addr].Len()
+			w = s.addrs[a.addr].n
 		}
 		if w > weight {
 			found, weight = a, w
@@ -101,11 +125,14 @@ func (s *arrivals) remove(a *Arrival) {
 		return
 	}
 	s.all.Remove(a.all)
-	here := s.addrs[a.addr]
-	if here.Remove(a.here); here.Len() == 0 {
+	from := s.addrs[a.addr]
+	if a.silent != nil {
+		from.mute.Remove(a.silent)
+	}
+	if from.n--; from.n == 0 {
 		delete(s.addrs, a.addr)
 	}
-	a.all, a.here = nil, nil
+	a.all, a.silent = nil, nil
 }
 
 // end closes connections that were taken out.
@@ -141,7 +168,24 @@ func (q *Quota) Arrivals() int {
 }
 
 // Known says that the hub has found out whose the connection is.
-func (a *Arrival) Known() { a.Leave() }
+func (a *Arrival) Known() {
+	if a == nil {
+		return
+	}
+	s := &a.q.arrivals
+	s.mu.Lock()
+	a.seen = true
+	s.remove(a)
+	s.mu.Unlock()
+}
+
+// Anew says that the connection waits for somebody again, such as one of HTTP whose request was
+// answered. It is not bounded by its address any more, but gives way when there are too many in all.
+func (a *Arrival) Anew() {
+	if a != nil {
+		a.count()
+	}
+}
 
 // Leave says that the connection has ended.
 func (a *Arrival) Leave() {
@@ -150,6 +194,7 @@ func (a *Arrival) Leave() {
 	}
 	s := &a.q.arrivals
 	s.mu.Lock()
+	a.gone = true
 	s.remove(a)
 	s.mu.Unlock()
 }
@@ -169,8 +214,8 @@ func (q *Quota) WatchArrivals(ctx context.Context) error {
 		s := &q.arrivals
 		var over []*Arrival
 		s.mu.Lock()
-		for _, here := range s.addrs {
-			over = append(over, s.surplus(here, bound, now)...)
+		for _, from := range s.addrs {
+			over = append(over, s.surplus(from, bound, now)...)
 		}
 		s.mu.Unlock()
 		q.end(over)

@@ -55,6 +55,39 @@ func TestArrivalsOfAnAddress(t *testing.T) {
 	})
 }
 
+// A connection that waits for its next request is nobody's again: it gives way when there are too
+// many in all, and the bound of its address is not for it. While it never was anybody's, an answer
+// does not make it younger.
+func TestArrivalsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(12, 4)
+		for i := range 10 {
+			a := c.arrive(i, "192.0.2.1:1", false)
+			a.Known()
+			if n := c.q.Arrivals(); n != i {
+				t.Fatalf("%d are counted, want %d", n, i)
+			}
+			a.Anew()
+			a.Anew()
+		}
+		mute := c.arrive(100, "192.0.2.1:1", false)
+		time.Sleep(2 * arrivalGrace)
+		mute.Anew()
+		gone := c.arrive(101, "192.0.2.1:1", false)
+		if len(c.shut) != 0 || c.q.Arrivals() != 12 {
+			t.Fatalf("%v were ended and %d are counted, want none and 12", c.shut, c.q.Arrivals())
+		}
+		gone.Leave()
+		gone.Anew()
+		for i := range 4 {
+			c.arrive(102+i, "192.0.2.2:1", false)
+		}
+		if !c.shut[0] || !c.shut[1] || !c.shut[2] || c.shut[3] || len(c.shut) != 3 || c.q.Arrivals() != 12 {
+			t.Errorf("%v were ended and %d are counted, want the three that waited for longest", c.shut, c.q.Arrivals())
+		}
+	})
+}
+
 // Beyond a burst nobody has a moment; an IPv6 host has one address however it writes it.
 func TestArrivalsBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,7 +23,7 @@ const (
 
 func (l Limit) String() string {
 	return [...]string{"events", "reads", "calls", "connects", "mqtt_messages", "sockets", "longpolls", "calls_at_once",
-		"checks", "failures", "stored_bytes", "space", "arrivals", "cut_off"}[l]
+		"checks", "failures", "stored_bytes", "space", "unverified", "cut_off"}[l]
 }
 
 var classLimit = [classes]Limit{LimitEvents, LimitReads, LimitCalls, LimitConnects, LimitMessages}

@@ -27,6 +27,9 @@ type Conn struct {
 	own   bool // a write deadline was set from outside
 }
 
+// Sockets read and write the descriptor themselves where they find one.
+var _ syscall.Conn = (*Conn)(nil)
+
 // Of returns the Conn below a connection, such as one of TLS, or nil.
 func Of(nc net.Conn) *Conn {
 	for {
@@ -63,6 +66,16 @@ func (c *Conn) Known() {
 	}
 	if g := c.counted(); g != nil {
 		g.Known()
+	}
+}
+
+// Anew says that the connection is nobody's again, as when a request over it was answered.
+func (c *Conn) Anew() {
+	if c == nil {
+		return
+	}
+	if g := c.counted(); g != nil {
+		g.Anew()
 	}
 }
 

@@ -14,6 +14,14 @@ func WithConn(ctx context.Context, nc net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, Of(nc))
 }
 
+// ConnState has a connection wait for somebody again when its requests are answered: for the
+// ConnState of an http.Server.
+func ConnState(nc net.Conn, state http.ConnState) {
+	if state == http.StateIdle {
+		Of(nc).Anew()
+	}
+}
+
 // ConnOf is the connection of a request that came in through a Listener, or nil.
 func ConnOf(r *http.Request) *Conn {
 	c, _ := r.Context().Value(connKey{}).(*Conn)

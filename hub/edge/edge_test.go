@@ -252,6 +252,7 @@ type guest struct {
 }
 
 func (g *guest) Known() { g.known = true }
+func (g *guest) Anew()  { g.known = false }
 func (g *guest) Leave() { g.left = true }
 
 func TestConnOfARequest(t *testing.T) {
@@ -260,10 +261,20 @@ func TestConnOfARequest(t *testing.T) {
 	seen := make(chan *Conn, 1)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		ConnOf(r).Known()
+		if g := ConnOf(r).counted().(*guest); !g.known {
+			t.Error("the request's connection is not known")
+		}
 		seen <- ConnOf(r)
 	}))
 	srv.Listener.Close()
 	srv.Listener, srv.Config.ConnContext = l, WithConn
+	idle := make(chan bool, 10)
+	srv.Config.ConnState = func(nc net.Conn, state http.ConnState) {
+		ConnState(nc, state)
+		if state == http.StateIdle {
+			idle <- Of(nc).counted().(*guest).known
+		}
+	}
 	srv.StartTLS()
 	defer srv.Close()
 	res, err := srv.Client().Get(srv.URL)
@@ -271,8 +282,11 @@ func TestConnOfARequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if c := (<-seen); c == nil || !c.counted().(*guest).known || !c.counted().(*guest).free {
-		t.Error("the request's connection is not known")
+	if c := (<-seen); c == nil || !c.counted().(*guest).free {
+		t.Error("the request has not its connection")
+	}
+	if <-idle {
+		t.Error("the connection is known after its request")
 	}
 	ConnOf(httptest.NewRequest("GET", "/", nil)).Known() // one that came in otherwise
 }

@@ -14,6 +14,7 @@ import (
 // Guest is a connection as it is counted.
 type Guest interface {
 	Known() // it has said whose it is
+	Anew()  // it waits for somebody again, who may be another
 	Leave() // it has ended
 }
 

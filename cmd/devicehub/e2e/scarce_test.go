@@ -18,11 +18,11 @@ import (
 
 // crowd opens connections and keeps them, and opens another for each that the
 // hub closes, until ctx ends.
-func crowd(ctx context.Context, wg *sync.WaitGroup, n int, addr, send string) {
+func crowd(ctx context.Context, wg *sync.WaitGroup, n int, addr, send string, once bool) {
 	for range n {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				hold(ctx, addr, send)
+				hold(ctx, addr, send, once)
 				select {
 				case <-time.After(250 * time.Millisecond):
 				case <-ctx.Done():
@@ -32,8 +32,9 @@ func crowd(ctx context.Context, wg *sync.WaitGroup, n int, addr, send string) {
 	}
 }
 
-// hold is one connection: it sends and reads nothing, until the hub closes it.
-func hold(ctx context.Context, addr, send string) {
+// hold is one connection: it sends without end and reads nothing, or sends once and is silent, until
+// the hub closes it.
+func hold(ctx context.Context, addr, send string, once bool) {
 	d := net.Dialer{Timeout: time.Second}
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -42,9 +43,9 @@ func hold(ctx context.Context, addr, send string) {
 	defer nc.Close()
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
-	if send == "" {
-		var b [1]byte
-		_, _ = nc.Read(b[:]) // nothing comes
+	if once {
+		_, _ = io.WriteString(nc, send)
+		_, _ = io.Copy(io.Discard, nc)
 		return
 	}
 	for {
@@ -65,7 +66,7 @@ func (h *hub) descriptors() int {
 }
 
 // TestStrangersLeaveDescriptors has strangers take all connections that they can get of a hub with
-// 400 descriptors, in each way that there is: the owner's command line works, the hub says that it
+// 400 descriptors, in each way that there is, and somebody with a token do the same: the owner's command line works, the hub says that it
 // is well, a device that was there goes on being acknowledged and another comes in, and the log is
 // not written full.
 func TestStrangersLeaveDescriptors(t *testing.T) {
@@ -86,15 +87,17 @@ func TestStrangersLeaveDescriptors(t *testing.T) {
 	for _, c := range []struct {
 		n          int
 		addr, send string
+		once       bool
 	}{
-		{60, h.http, ""}, {60, h.mqtt, ""}, {180, h.http, strings.Repeat(get, 50)},
-		{60, h.http, "POST /api/v1/login HTTP/1.1\r\nHost: " + h.http + "\r\nContent-Length: 100000\r\n\r\n{"}, {60, h.mqtt, "\x10\xff\x7f\x00\x04MQTT"},
+		{40, h.http, "", true}, {40, h.mqtt, "", true}, {180, h.http, strings.Repeat(get, 50), false},
+		{60, h.http, "GET /api/v1/me HTTP/1.1\r\nHost: " + h.http + "\r\nAuthorization: Bearer " + h.admin() + "\r\n\r\n", true},
+		{40, h.http, "POST /api/v1/login HTTP/1.1\r\nHost: " + h.http + "\r\nContent-Length: 100000\r\n\r\n{", true}, {40, h.mqtt, "\x10\xff\x7f\x00\x04MQTT", true},
 	} {
-		crowd(ctx, &wg, c.n, c.addr, c.send)
+		crowd(ctx, &wg, c.n, c.addr, c.send, c.once)
 	}
 	time.Sleep(2 * time.Second)
 	var slowest time.Duration
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(6 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		if fds := h.descriptors(); fds > 360 {
 			t.Fatalf("%d descriptors of 400 are taken", fds)
 		}
