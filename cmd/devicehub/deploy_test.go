@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -34,8 +35,12 @@ func TestSystemdUnit(t *testing.T) {
 		envs[k.Env()] = true
 	}
 	starts := 0
+	settings := map[string]string{}
 	for line := range strings.Lines(string(b)) {
 		line = strings.TrimSpace(line)
+		if key, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
+			settings[key] = value
+		}
 		if rest, ok := strings.CutPrefix(line, "ExecStart=/usr/local/bin/devicehub "); ok {
 			parses(t, strings.Fields(rest))
 			starts++
@@ -51,6 +56,10 @@ func TestSystemdUnit(t *testing.T) {
 	}
 	if starts != 1 {
 		t.Errorf("got %d ExecStart lines, want 1", starts)
+	}
+	// The hub stops within a minute; no core tells its keys.
+	if stop, err := strconv.Atoi(settings["TimeoutStopSec"]); err != nil || stop <= 60 || settings["LimitCORE"] != "0" || settings["LimitNOFILE"] != "1048576" {
+		t.Errorf("got TimeoutStopSec=%s LimitCORE=%s LimitNOFILE=%s", settings["TimeoutStopSec"], settings["LimitCORE"], settings["LimitNOFILE"])
 	}
 }
 
