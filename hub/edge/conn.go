@@ -24,7 +24,9 @@ type Conn struct {
 
 	mu    sync.Mutex
 	guest Guest
-	own   bool // a write deadline was set from outside
+	own   bool      // a write deadline was set from outside
+	due   time.Time // the gate's write deadline, if it is set
+	shown bool      // somebody has the descriptor
 }
 
 // Sockets read and write the descriptor themselves where they find one.
@@ -134,7 +136,7 @@ func (c *Conn) Close() error {
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.own = !t.IsZero()
+	c.own, c.due = !t.IsZero(), time.Time{}
 	return c.Conn.SetWriteDeadline(t)
 }
 
@@ -143,32 +145,43 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.Conn.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// lease sets a deadline of the gate's for writes, or takes it away. It reports false when one was
-// set from outside, which stays.
-func (c *Conn) lease(d time.Duration) bool {
+// lease sees to it that a write has the gate's time at least, and a third more at most, so that not
+// each has to move the deadline. It reports false when one was set from outside, which stays.
+func (c *Conn) lease() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.own {
 		return false
 	}
-	var due time.Time
-	if d > 0 {
-		due = time.Now().Add(d)
+	within := c.gate.takeWithin()
+	if now := time.Now(); c.due.Sub(now) < within {
+		c.due = now.Add(within + within/3)
+		_ = c.Conn.SetWriteDeadline(c.due)
 	}
-	_ = c.Conn.SetWriteDeadline(due)
 	return true
+}
+
+// release takes the gate's deadline away where it could pass unseen: who writes to the descriptor
+// would find that it has.
+func (c *Conn) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shown && !c.own && !c.due.IsZero() {
+		c.due = time.Time{}
+		_ = c.Conn.SetWriteDeadline(c.due)
+	}
 }
 
 // Write writes b. What is taken of it moves the gate's deadline.
 func (c *Conn) Write(b []byte) (n int, err error) {
 	for {
-		ours := c.lease(c.gate.takeWithin())
+		ours := c.lease()
 		m, err := c.Conn.Write(b[n:])
 		if n += m; ours && m > 0 && errors.Is(err, os.ErrDeadlineExceeded) && n < len(b) {
 			continue
 		}
 		if ours {
-			c.lease(0)
+			c.release()
 		}
 		return n, err
 	}
@@ -188,6 +201,10 @@ func (c *Conn) CloseWrite() error {
 // SyscallConn gives access to the descriptor. What is read and written there is what Read and Write
 // would, without the gate's deadline.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	c.mu.Lock()
+	c.shown = true
+	c.mu.Unlock()
+	c.release()
 	if sc, ok := c.Conn.(syscall.Conn); ok {
 		return sc.SyscallConn()
 	}
