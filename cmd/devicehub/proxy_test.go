@@ -158,7 +158,7 @@ func TestRebindingIsRefused(t *testing.T) {
 			b := make([]byte, res.ContentLength)
 			_, _ = io.ReadFull(res.Body, b)
 			if res.StatusCode != 403 || !strings.Contains(string(b), `"code":"forbidden"`) || !strings.Contains(string(b), "http.public_url") {
-				t.Errorf("%s: got %d %s, want forbidden", path, res.StatusCode, b)
+				t.Errorf("%s: got %d %.200s, want forbidden", path, res.StatusCode, b)
 			}
 		}
 	}
