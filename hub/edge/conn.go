@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -21,10 +22,10 @@ type Conn struct {
 	client   net.Addr
 	secure   bool
 	end      sync.Once
+	own      atomic.Bool // a write deadline was set from outside; changed with mu held
 
 	mu    sync.Mutex
 	guest Guest
-	own   bool      // a write deadline was set from outside
 	due   time.Time // the gate's write deadline, if it is set
 	shown bool      // somebody has the descriptor
 }
@@ -134,9 +135,13 @@ func (c *Conn) Close() error {
 
 // SetWriteDeadline sets the deadline of writes; with the zero time, that of the gate holds.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if c.own.Load() && !t.IsZero() {
+		return c.Conn.SetWriteDeadline(t)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.own, c.due = !t.IsZero(), time.Time{}
+	c.own.Store(!t.IsZero())
+	c.due = time.Time{}
 	return c.Conn.SetWriteDeadline(t)
 }
 
@@ -148,9 +153,12 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // lease sees to it that a write has the gate's time at least, and a third more at most, so that not
 // each has to move the deadline. It reports false when one was set from outside, which stays.
 func (c *Conn) lease() bool {
+	if c.own.Load() {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.own {
+	if c.own.Load() {
 		return false
 	}
 	within := c.gate.takeWithin()
@@ -166,7 +174,7 @@ func (c *Conn) lease() bool {
 func (c *Conn) release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.shown && !c.own && !c.due.IsZero() {
+	if c.shown && !c.own.Load() && !c.due.IsZero() {
 		c.due = time.Time{}
 		_ = c.Conn.SetWriteDeadline(c.due)
 	}
