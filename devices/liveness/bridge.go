@@ -1,7 +1,6 @@
 package liveness
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
@@ -237,9 +236,9 @@ func (t *Tracker) bridgeLink(d *device, now time.Time) bool {
 	if d.conn != nil || d.avail != availOnline || d.bridge.lost.Load() {
 		return false
 	}
-	epoch, err := t.epochs.next(context.Background())
-	if err != nil {
-		t.log.Error("no epoch for a link", "device", d.id, "err", err)
+	epoch, ok := t.epochs.take()
+	if !ok {
+		t.log.Warn("no epoch for a link yet", "device", d.id)
 		return false // the next message asks again
 	}
 	t.stats.opened.Add(1)

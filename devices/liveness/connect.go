@@ -17,52 +17,71 @@ func (t *Tracker) Open(id devices.ID, c Conn, end func(code devices.Code, reason
 		return 0, devices.NotFound("device")
 	}
 	c.Addr = devices.Host(c.Addr)
-	var tell func()
-	var refused *devices.Error
-	var first bool
-	// The epoch is drawn under the device's lock, so that the later of two
-	// connections has the higher one.
-	t.table.With(id, func(e *entry) {
-		d, now := &e.State, t.now()
-		if refused, first = d.contest(c, now); refused != nil {
-			t.settle(e, now, "")
-			return
+	var o opening
+	for {
+		// The epoch is drawn under the device's lock, so that the later of two
+		// connections has the higher one; it is reserved without.
+		t.table.With(id, func(e *entry) { o = t.open(e, c, end) })
+		if !o.dry {
+			break
 		}
-		if epoch, err = t.epochs.next(context.Background()); err != nil {
-			return
+		if err := t.epochs.reserve(context.Background(), false); err != nil {
+			t.log.Error("no epoch for a connection", "device", id, "err", err)
+			return 0, devices.Refuse(devices.CodePlatformUnavailable, "the hub cannot number the connection now").After(time.Second)
 		}
-		cn := &conn{Conn: c, epoch: epoch, end: end}
-		event := ""
-		if old := d.conn; old != nil {
-			event = Replaced
-			if old.end != nil {
-				d.dup.replace(old, cn, now)
-			}
-			tell = d.ender(devices.CodeReplaced, "a newer connection of the device took over", epoch)
-			t.stats.replaced.Add(1)
-		}
-		t.stats.opened.Add(1)
-		d.avail, d.bridge = availUnknown, nil
-		d.open(cn, now)
-		t.settle(e, now, event)
-	})
+	}
 	switch {
-	case refused != nil:
-		t.turnedAway(id, c, first)
-		return 0, refused
-	case err != nil:
-		t.log.Error("no epoch for a connection", "device", id, "err", err)
-		return 0, devices.Refuse(devices.CodePlatformUnavailable, "the hub cannot number the connection now").After(time.Second)
-	case epoch == 0:
+	case o.refused != nil:
+		t.turnedAway(id, c, o.first)
+		return 0, o.refused
+	case o.epoch == 0:
 		return 0, devices.NotFound("device") // deleted meanwhile
 	}
-	if tell != nil {
-		tell()
+	if o.tell != nil {
+		o.tell()
 	}
 	if c.Boot != "" {
-		t.booted(id, epoch, c.Boot)
+		t.booted(id, o.epoch, c.Boot)
 	}
-	return epoch, nil
+	return o.epoch, nil
+}
+
+// opening is what became of a newcomer.
+type opening struct {
+	epoch   int64
+	dry     bool           // there is no epoch at the moment
+	refused *devices.Error // a duplicate
+	first   bool           // the first refusal of a fight
+	tell    func()         // tells the connection that it replaced; may be nil
+}
+
+// open makes c the connection of the device, unless it is a duplicate.
+func (t *Tracker) open(e *entry, c Conn, end func(code devices.Code, reason string, byEpoch int64)) (o opening) {
+	d, now := &e.State, t.now()
+	if o.refused, o.first = d.contest(c, now); o.refused != nil {
+		t.settle(e, now, "")
+		return o
+	}
+	epoch, ok := t.epochs.take()
+	if !ok {
+		return opening{dry: true}
+	}
+	o.epoch = epoch
+	cn := &conn{Conn: c, epoch: epoch, end: end}
+	event := ""
+	if old := d.conn; old != nil {
+		event = Replaced
+		if old.end != nil {
+			d.dup.replace(old, cn, now)
+		}
+		o.tell = d.ender(devices.CodeReplaced, "a newer connection of the device took over", epoch)
+		t.stats.replaced.Add(1)
+	}
+	t.stats.opened.Add(1)
+	d.avail, d.bridge = availUnknown, nil
+	d.open(cn, now)
+	t.settle(e, now, event)
+	return o
 }
 
 // Admit is rate_limited where Open would be, so that a newcomer can be told how

@@ -20,41 +20,59 @@ type epochs struct {
 	at, end     int64 // next to hand out; end of the block
 	more, limit int64 // the block after it; limit 0: not yet reserved
 	low         chan struct{}
+
+	reserving chan struct{} // held across the disk write
 }
 
-// next returns the next epoch. It waits for the disk only when the block ran
-// out before refill reserved another.
-func (e *epochs) next(ctx context.Context) (int64, error) {
+func (e *epochs) init(store Store) {
+	e.store, e.low, e.reserving = store, make(chan struct{}, 1), make(chan struct{}, 1)
+}
+
+// take returns the next epoch, and false where the block ran out before refill
+// reserved another. It does not wait for the disk, so it may be called under any
+// lock.
+func (e *epochs) take() (n int64, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.low == nil {
-		e.low = make(chan struct{}, 1)
-	}
 	if e.at == e.end {
-		if e.limit == 0 {
-			if err := e.reserve(ctx); err != nil {
-				return 0, err
-			}
-		}
 		e.at, e.end, e.more, e.limit = e.more, e.limit, 0, 0
 	}
-	n := e.at
-	e.at++
 	if e.limit == 0 && e.end-e.at < epochBlock/2 {
 		select {
 		case e.low <- struct{}{}:
 		default:
 		}
 	}
-	return n, nil
+	if e.at == e.end {
+		return 0, false
+	}
+	n = e.at
+	e.at++
+	return n, true
 }
 
-func (e *epochs) reserve(ctx context.Context) error {
+// reserve reserves another block, unless there is one, or, without spare, anything
+// is left of the present one.
+func (e *epochs) reserve(ctx context.Context, spare bool) error {
+	select {
+	case e.reserving <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-e.reserving }()
+	e.mu.Lock()
+	there := e.limit != 0 || !spare && e.at != e.end
+	e.mu.Unlock()
+	if there {
+		return nil
+	}
 	first, err := e.store.ReserveEpochs(ctx, epochBlock)
 	if err != nil {
 		return fmt.Errorf("reserve epochs: %w", err)
 	}
+	e.mu.Lock()
 	e.more, e.limit = first, first+epochBlock
+	e.mu.Unlock()
 	return nil
 }
 
@@ -66,8 +84,7 @@ func (e *epochs) refill(ctx context.Context, log *slog.Logger) {
 			return
 		case <-e.low:
 		}
-		first, err := e.store.ReserveEpochs(ctx, epochBlock)
-		if err != nil {
+		if err := e.reserve(ctx, true); err != nil {
 			if ctx.Err() != nil {
 				return
 			}
@@ -75,14 +92,8 @@ func (e *epochs) refill(ctx context.Context, log *slog.Logger) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(time.Second):
+			case <-time.After(time.Second): // who takes the next asks again
 			}
-			continue // the next Open asks again
 		}
-		e.mu.Lock()
-		if e.limit == 0 {
-			e.more, e.limit = first, first+epochBlock
-		} // else one Open was faster, and this block is skipped
-		e.mu.Unlock()
 	}
 }

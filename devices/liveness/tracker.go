@@ -65,11 +65,11 @@ func New(ctx context.Context, cfg Config) (*Tracker, error) {
 	t.table = perdevice.New(perdevice.Rules[devices.ID, device]{Make: t.unheard, Due: t.fire, Feed: cfg.Feed, Now: t.now})
 	t.bridges = perdevice.New(perdevice.Rules[string, bridge]{Make: newBridge, Due: t.bridgeLost, Now: t.now})
 	t.writes.init(cfg.Store, t.log)
-	t.epochs.store = cfg.Store
-	var err error
-	if t.boot, err = t.epochs.next(ctx); err != nil {
+	t.epochs.init(cfg.Store)
+	if err := t.epochs.reserve(ctx, false); err != nil {
 		return nil, err
 	}
+	t.boot, _ = t.epochs.take()
 	known, err := cfg.Store.LoadPresence(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("load presence: %w", err)

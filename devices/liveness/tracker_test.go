@@ -389,6 +389,48 @@ func TestBridgedDevices(t *testing.T) {
 	})
 }
 
+// slowEpochs is a disk that takes its time to reserve epochs.
+type slowEpochs struct{ Memory }
+
+func (s *slowEpochs) ReserveEpochs(ctx context.Context, n int64) (int64, error) {
+	time.Sleep(time.Second)
+	return s.Memory.ReserveEpochs(ctx, n)
+}
+
+// Who waits for the disk to reserve epochs keeps nobody from the device: the writer of what else
+// is to be kept may be among them.
+func TestEpochsAreReservedWithoutTheDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a")
+		tr, err := New(t.Context(), Config{Store: new(slowEpochs), Registry: w.reg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last, err := tr.Open("a", ws, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr.epochs.at = tr.epochs.end // the block is used up, and Run does not reserve another
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if epoch, err := tr.Open("a", ws, nil); err != nil || epoch <= last {
+					t.Errorf("got epoch %d after %d, %v", epoch, last, err)
+				}
+			})
+		}
+		synctest.Wait()
+		if st := tr.Status("a"); st.State != devices.Online || time.Since(began) != 0 {
+			t.Errorf("got %s after %v, want online at once", st.State, time.Since(began))
+		}
+		wg.Wait()
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("three connections took %v, want the second of one reservation", took)
+		}
+	})
+}
+
 // A bridge that was back in between has its ten seconds anew.
 func TestBridgeThatIsBackHasItsTimeAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -37,7 +37,8 @@ type Source struct {
 }
 
 // Source returns a source of writes. take is called, with no lock of the Writer held, for what is
-// to be written now; it must not wait for a job of this Writer, nor for who may wait for one.
+// to be written now. It must not wait for a job of this Writer, nor for a lock of somebody who may
+// wait for one, or for such a lock in his turn: nobody waits for a job with a device's lock held.
 func (w *Writer) Source(take func() Part) *Source {
 	return &Source{w: w, take: take, wake: make(chan struct{}, 1)}
 }
