@@ -11,15 +11,15 @@ import (
 	"devicehub/devices/internal/groupcommit"
 )
 
-// maxLinger is the longest that a transaction waits for company after another one.
-const maxLinger = 25 * time.Millisecond
+// maxLinger is the longest that a transaction waits for company after another one: as long as
+// readings wait at the least.
+const maxLinger = 5 * time.Millisecond
 
 // Writer groups the writes to the file.
 func (db *DB) Writer() *groupcommit.Writer { return &db.group }
 
-// linger is half of what the last transaction took. Readings linger longer, but people wait for
-// what is written here: as long as that took, it is fewer transactions by another third, and a
-// command is confirmed some milliseconds later.
+// linger is half of what the last transaction took. People wait for what is written here: longer,
+// it would be fewer transactions, but one in a hundred commands would be confirmed 10 ms later.
 func (db *DB) linger() time.Duration { return min(maxLinger, time.Duration(db.took.Load())/2) }
 
 // inTx is the key of a file's transaction in a context.
