@@ -10,7 +10,7 @@ import (
 )
 
 // Header is what a PROXY header of version 2 says of a connection.
-// Source: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, §2.2.
+// Source: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2.
 type Header struct {
 	// Source is the client. It is not valid when the proxy speaks for itself, or of a
 	// client that has no address: the peer is who is connected then.
@@ -101,7 +101,7 @@ func (h *Header) extend(b []byte, addresses int) error {
 				return fmt.Errorf("%w: a checksum of %d bytes", ErrHeader, len(value))
 			}
 			want := binary.BigEndian.Uint32(value)
-			clear(value) // §2.2.3: the sum is of the header with zeros in its place
+			clear(value) // proxy-protocol.txt, section 2.2.3: the sum is of the header with zeros in its place
 			if crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) != want {
 				return fmt.Errorf("%w: the checksum is wrong", ErrHeader)
 			}
