@@ -25,7 +25,7 @@ const said = (client, topic, payload, heard) => eventually(`${topic} is heard`, 
 const met = async (part) => (await api.call('GET', '/discovered')).discovered.some((d) => d.adopt.endsWith(part))
 
 test('a Zigbee lamp is adopted from the dashboard and obeys', async (t) => {
-  const ieee = '0x00158d' + Math.floor(Math.random() * 2 ** 40).toString(16).padStart(10, '0')
+  const ieee = `0x00158d${Math.floor(Math.random() * 2 ** 40).toString(16).padStart(10, '0')}`
   const name = `Küchenlampe ${ieee.slice(-4)}`
   const zigbee = await program(t, ['zigbee2mqtt/#'])
   const list = [{
@@ -63,7 +63,7 @@ test('a Tasmota plug is adopted as a sensor and a light that switches', async (t
   const topic = newID('plug')
   const tasmota = await program(t, ['tele/#', 'stat/#', 'cmnd/#'])
   tasmota.on('message', (_topic, payload) => {
-    const [, word] = /Power\S*\s+(ON|OFF)/i.exec(payload.toString()) ?? [, payload.toString() === '1' ? 'ON' : payload.toString()]
+    const [, word] = /Power\S*\s+(ON|OFF)/i.exec(payload.toString()) ?? ['', payload.toString() === '1' ? 'ON' : payload.toString()]
     void tasmota.publishAsync(`stat/${topic}/RESULT`, JSON.stringify({ POWER: word.toUpperCase() }))
   })
   await tasmota.subscribeAsync(`cmnd/${topic}/+`)

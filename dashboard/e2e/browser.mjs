@@ -48,7 +48,7 @@ const axePath = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
 /** axe returns the serious and critical findings, one line each. */
 export async function axe(page) {
   // Through the debugger, so that the page's own policy need not allow it.
-  await page.evaluate((await import('node:fs')).readFileSync(axePath, 'utf8') + ';0')
+  await page.evaluate(`${(await import('node:fs')).readFileSync(axePath, 'utf8')};0`)
   const result = await page.evaluate(() => globalThis.axe.run(document, { runOnly: { type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] } }))
   return result.violations.filter((v) => ['serious', 'critical'].includes(v.impact)).map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => `${n.target.join(' ')} ${n.any[0]?.message ?? ''}`).join(' | ')}`)
 }

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { eventually, Proxy, sleep } from './hub.mjs'
+import { eventually, Cable, sleep } from './hub.mjs'
 import { Light } from './devices.mjs'
 import { api, hub, newID, window } from './stage.mjs'
 
@@ -13,7 +13,7 @@ for (const how of ['break', 'silence']) {
     const id = newID(`cable-${how}`)
     const token = await api.device({ id, kinds: ['sensor'] })
     await api.reading(id, token, [['temperature', 20]])
-    const proxy = await Proxy.open(hub.url)
+    const proxy = await Cable.open(hub.url)
     t.after(() => proxy.close())
     const page = await window(t, `/devices/${id}`, { url: proxy.url })
     await page.locator('[data-metric=temperature]').getByText('20.0 °C').waitFor()
@@ -52,7 +52,7 @@ test('while the connection is lost controls say so, and nothing is sent later', 
   const token = await api.device({ id, kinds: ['light'], name: 'Lost lamp', light: { modes: ['brightness'] } })
   const light = await Light.connect(hub.mqtt, id, token)
   t.after(() => light.close())
-  const proxy = await Proxy.open(hub.url)
+  const proxy = await Cable.open(hub.url)
   t.after(() => proxy.close())
   const page = await window(t, `/devices/${id}`, { url: proxy.url })
   await page.getByText('Online').first().waitFor()

@@ -50,7 +50,8 @@ try {
   /** frames measures the time between frames while what runs. */
   const frames = async (what) => {
     await page.evaluate(() => {
-      const times = (globalThis.frameTimes = [])
+      const times = []
+      globalThis.frameTimes = times
       let last = performance.now()
       const next = (t) => { times.push(t - last); last = t; globalThis.frameLoop = requestAnimationFrame(next) }
       globalThis.frameLoop = requestAnimationFrame(next)

@@ -111,10 +111,10 @@ export class Api {
   reading(id, token, r, t0) { return this.call('POST', `/devices/${id}/readings`, { r, ...(t0 ? { t0 } : {}) }, token) }
 }
 
-/** Proxy stands between a browser and the hub, so that a test can cut the cable. */
-export class Proxy {
+/** Cable stands between a browser and the hub, so that a test can cut the cable. */
+export class Cable {
   static async open(url) {
-    const p = new Proxy()
+    const p = new Cable()
     const { hostname, port } = new URL(url)
     p.sockets = new Set()
     p.server = net.createServer((client) => {

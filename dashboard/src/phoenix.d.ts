@@ -10,14 +10,14 @@ declare module 'phoenix' {
     longPollFallbackMs?: number
   }
   export class Push {
-    receive(status: 'ok' | 'error' | 'timeout', callback: (response: any) => void): Push
+    receive(status: 'ok' | 'error' | 'timeout', callback: (response: never) => void): Push
   }
   export class Channel {
     readonly topic: string
     join(timeout?: number): Push
     leave(timeout?: number): Push
     push(event: string, payload: object, timeout?: number): Push
-    on(event: string, callback: (payload: any) => void): number
+    on(event: string, callback: (payload: never) => void): number
     onError(callback: (reason?: unknown) => void): void
     onClose(callback: () => void): void
   }
@@ -35,6 +35,6 @@ declare module 'phoenix' {
   export class Presence {
     constructor(channel: Channel)
     onSync(callback: () => void): void
-    list<T>(by: (key: string, presence: { metas: any[] }) => T): T[]
+    list<T>(by: (key: string, presence: { metas: Record<string, unknown>[] }) => T): T[]
   }
 }

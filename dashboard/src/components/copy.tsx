@@ -54,7 +54,7 @@ export function CurlButton({ call, icon }: { call: Call | ((form: FormData) => C
 export function Code({ text, label }: { text: string; label: string }) {
   return (
     <div class="code">
-      <pre tabIndex={0} aria-label={label}><code>{text}</code></pre>
+      <pre tabIndex={0} role="region" aria-label={label}><code>{text}</code></pre>
       <CopyButton text={text} />
     </div>
   )

@@ -16,6 +16,7 @@ export function Dialog({ title, onClose, children, wide }: { title: string; onCl
     return () => d?.close()
   }, [])
   return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes it too, by onCancel
     <dialog ref={ref} class={wide ? 'dialog wide' : 'dialog'} aria-labelledby={id} onCancel={(e) => { e.preventDefault(); onClose() }} onClick={(e) => { if (e.target === ref.current) onClose() }}>
       <div class="dialog-body">
         <header class="dialog-head">

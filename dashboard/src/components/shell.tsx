@@ -30,6 +30,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
   }, [path])
   return (
     <div class={link.value === 'lost' ? 'shell link-lost' : 'shell'}>
+      {/* biome-ignore lint/a11y/useValidAnchor: a link within the page, kept from the router */}
       <a class="skip" href="#main" onClick={(e) => { e.preventDefault(); main.current?.focus() }}>Skip to content</a>
       <Banner />
       <Navigation path={path} onHelp={() => setHelp(true)} />

@@ -24,7 +24,7 @@ export function StatusShape({ state }: { state: State }) {
 export function StatusBadge({ status, compact }: { status: Status | undefined; compact?: boolean }) {
   if (!status) return <span class="status muted">–</span>
   const why = reasonText(status.reason)
-  const title = `${STATE_MEANING[status.state]} ${capital(partsText(status))}.` + (why ? ` Reason: ${why}.` : '') + (status.unverified ? ' Known from before the hub restarted; not heard again yet.' : '')
+  const title = `${STATE_MEANING[status.state]} ${capital(partsText(status))}.${why ? ` Reason: ${why}.` : ''}${status.unverified ? ' Known from before the hub restarted; not heard again yet.' : ''}`
   return (
     <span class={`status state-${status.state}`} title={title}>
       <StatusShape state={status.state} />

@@ -9,7 +9,7 @@ export function cell(v: string | number | null | undefined): string {
 }
 
 export function csv(header: readonly string[], rows: readonly (readonly (string | number | null | undefined)[])[]): string {
-  return [header, ...rows].map((row) => row.map(cell).join(',')).join('\r\n') + '\r\n'
+  return `${[header, ...rows].map((row) => row.map(cell).join(',')).join('\r\n')}\r\n`
 }
 
 /** download hands the browser a file made here. */

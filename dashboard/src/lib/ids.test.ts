@@ -12,7 +12,7 @@ test('a name becomes an id', () => {
     ['İstanbul ısı', 'istanbul-isi'],
     ['  --Lamp #3--  ', 'lamp-3'],
     ['灯', ''],
-    ['x'.repeat(62) + ' y', 'x'.repeat(62)],
+    [`${'x'.repeat(62)} y`, 'x'.repeat(62)],
   ] as const) {
     expect(idFrom(name)).toBe(id)
     expect(validID(id)).toBe(id !== '')

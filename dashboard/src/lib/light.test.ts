@@ -26,7 +26,7 @@ describe('colours', () => {
   test('xy comes back as nearly the same colour', () => {
     for (const rgb of [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 170, 90]] as [number, number, number][]) {
       const back = xyToRgb(...rgbToXy(rgb))
-      rgb.forEach((c, i) => expect(Math.abs(c - back[i]!)).toBeLessThan(12))
+      for (const [i, c] of rgb.entries()) expect(Math.abs(c - back[i]!)).toBeLessThan(12)
     }
   })
   test.each([['#ff7800', [255, 120, 0]], ['ff7800', [255, 120, 0]], ['#f70', [255, 119, 0]], ['#ff780', null], ['red', null], ['', null]])('reads %s', (text, want) => {

@@ -29,7 +29,7 @@ export function rgbToHs([r, g, b]: RGB): [number, number] {
   return [Math.round(h * 60) % 360, Math.round((c / max) * 100)]
 }
 
-export const hex = (rgb: RGB): string => '#' + rgb.map((c) => clamp(Math.round(c), 0, 255).toString(16).padStart(2, '0')).join('')
+export const hex = (rgb: RGB): string => `#${rgb.map((c) => clamp(Math.round(c), 0, 255).toString(16).padStart(2, '0')).join('')}`
 
 /** parseHex reads "#ff7800", "ff7800" and "#f70"; null when it is none of them. */
 export function parseHex(text: string): RGB | null {
@@ -140,7 +140,7 @@ export function opText(op: string, p: LightParams = {}): string {
       else if (p.on === true) words.push('Turn on')
       if (p.brightness !== undefined) words.push(`brightness ${toPercent(p.brightness)} %`)
       if (p.kelvin !== undefined) words.push(`white ${p.kelvin} K`)
-      if (p.rgb) words.push('colour ' + hex([p.rgb[0]!, p.rgb[1]!, p.rgb[2]!]))
+      if (p.rgb) words.push(`colour ${hex([p.rgb[0]!, p.rgb[1]!, p.rgb[2]!])}`)
       if (p.hs) words.push(`hue ${p.hs[0]}°, ${p.hs[1]} %`)
       if (p.xy) words.push(`xy ${p.xy[0]}, ${p.xy[1]}`)
       if (p.white !== undefined) words.push(`white ${p.white}`)

@@ -56,13 +56,13 @@ socket.connect()
 const device = socket.channel("${kind}:${id}", {})
 device.join()
   .receive("ok", () => device.push("${event}", ${jsObject(first)}))
-  .receive("error", (e) => console.error(e.code, e.reason))` + (kind === 'light' ? `
+  .receive("error", (e) => console.error(e.code, e.reason))${kind === 'light' ? `
 
 device.on("command", (c) => {
   device.push("ack", { cmd_id: c.cmd_id, status: "done" })
   const { transition_ms, ms, ...state } = c.params
   device.push("state", { ...state, cause: "command", cmd: c.cmd_id })
-})` : ''),
+})` : ''}`,
     },
   )
   if (port !== undefined) {

@@ -32,7 +32,7 @@ export function duration(ms: number): string {
 
 function two(ms: number, big: number, bigName: string, small: number, smallName: string): string {
   const rest = Math.floor((ms % big) / small)
-  return `${Math.floor(ms / big)} ${bigName}` + (rest ? ` ${rest} ${smallName}` : '')
+  return `${Math.floor(ms / big)} ${bigName}${rest ? ` ${rest} ${smallName}` : ''}`
 }
 
 interface Parts { year: string; month: string; day: string; hour: string; minute: string; second: string }
@@ -75,7 +75,7 @@ export function shortTime(t: number, now: number, zone?: string): string {
   const p = parts(t, zone)
   const n = parts(now, zone)
   const sameDay = p.year === n.year && p.month === n.month && p.day === n.day
-  return (sameDay ? '' : `${p.month}-${p.day} `) + `${p.hour}:${p.minute}`
+  return `${sameDay ? '' : `${p.month}-${p.day} `}${p.hour}:${p.minute}`
 }
 
 /** toLocalInput is the value of an input of type datetime-local, in the browser's zone. */

@@ -226,7 +226,7 @@ export class DeviceLive {
       const people: Watcher[] = []
       let connection: Connection | undefined
       presence.list((key, { metas }) => {
-        if (key.startsWith('user:')) people.push({ name: key.slice(5), role: metas[0]?.role })
+        if (key.startsWith('user:')) people.push({ name: key.slice(5), role: metas[0]?.role as Role | undefined })
         else if (key === this.id) connection = metas[metas.length - 1]
       })
       this.watchers.value = people.sort((a, b) => (a.name < b.name ? -1 : 1))

@@ -115,7 +115,10 @@ export class FleetList {
     view.rows.forEach((row, i) => {
       let s = this.byId.get(row.id)
       if (s) s.value = row
-      else this.byId.set(row.id, (s = signal(row)))
+      else {
+        s = signal(row)
+        this.byId.set(row.id, s)
+      }
       this.rows.set(first + i, s)
     })
     this.cursors[page + pages] = view.next_cursor || undefined

@@ -63,7 +63,8 @@ export class History {
 
   private async fetch(from: number, to: number, points: number): Promise<Series | undefined> {
     this.abort?.abort()
-    const abort = (this.abort = new AbortController())
+    const abort = new AbortController()
+    this.abort = abort
     this.loading.value = true
     try {
       const s = await get<Series>(`/devices/${this.device.id}/series`, { metric: this.metric, from: Math.floor(from), to: Math.ceil(to), points, agg: 'minmax' }, abort.signal)

@@ -135,16 +135,19 @@ export interface Topic {
   leave(): void
 }
 
+/** What the hub says often has its time; what else is in it the handler of the event knows. */
+type Timed = { server_time?: number } | undefined
+
 export interface TopicHandlers {
   /** joined is called with each reply to join: the first, and after every reconnect. */
-  joined?: (reply: any) => void
+  joined?: (reply: never) => void
   refused?: (error: ApiError) => void
   /** closed is called when the hub ends the topic: the right to see it is gone. */
   closed?: () => void
   /** channel is given the client's channel before it joins, for the client's own Presence. */
   channel?: (channel: Channel) => void
   /** on has a function for each event. */
-  on?: Record<string, (payload: any) => void>
+  on?: Record<string, (payload: never) => void>
 }
 
 /** join joins a topic until leave is called. params is asked again at every rejoin. */
@@ -153,9 +156,9 @@ export function join(topic: string, params: () => object, handlers: TopicHandler
   if (!s) throw new Error(`join ${topic} before signing in`)
   const channel: Channel = s.channel(topic, params as unknown as object)
   for (const [event, f] of Object.entries(handlers.on ?? {})) {
-    channel.on(event, (payload) => {
+    channel.on(event, (payload: Timed) => {
       setServerTime(payload?.server_time)
-      f(payload)
+      f(payload as never)
     })
   }
   channel.on('rights_changed', rightsChanged)
@@ -167,10 +170,10 @@ export function join(topic: string, params: () => object, handlers: TopicHandler
     channel.leave()
   }
   channel.join()
-    .receive('ok', (reply) => {
+    .receive('ok', (reply: Timed) => {
       setServerTime(reply?.server_time)
       now.value = serverNow()
-      handlers.joined?.(reply)
+      handlers.joined?.(reply as never)
     })
     .receive('error', (reply) => {
       const error = asError(reply)

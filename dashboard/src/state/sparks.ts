@@ -27,7 +27,8 @@ export function sparkOf(id: string, metric: string): Signal<SparkPoint[]> {
   let s = known.get(key)
   if (!s) {
     if (known.size >= REMEMBERED) known.clear()
-    known.set(key, (s = { points: signal([]), fetched: false }))
+    s = { points: signal([]), fetched: false }
+    known.set(key, s)
     queue.push({ id, metric, key })
     for (const dropped of queue.splice(0, Math.max(0, queue.length - WAITING))) known.delete(dropped.key)
     if (queue.length === 1) setTimeout(() => { for (let i = running; i < AT_ONCE; i++) void work() }, WAIT_MS)

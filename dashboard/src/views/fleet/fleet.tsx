@@ -66,6 +66,7 @@ export function FleetPage() {
           <SearchIcon />
           <input ref={search} type="search" aria-label="Search devices" placeholder="Search, or area:kitchen battery<20" value={text} onInput={(e) => type(e.currentTarget.value)}
             onKeyDown={(e) => { if (e.key === 'Escape') e.currentTarget.blur() }} autoComplete="off" autoCapitalize="none" spellcheck={false} enterkeyhint="search" />
+          {/* biome-ignore lint/a11y/noAriaHiddenOnFocusable: a kbd has no focus */}
           <kbd aria-hidden="true">/</kbd>
         </div>
         <label class="sort"><span class="visually-hidden">Sort by</span>
