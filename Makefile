@@ -1,20 +1,15 @@
-# make demo    see it work: a hub and a small fleet on this machine, until Ctrl-C;
-#              DEMO="--http 127.0.0.1:5000 --mqtt 127.0.0.1:5001" chooses the ports
-# make build   bin/devicehub and bin/firmware-sim, the dashboard inside
-# make test    every test; installs what they need where it may
-# make check   the quick subset, without other servers and browsers
-#
-# Also: deps soak bench fuzz screenshots release clean
+# make help lists the targets.
 
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build binaries dashboard demo deps node check test test-go test-dashboard test-browser lint cross soak bench fuzz screenshots release clean
+.PHONY: help build binaries dashboard demo deps node check test test-go test-dashboard test-browser lint cross soak bench fuzz screenshots release clean
 
 GO       ?= go
 FUZZTIME ?= 10s
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+# The version that make release stamps; one that was built with changes says so.
+VERSION  ?= v0.1.0$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
 
 # A checkout that git does not trust (another user's) builds without its commit.
 vcs := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
@@ -35,9 +30,12 @@ dashboard_built   := dashboard/dist/app/index.html
 # What gofmt looks at: our packages' files, nothing below node_modules.
 go_files := {{$$d := .Dir}}{{range .GoFiles}}{{$$d}}/{{.}} {{end}}{{range .TestGoFiles}}{{$$d}}/{{.}} {{end}}{{range .XTestGoFiles}}{{$$d}}/{{.}} {{end}}{{range .IgnoredGoFiles}}{{$$d}}/{{.}} {{end}}
 
-ldflags = -s -w$(if $(filter-out development,$(VERSION)), -X main.release=$(VERSION))
+ldflags = -s -w -X main.release=$(VERSION)
 
-build: dashboard binaries
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+build: dashboard binaries  ## bin/devicehub and bin/firmware-sim, the dashboard inside
 
 binaries:
 	@mkdir -p bin
@@ -61,33 +59,37 @@ node: $(node_stamps)
 	cd $* && npm ci --include=dev --no-fund --no-audit --loglevel=error
 	@touch $@
 
-demo:
+demo:  ## a hub and a small fleet until Ctrl-C; DEMO="--http 127.0.0.1:5000 --mqtt 127.0.0.1:5001" chooses the ports
 	@command -v npm >/dev/null || { echo "make demo needs Node.js 20 or newer with npm" >&2; exit 1; }
 	@$(MAKE) --no-print-directory build
 	@mkdir -p bin && $(GO) build -o bin/demo ./cmd/demo
 	@exec bin/demo $(DEMO)
 
-deps: node
+deps: node  ## install what the tests need, where that may be done
 	@.ci/deps
 
-lint:
+lint: dashboard/node_modules/.installed bin/tools/golangci-lint  ## formatting, vet, golangci-lint, and the dashboard's linter
 	@unformatted=$$(gofmt -l $$($(GO) list -f '$(go_files)' ./...)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt -w is needed on:" $$unformatted >&2; exit 1; fi
 	$(GO) vet ./...
+	golangci-lint run
+	cd dashboard && npm run --silent lint
+
+bin/tools/golangci-lint: .ci/lint
+	@.ci/lint
 
 # go test's lines for packages that have no tests say nothing.
 tested := sed -u '/\[no test files\]/d'
 
-check: node lint
+check: node lint  ## the quick tests, without other servers and browsers
 	$(GO) test -short $$($(GO) list ./... | grep -v /e2e) | $(tested)
 	cd dashboard && npm test --silent
 
-# The binaries for 32-bit ARM, where an int is short, without linking them.
-cross:
+cross:  ## compile for 32-bit ARM, where an int is short
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm GOARM=7 $(GO) build ./cmd/devicehub ./cmd/firmware-sim
 
 # Each part runs, whatever became of the one before.
-test: deps build
+test: deps build  ## every test; installs what they need where it may
 	@$(MAKE) --no-print-directory -k lint test-go test-dashboard test-browser cross
 
 # With the tag poison, buffers that are given back are overwritten (hub/poison).
@@ -103,22 +105,20 @@ test-dashboard: dashboard/node_modules/.installed
 test-browser: deps build
 	cd dashboard && npm run --silent e2e
 
-# The long runs: hours of load, faults and restarts.
-soak: deps build
+soak: deps build  ## hours of load, faults and restarts
 	DEVICEHUB_SOAK=1 $(GO) test -v -timeout 12h ./...
 
-bench:
+bench:  ## measure the figures of README again
 	$(GO) run ./hub/hubtest/bench -markdown
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-fuzz:
+fuzz:  ## every fuzz target, for FUZZTIME each
 	@.ci/fuzz $(FUZZTIME)
 
-screenshots: deps build
+screenshots: deps build  ## draw the dashboard's pages
 	cd dashboard && npm run --silent screenshots
 
-# Binaries for the machines that hubs run on, with their checksums.
-release: dashboard
+release: dashboard  ## binaries for the machines that hubs run on, with their checksums
 	@rm -rf bin/release && mkdir -p bin/release
 	@for target in amd64: arm64: arm:7; do \
 		name=linux-$${target%%:*}; arm=$${target##*:}; name=$$name$${arm:+v$$arm}; \
@@ -130,5 +130,5 @@ release: dashboard
 	done
 	@cd bin/release && sha256sum * > SHA256SUMS && cat SHA256SUMS
 
-clean:
+clean:  ## remove what was built
 	rm -rf bin dashboard/dist/app
