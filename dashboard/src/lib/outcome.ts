@@ -7,7 +7,7 @@ import { duration } from './time'
 export type Look = 'pending' | 'confirmed' | 'failed' | 'ended'
 
 const LOOKS: Record<CommandStatus, Look> = {
-  pending: 'pending', queued: 'pending', sent: 'pending', resent: 'pending', acked: 'pending',
+  pending: 'pending', queued: 'pending', sent: 'pending', acked: 'pending',
   done: 'ended', confirmed: 'confirmed', late_done: 'ended', superseded: 'ended', cancelled: 'ended',
   refused: 'failed', rejected: 'failed', failed: 'failed', expired: 'failed', timed_out: 'failed',
 }
@@ -19,7 +19,7 @@ export const isOver = (c: Pick<Command, 'status' | 'code'>): boolean =>
   lookOf(c.status) !== 'pending' && (c.status !== 'done' || c.code !== undefined)
 
 const WORDS: Record<CommandStatus, string> = {
-  pending: 'pending', queued: 'queued', sent: 'sent', resent: 'sent again', acked: 'acknowledged', done: 'done', confirmed: 'confirmed',
+  pending: 'pending', queued: 'queued', sent: 'sent', acked: 'acknowledged', done: 'done', confirmed: 'confirmed',
   refused: 'refused', cancelled: 'cancelled', superseded: 'superseded', rejected: 'rejected', failed: 'failed', expired: 'expired',
   timed_out: 'timed out', late_done: 'done late',
 }

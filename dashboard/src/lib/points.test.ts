@@ -8,8 +8,8 @@ const series = (buckets: Series['buckets']): Series => ({ metric: 'temperature',
 test('history keeps the buckets that hold numbers, in order', () => {
   const points = fromSeries(series([
     { t: 20, min: 1, max: 3, mean: 2, last: 3, count: 5 },
-    { t: 10, min: null, max: null, mean: null, last: 'eco', count: 2 },
-    { t: 0, min: null, max: null, mean: null, last: true, count: 1 },
+    { t: 10, last: 'eco', count: 2 },
+    { t: 0, last: true, count: 1 },
   ]))
   expect(points).toEqual([{ t: 0, min: 1, max: 1, mean: 1, count: 1 }, { t: 20, min: 1, max: 3, mean: 2, count: 5 }])
 })
@@ -18,7 +18,7 @@ test('buckets with late readings are marked, once fetched', () => {
   const late = lateOf(series([
     { t: 0, min: 1, max: 3, mean: 2, last: 3, count: 5 },
     { t: 10, min: 1, max: 5, mean: 4, last: 5, count: 2, late: 1 },
-    { t: 20, min: null, max: null, mean: null, last: 'eco', count: 1, late: 1 },
+    { t: 20, last: 'eco', count: 1, late: 1 },
   ]))
   expect(late).toEqual([{ t: 10, v: 4 }])
 })
