@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"devicehub/bridge/packet"
-	"devicehub/devices"
 	"devicehub/hub/intake"
 )
 
@@ -200,11 +199,6 @@ var (
 func (c *conn) pause() {
 	c.paused.Store(true)
 	c.deadline(time.Now())
-}
-
-// host is the peer's address without its port.
-func (c *conn) host() string {
-	return devices.Host(c.addr())
 }
 
 func (c *conn) addr() string { return c.nc.RemoteAddr().String() }

@@ -265,7 +265,7 @@ func (p *publication) Decided(err error) {
 	case s.version != packet.V5:
 		code = packet.Success
 	}
-	typ := byte(packet.Puback)
+	typ := packet.Puback
 	if p.qos == 2 {
 		typ = packet.Pubrec
 	}

@@ -22,7 +22,6 @@ type fakeReading struct {
 	metric, unit string
 	v            json.RawMessage
 	t            int64 // 0: none
-	key          string
 	s            uint64
 }
 

@@ -77,7 +77,6 @@ type lies struct {
 	record        string        // what records say in place of confirmed
 	resend        bool          // commands are sent again when the device has forgotten their ids
 	hold          time.Duration // before a command is sent
-	mute          bool          // commands are confirmed as the device does them, and the giver waits longer
 	wrongPresence bool          // devices are shown online whatever happens
 	oneOfTwo      bool          // two devices of one identity are taken for one
 	twoOfOne      bool          // a device that comes back is taken for two
@@ -107,9 +106,7 @@ type fakeDevice struct {
 	opened   []time.Time
 	dupTill  time.Time
 	second   time.Time
-	events1s int      // since then
-	held     *fakeRow // to change places with the next, with its metric
-	heldOf   string
+	events1s int // since then
 }
 
 // fakeLink is a device's connection, of whatever kind.

@@ -31,7 +31,7 @@ func (s *Sim) watch(ctx context.Context, wg *sync.WaitGroup) {
 		for range min(topicsPerWatcher, len(s.units)) {
 			w.join(client, s.units[r.IntN(len(s.units))])
 		}
-		wg.Go(func() { client.Run(ctx) })
+		wg.Go(func() { _ = client.Run(ctx) })
 	}
 }
 

@@ -65,7 +65,7 @@ func (ep *Endpoint) Dial(path string, info *ConnectInfo, receive func(PipeFrame)
 	c := ep.newConn(m, a)
 	p := &Pipe{c: c, receive: receive}
 	c.tr = &pipeEnd{p, own.RemoteAddr}
-	ep.add(c) // when OnOpen fails, the client hears the close
+	_ = ep.add(c) // when OnOpen fails, the client hears the close
 	if ep.isClosed() {
 		c.close(CloseRestart, "", ErrDrain)
 	}

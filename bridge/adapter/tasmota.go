@@ -330,10 +330,10 @@ func (t *tasmota) command(dev *devices.Device, e commands.Envelope) bool {
 	if name == "" {
 		return false
 	}
-	verb, body := "Backlog", ""
+	var verb, body string
 	switch e.Op {
 	case "set":
-		body = tasmotaSet(e.Params)
+		verb, body = "Backlog", tasmotaSet(e.Params)
 	case "refresh":
 		verb, body = "State", ""
 	case "restart":

@@ -34,12 +34,6 @@ func (l *link) End(code byte, _ string) {
 	l.ended = code
 }
 
-func (l *link) endedWith() byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ended
-}
-
 // take is what was sent since it was last asked: payload, QoS, and d for DUP, r
 // for PUBREL.
 func (l *link) take() (packets []packet.Packet, text string) {

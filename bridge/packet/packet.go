@@ -222,7 +222,7 @@ func AppendPingresp(dst []byte) []byte { return append(dst, Pingresp<<4, 0) }
 
 // AppendPublish appends a PUBLISH without properties.
 func AppendPublish(dst []byte, topic string, payload []byte, qos byte, retain, dup bool, id uint16, version byte) []byte {
-	head := byte(Publish<<4) | qos<<1
+	head := Publish<<4 | qos<<1
 	if retain {
 		head |= 1
 	}

@@ -59,7 +59,8 @@ func (l *limiter) begin(now time.Time, o devices.Origin, name string) (wait time
 	if err != nil {
 		return 0, nil, err
 	}
-	named, ok := true, true
+	named := true
+	var ok bool
 	if wait, ok = l.names.Take(of, now); !ok {
 		if !o.Shared && !l.pairs.Full(both, now) { // it is one of those that failed
 			give()

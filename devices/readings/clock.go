@@ -149,7 +149,7 @@ func (in *Ingest) checkClock(lanes []chan []*job) {
 	}
 	if in.clock.due() {
 		if err := in.append(&Group{}); err != nil {
-			in.refusal(err) // logged; tried again in a second
+			_ = in.refusal(err) // logged; tried again in a second
 		}
 	}
 }

@@ -282,7 +282,7 @@ const maxDepth = 16
 
 // skip passes over one value of any type.
 func (s *scanner) skip(depth int) error {
-	ok := true
+	var ok bool
 	switch {
 	case depth > maxDepth:
 		return devices.Invalid("payload", "JSON of at most 16 levels")

@@ -292,7 +292,7 @@ func (b *bench) connect(ctx context.Context, wg *sync.WaitGroup) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		wg.Go(func() { m.client.Run(ctx) })
+		wg.Go(func() { _ = m.client.Run(ctx) })
 		joining.Go(func() {
 			defer func() { <-slots }()
 			select {

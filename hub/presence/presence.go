@@ -357,14 +357,14 @@ func (s State) Entries() map[string]Entry {
 		var e Entry
 		for name, text := range fields {
 			if name == "metas" {
-				json.Unmarshal(text, &e.Metas)
+				_ = json.Unmarshal(text, &e.Metas) // it was made by us, or shows nothing
 				continue
 			}
 			if e.Extra == nil {
 				e.Extra = make(map[string]any)
 			}
 			var v any
-			json.Unmarshal(text, &v)
+			_ = json.Unmarshal(text, &v)
 			e.Extra[name] = v
 		}
 		entries[key] = e

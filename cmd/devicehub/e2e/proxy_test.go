@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -84,7 +85,7 @@ func throughProxy(t *testing.T, h *hub, addr string, pool *x509.CertPool) {
 	dial := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.5")}}).Dial
 	secure := &tls.Config{RootCAs: pool, ServerName: "hub.example.org"}
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: secure, Dial: func(network, _ string) (net.Conn, error) { return dial(network, addr) },
+		TLSClientConfig: secure, DialContext: func(_ context.Context, network, _ string) (net.Conn, error) { return dial(network, addr) },
 	}}
 	defer client.CloseIdleConnections()
 	ask := func(method, path, token, body string, header ...string) (*http.Response, string) {
@@ -134,7 +135,7 @@ func throughProxy(t *testing.T, h *hub, addr string, pool *x509.CertPool) {
 		return nil
 	})
 	token := h.mustCLI("device", "add", "kitchen-temp", "--kind", "sensor")
-	d := websocket.Dialer{NetDial: func(network, _ string) (net.Conn, error) { return dial(network, addr) }, TLSClientConfig: secure}
+	d := websocket.Dialer{NetDialContext: func(_ context.Context, network, _ string) (net.Conn, error) { return dial(network, addr) }, TLSClientConfig: secure}
 	ws, _, err := d.Dial("wss://hub.example.org/socket/websocket?vsn=2.0.0", http.Header{"Authorization": {"Bearer " + token}})
 	if err != nil {
 		t.Fatal(err)
