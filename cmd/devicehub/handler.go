@@ -15,6 +15,9 @@ import (
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/socket/", s.endpoint)
+	docs := httpapi.Docs()
+	mux.Handle("/docs", docs)
+	mux.Handle("/docs/", docs)
 	mux.Handle("/", dashboard.New())
 	split := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if httpapi.Owns(r.URL.Path) {

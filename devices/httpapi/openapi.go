@@ -14,7 +14,34 @@ import (
 //go:embed schemas.json
 var schemas []byte
 
+// examples are calls with their answers, by operation. A test plays them.
+//
+//go:embed examples.json
+var examples []byte
+
 type object = map[string]any
+
+// shownExample is what the document shows of a call.
+type shownExample struct {
+	Operation string          `json:"operation"`
+	Path      string          `json:"path"`
+	Request   json.RawMessage `json:"request"`
+	Status    int             `json:"status"`
+	Answer    json.RawMessage `json:"answer"`
+}
+
+// shownExamples are those of the document, by operation.
+func shownExamples() map[string]shownExample {
+	var list []shownExample
+	if err := json.Unmarshal(examples, &list); err != nil {
+		panic(err) // it is built in
+	}
+	m := make(map[string]shownExample, len(list))
+	for _, e := range list {
+		m[e.Operation] = e
+	}
+	return m
+}
 
 // openapi answers with the OpenAPI 3.1 document: the paths out of the table of
 // routes, the shapes out of schemas.json. It is anybody's, and made once.
@@ -32,7 +59,7 @@ func documented(routes []route) (json.RawMessage, string) {
 }
 
 func document(routes []route) object {
-	paths := object{}
+	paths, shown := object{}, shownExamples()
 	for i := range routes {
 		r := &routes[i]
 		item, found := paths[r.path].(object)
@@ -40,7 +67,7 @@ func document(routes []route) object {
 			item = object{}
 			paths[r.path] = item
 		}
-		item[strings.ToLower(r.method)] = r.operation()
+		item[strings.ToLower(r.method)] = r.operation(shown[r.operationID()])
 	}
 	return object{
 		"openapi": "3.1.0",
@@ -65,13 +92,14 @@ func document(routes []route) object {
 
 func ref(schema string) object { return object{"$ref": "#/components/schemas/" + schema} }
 
-func (r *route) operation() object {
-	op := object{"tags": []string{r.tag}, "summary": r.summary, "description": "Who: " + r.who + ".", "operationId": r.operationID(), "responses": r.responses()}
+func (r *route) operation(e shownExample) object {
+	op := object{"tags": []string{r.tag}, "summary": r.summary, "description": "Who: " + r.who + ".",
+		"operationId": r.operationID(), "responses": r.responses(e)}
 	if params := r.parameterDocs(); len(params) > 0 {
 		op["parameters"] = params
 	}
 	if r.body != "" {
-		op["requestBody"] = object{"required": !r.bodyOptional, "content": r.bodyTypes()}
+		op["requestBody"] = object{"required": !r.bodyOptional, "content": r.bodyTypes(e)}
 	}
 	if r.open {
 		op["security"] = []object{}
@@ -79,10 +107,10 @@ func (r *route) operation() object {
 	return op
 }
 
-func (r *route) bodyTypes() object {
+func (r *route) bodyTypes(e shownExample) object {
 	types := object{}
 	for _, t := range r.takes() {
-		types[t] = object{"schema": ref(r.body)}
+		types[t] = exemplified(object{"schema": ref(r.body)}, e.Request)
 	}
 	return types
 }
@@ -134,7 +162,15 @@ func (r *route) parameterDocs() []object {
 	return list
 }
 
-func (r *route) responses() object {
+// exemplified adds an example, if there is one.
+func exemplified(content object, example json.RawMessage) object {
+	if example != nil {
+		content["example"] = example
+	}
+	return content
+}
+
+func (r *route) responses(e shownExample) object {
 	list := object{"default": object{"$ref": "#/components/responses/Error"}}
 	for status, what := range r.answers {
 		a := object{"description": fmt.Sprintf("%s.", r.summary)}
@@ -146,7 +182,11 @@ func (r *route) responses() object {
 				a["content"] = object{what: object{"schema": object{"type": "string"}}, "application/x-ndjson": object{"schema": object{"type": "string"}}, "text/plain": object{"schema": object{"type": "string"}}}
 			}
 		default:
-			a["content"] = object{"application/json": object{"schema": ref(what)}}
+			content := object{"schema": ref(what)}
+			if status == e.Status {
+				content = exemplified(content, e.Answer)
+			}
+			a["content"] = object{"application/json": content}
 		}
 		if headers := r.headers(status); len(headers) > 0 {
 			a["headers"] = headers
