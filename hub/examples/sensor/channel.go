@@ -61,7 +61,7 @@ func (c *Sensor) HandleIn(_ context.Context, s *hub.Socket, event string, p hub.
 		}
 		ref.Reply(hub.OK(nil))
 		// The key lets a watcher that is behind have the newest in place of all (hub.Latest).
-		c.ep.BroadcastKeyed(topic, "reading", "celsius", r)
+		_ = c.ep.BroadcastKeyed(topic, "reading", "celsius", r)
 	}
 	if !c.log.Append(topic, r, stored) {
 		return hub.Refuse("busy"), nil
