@@ -42,6 +42,7 @@ func ExampleTracker_Update() {
 	ps := pubsub.NewLocal()
 	tracker := presence.New(ps)
 	ann := visit{make(chan struct{})}
+	defer close(ann.done)
 	tracker.Track(ann, "room:lobby", "ann", presence.Meta{"mood": "good"})
 	tracker.Update(ann, "room:lobby", "ann", presence.Meta{"mood": "better"})
 	fmt.Println(tracker.GetByKey("room:lobby", "ann")[0]["mood"])
@@ -63,9 +64,12 @@ func ExampleWithFetch() {
 		}
 		return entries
 	}))
-	for _, tab := range []string{"mail", "chat"} {
-		tracker.Track(visit{make(chan struct{})}, "room:lobby", "7", presence.Meta{"tab": tab})
-	}
+	ann := visit{make(chan struct{})}
+	defer close(ann.done)
+	tracker.Track(ann, "room:lobby", "7", presence.Meta{"tab": "mail"})
+	chat := visit{make(chan struct{})}
+	defer close(chat.done)
+	tracker.Track(chat, "room:lobby", "7", presence.Meta{"tab": "chat"})
 	e := tracker.List("room:lobby").Entries()["7"]
 	fmt.Println(e.Extra["name"], len(e.Metas), e.Metas[1]["tab"])
 	// Output:
@@ -79,7 +83,9 @@ func ExampleWithOnDiff() {
 			fmt.Println(key, "comes to", topic)
 		}
 	}))
-	tracker.Track(visit{make(chan struct{})}, "room:lobby", "ann", nil)
+	ann := visit{make(chan struct{})}
+	defer close(ann.done)
+	tracker.Track(ann, "room:lobby", "ann", nil)
 	// Output:
 	// ann comes to room:lobby
 }
