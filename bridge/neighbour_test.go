@@ -11,6 +11,7 @@ import (
 
 	"devicehub/bridge/packet"
 	"devicehub/devices/connects"
+	"devicehub/hub/logbound"
 )
 
 // lines is a log in memory.
@@ -56,7 +57,7 @@ func (l *lines) want(t *testing.T, words ...string) (n int) {
 // logged is an option that keeps what is logged of strangers.
 func logged() (*lines, Option) {
 	l := new(lines)
-	return l, WithRefusals(&connects.Log{Logger: slog.New(slog.NewTextHandler(l, nil))})
+	return l, WithRefusals(&connects.Log{Logger: slog.New(logbound.New(slog.NewTextHandler(l, nil)))})
 }
 
 // What Mosquitto's "connection" sends by default is a 3.1.1 CONNECT whose level has
@@ -271,7 +272,7 @@ func TestTopicsTooDeep(t *testing.T) {
 			t.Errorf("SUBACK %x", code)
 		}
 	})
-	log.want(t, `msg="mqtt publish refused"`, "topic=a/a/a", "user=service:all")
+	log.want(t, `msg="mqtt publish refused"`, `topic="a/a/a`, "user=service:all")
 	if n := srv.Stats().Foreign; n != 4 {
 		t.Errorf("%d counted, want 4", n)
 	}

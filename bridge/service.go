@@ -195,7 +195,7 @@ var errTopicDepth = &packet.Error{Code: packet.InvalidTopic, What: fmt.Sprintf("
 
 // refusedPublish logs what the acknowledgement of MQTT 3.1.1, and none at QoS 0, says.
 func (s *service) refusedPublish(topic string, code devices.Code) {
-	s.srv.refusals.Warn("mqtt publish refused", s.addr(), string(code), "user", s.user, "topic", topic[:min(len(topic), 256)])
+	s.srv.refusals.Warn("mqtt publish refused", s.addr(), string(code), "user", s.user, "topic", topic)
 }
 
 // delay keeps the account's messages waiting: they cannot all be refused, and what comes too fast is

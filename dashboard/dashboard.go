@@ -32,6 +32,10 @@ var unbuilt []byte
 // nothing evaluated, nothing from another host.
 const ContentSecurityPolicy = "default-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 
+// PermissionsPolicy turns off what the application never asks a browser for.
+const PermissionsPolicy = "accelerometer=(), bluetooth=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), " +
+	"hid=(), microphone=(), midi=(), payment=(), serial=(), usb=()"
+
 // Handler serves the application and is safe for concurrent use.
 type Handler struct {
 	files map[string]*file // by URL path; "/index.html" answers every page of the application
@@ -129,6 +133,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Security-Policy", ContentSecurityPolicy)
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Permissions-Policy", PermissionsPolicy)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		header.Set("Allow", "GET, HEAD")
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)

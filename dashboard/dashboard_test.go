@@ -66,6 +66,9 @@ func TestServesApplication(t *testing.T) {
 			if got := res.Header.Get("Content-Security-Policy"); got != ContentSecurityPolicy {
 				t.Errorf("Content-Security-Policy: got %q", got)
 			}
+			if got := res.Header.Get("Permissions-Policy"); !strings.Contains(got, "camera=()") {
+				t.Errorf("Permissions-Policy: got %q", got)
+			}
 			if c.status != 200 {
 				return
 			}

@@ -131,7 +131,7 @@ func (c *Conn) await(slots []*slot) {
 // the callback returns.
 func (s *Socket) abandon() {
 	s.conn.ep.counters.abandoned.Add(1)
-	s.conn.ep.log.Error("a callback does not return; its channel is abandoned", "topic", s.slot.topic)
+	s.conn.ep.log.Error("a callback does not return; its channel is abandoned", "topic", s.slot.topic, "id", s.conn.id)
 	s.mute()
 	s.unsubscribe()
 }

@@ -150,7 +150,7 @@ func (c *Conn) warn(cause error) {
 		return
 	}
 	if _, err := protect(func() (struct{}, error) { f(c, told); return struct{}{}, nil }); err != nil {
-		c.ep.logCrash("OnClosing crashed", "", err)
+		c.logCrash("OnClosing crashed", "", err)
 	}
 }
 
@@ -344,7 +344,8 @@ func (c *Conn) addSlot(m *wire.Message) *slot {
 	}
 	if rt == nil {
 		c.ep.counters.joinsRefused.Add(1)
-		c.ep.log.Warn("join of a topic that no pattern matches", "topic", m.Topic.String())
+		c.ep.log.Warn("join of a topic that no pattern matches", "topic", m.Topic.String(),
+			"id", c.id, "remote", c.RemoteAddr())
 		c.reply(wire.Value{}, m.Ref, m.Topic, "error", unmatched)
 		return nil
 	}
@@ -357,7 +358,8 @@ func (c *Conn) addSlot(m *wire.Message) *slot {
 	if n := c.mount.opts.maxChannels; len(c.slots)-int(c.parting) >= n || len(c.slots) >= 2*n {
 		c.mu.Unlock()
 		c.ep.counters.joinsRefused.Add(1)
-		c.ep.log.Error("too many channels joined", "topic", m.Topic.String(), "max", c.mount.opts.maxChannels)
+		c.ep.log.Warn("too many channels joined", "topic", m.Topic.String(), "max", c.mount.opts.maxChannels,
+			"id", c.id, "remote", c.RemoteAddr())
 		c.reply(m.JoinRef, m.Ref, m.Topic, "error", c.mount.opts.tooMany)
 		return nil
 	}
@@ -480,7 +482,7 @@ func (c *Conn) open() error {
 			if errors.As(err, &ce) {
 				c.close(ce.Code, ce.Reason, ce)
 			} else {
-				c.ep.log.Error("OnOpen", "err", err)
+				c.ep.log.Error("OnOpen", "err", err, "id", c.id, "remote", c.RemoteAddr())
 				c.close(CloseInternal, "", err)
 			}
 			return err

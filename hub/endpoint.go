@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"devicehub/hub/logbound"
 	"devicehub/hub/pubsub"
 	"devicehub/hub/wire"
 )
@@ -39,6 +40,8 @@ type Endpoint struct {
 type Option func(*Endpoint)
 
 // WithLogger sets the logger, slog.Default() by default: a channel that crashes is to be heard of.
+// What clients do wrong is logged too, with their address under "remote" and, once they are let in,
+// their id under "id": but a few lines a minute, and short ones, see package logbound.
 func WithLogger(l *slog.Logger) Option { return func(ep *Endpoint) { ep.log = l } }
 
 // WithPubSub sets what carries broadcasts; without it a pubsub.Local of the endpoint's own does.
@@ -67,6 +70,7 @@ func New(opts ...Option) *Endpoint {
 	if ep.ps == nil {
 		ep.ps = pubsub.NewLocal()
 	}
+	ep.log = slog.New(logbound.New(ep.log.Handler()))
 	return ep
 }
 
@@ -137,13 +141,13 @@ func (ep *Endpoint) Disconnect(id string) {
 	}
 }
 
-func (ep *Endpoint) logCrash(what, topic string, err error) {
+func (c *Conn) logCrash(what, topic string, err error) {
+	facts := []any{"topic", topic, "err", err, "id", c.id, "remote", c.RemoteAddr()}
 	var p *PanicError
 	if errors.As(err, &p) {
-		ep.log.Error(what, "topic", topic, "err", err, "stack", string(p.Stack))
-		return
+		facts = append(facts, "stack", string(p.Stack))
 	}
-	ep.log.Error(what, "topic", topic, "err", err)
+	c.ep.log.Error(what, facts...)
 }
 
 var errClosed = errors.New("endpoint is closed")

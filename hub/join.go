@@ -42,7 +42,7 @@ func (t *slot) join(old *Socket, m *wire.Message, closes []*frame) {
 	if err != nil || r.status != "ok" {
 		if err != nil {
 			c.ep.counters.crashes.Add(1)
-			c.ep.logCrash("join crashed", t.topic, err)
+			c.logCrash("join crashed", t.topic, err)
 			reply = transportReply(c.version, m, "error", joinCrashed)
 		}
 		c.ep.counters.joinsRefused.Add(1)

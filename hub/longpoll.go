@@ -152,7 +152,7 @@ func (ep *Endpoint) openSession(w http.ResponseWriter, r *http.Request, m *mount
 		ep.counters.connectsRefused.Add(1)
 		var p *PanicError
 		if errors.As(err, &p) {
-			ep.log.Error("connect crashed", "err", err, "stack", string(p.Stack))
+			ep.log.Error("connect crashed", "err", err, "remote", r.RemoteAddr, "stack", string(p.Stack))
 			fault(w, http.StatusInternalServerError, "internal error")
 			return
 		}

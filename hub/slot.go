@@ -381,7 +381,7 @@ func (t *slot) conclude(s *Socket, err error) {
 		t.terminate(s, ErrStop)
 	default:
 		t.conn.ep.counters.crashes.Add(1)
-		t.conn.ep.logCrash("channel crashed", t.topic, err)
+		t.conn.logCrash("channel crashed", t.topic, err)
 		s.runTerminate(err)
 		t.discard()
 		t.conn.part(t, true)

@@ -151,7 +151,7 @@ func (s *Socket) runTerminate(reason error) {
 	}
 	s.terminated = true
 	if _, err := protect(func() (struct{}, error) { h.Terminate(s, reason); return struct{}{}, nil }); err != nil {
-		s.conn.ep.logCrash("Terminate crashed", s.slot.topic, err)
+		s.conn.logCrash("Terminate crashed", s.slot.topic, err)
 	}
 }
 

@@ -87,7 +87,7 @@ func (ep *Endpoint) refuse(w http.ResponseWriter, r *http.Request, m *mount, err
 	var p *PanicError
 	switch {
 	case errors.As(err, &p):
-		ep.log.Error("connect crashed", "err", err, "stack", string(p.Stack))
+		ep.log.Error("connect crashed", "err", err, "remote", r.RemoteAddr, "stack", string(p.Stack))
 		fault(w, http.StatusInternalServerError, "internal error")
 	case errors.Is(err, ErrRefused):
 		if errors.Is(err, errVersion) || errors.Is(err, errToken) {

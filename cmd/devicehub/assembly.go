@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -97,6 +98,7 @@ func assemble(ctx context.Context, p *Process) (a *assembly, err error) {
 		}
 	}
 	a.applyLimits(p.Config.Limits)
+	a.audit.SetBounds(p.Config.Audit.bounds())
 	a.metrics.registry.MustRegister(collector{a})
 	return a, nil
 }
@@ -120,13 +122,14 @@ func (a *assembly) openRegistry(ctx context.Context) (err error) {
 	if a.audit, err = a.db.Audit(ctx, time.Now); err != nil {
 		return err
 	}
+	a.audit.ClockSuspect = a.clockSuspect
 	if a.registry, err = devices.OpenRegistry(ctx, a.db); err != nil {
 		return err
 	}
 	auth := a.Config.Auth
 	a.identity, err = identity.Open(ctx, a.db, a.registry, identity.Config{
 		Issuer: auth.Issuer, TokenTTL: auth.TokenTTL.Duration(), Logger: a.Log, Auditor: a.audit, Strangers: a.quota,
-		ClockSuspect:           func() bool { return a.readings != nil && a.readings.Clock().Suspect },
+		ClockSuspect:           a.clockSuspect,
 		FailedLoginsPerAddress: a.Config.Limits.FailedLoginsPerMinPerAddress, FailedLoginsPerName: a.Config.Limits.FailedLoginsPerMinPerName,
 	})
 	if err != nil {
@@ -135,6 +138,9 @@ func (a *assembly) openRegistry(ctx context.Context) (err error) {
 	a.setup, err = a.identity.Prepare(ctx, auth.InitialAdminPassword)
 	return err
 }
+
+// clockSuspect reports whether the clock is not to be trusted; nothing grows too old then.
+func (a *assembly) clockSuspect() bool { return a.readings != nil && a.readings.Clock().Suspect }
 
 func (a *assembly) openReadings(context.Context) (err error) {
 	cfg := a.Config.Readings
@@ -211,7 +217,7 @@ func (a *assembly) openDoors(context.Context) error {
 	}
 	a.origins = httpapi.Origins{PublicURL: cfg.HTTP.PublicURL, Allowed: cfg.HTTP.AllowedOrigins, Names: ownNames(cfg.HTTP)}
 	a.endpoint.Socket(mountPath, a.channels.Router(),
-		hub.WithErrorHandler(channels.RefuseUpgrade), hub.WithPollRefusal(channels.RefusePoll), hub.WithCheckOrigin(a.origins.OK),
+		hub.WithErrorHandler(channels.RefuseUpgrade), hub.WithPollRefusal(channels.RefusePoll), hub.WithCheckOrigin(a.charged(a.origins.OK)),
 		hub.WithIdleTimeout(idleTimeout), hub.WithPollWindow(pollWindow), hub.WithLetIn(knowConn),
 		hub.WithTooManyChannels(devices.Refuse(devices.CodeRateLimited, "too many channels joined")))
 
@@ -226,9 +232,23 @@ func (a *assembly) openDoors(context.Context) error {
 	}
 	a.api = httpapi.New(httpapi.Config{
 		Logger: a.Log, Origins: a.origins, PublicURL: cfg.HTTP.PublicURL, InsecureLogin: cfg.HTTP.InsecureLogin,
-		MaxBody: int64(cfg.Limits.FrameBytes), MetricsAccess: cfg.HTTP.Metrics, Refusals: a.refusals, Bridges: vias, Observe: a.metrics.answered, Known: knowConn,
+		MaxBody: int64(cfg.Limits.FrameBytes), MetricsAccess: cfg.HTTP.Metrics, Refusals: a.refusals, OriginRefused: a.originRefused, Bridges: vias, Observe: a.metrics.answered, Known: knowConn,
 	}, a.apiServices())
 	return nil
+}
+
+// originRefused counts a refused origin as a failed connect of its address.
+func (a *assembly) originRefused(r *http.Request) { _ = a.quota.Failed(r.RemoteAddr, "") }
+
+// charged is a check of origins that counts what it refuses.
+func (a *assembly) charged(ok func(*http.Request) bool) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		if ok(r) {
+			return true
+		}
+		a.originRefused(r)
+		return false
+	}
 }
 
 const (
@@ -271,13 +291,34 @@ func (a *assembly) applyLimits(l LimitsConfig) {
 func (a *assembly) run(ctx context.Context) error {
 	return together(ctx, a.Log, map[string]func(context.Context) error{
 		"space": a.watchSpace, "audit": a.audit.Run, "identity": a.identity.Run, "readings": a.readings.Run, "influx": a.runSink, "liveness": a.liveness.Run,
-		"shadows": a.shadows.Run, "commands": a.commands.Run, "fleet": a.fleet.Run, "door": a.door.Run, "refusals": a.refusals.Run, "arrivals": a.quota.WatchArrivals,
+		"shadows": a.shadows.Run, "commands": a.commands.Run, "fleet": a.fleet.Run, "door": a.door.Run, "arrivals": a.quota.WatchArrivals,
 	})
 }
 
-// watchSpace looks at the room on the disk until ctx ends.
+// watchSpace looks at the room on the disk until ctx ends. The audit gives way first: while
+// less than twice the reserve is free, refusals are not written. Below one and a half, those
+// who write most are refused; below the reserve, everybody is.
 func (a *assembly) watchSpace(ctx context.Context) error {
-	return a.quota.WatchSpace(ctx, a.store.Space)
+	return a.quota.WatchSpace(ctx, func() (free, reserve int64, err error) {
+		free, reserve, err = a.store.Space()
+		if err == nil {
+			a.audit.SpaceIsShort(free < 2*reserve)
+		}
+		return free, reserve, err
+	})
+}
+
+// bounds are what the audit is held to.
+func (c AuditConfig) bounds() sqlite.AuditBounds {
+	return sqlite.AuditBounds{MaxAge: c.MaxAge.Duration(), MaxBytes: int64(c.MaxBytes)}
+}
+
+// auditSize is how much there is of the audit; zero where that cannot be had.
+func (a *assembly) auditSize() (changes, refusals sqlite.AuditSize) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	changes, refusals, _ = a.audit.Size(ctx)
+	return changes, refusals
 }
 
 // together runs every part until ctx ends or one of them fails, which ends the

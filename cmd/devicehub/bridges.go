@@ -240,6 +240,23 @@ func (o *ownAdapters) run(ctx context.Context) {
 	}
 }
 
+// starts names the adapters that are to wake when an account may use the topics.
+func (o *ownAdapters) starts(topics []string) (kinds []string) {
+	for i, set := range o.sets {
+		if !o.awake[i].Load() && anyOverlap(set.Filters(), topics) {
+			kinds = append(kinds, o.kinds[i])
+		}
+	}
+	return kinds
+}
+
+func (a *assembly) startsAdapters(topics []string) []string {
+	if a.bridges == nil || a.bridges.own == nil {
+		return nil
+	}
+	return a.bridges.own.starts(topics)
+}
+
 // topics are the filters of all service accounts.
 func (o *ownAdapters) topics() (all []string) {
 	for cursor := ""; ; {

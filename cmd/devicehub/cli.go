@@ -96,7 +96,7 @@ folder; where none runs they open the folder themselves; with --url and a token
 		a.serveCommand(),
 		a.deviceCommand(), a.tokenCommand(),
 		a.userCommand(), a.apiTokenCommand(), a.keyCommand(),
-		a.clockCommand(), a.traceCommand(), a.readingsCommand(), a.sinkCommand(), a.sessionCommand(),
+		a.clockCommand(), a.traceCommand(), a.readingsCommand(), a.sinkCommand(), a.sessionCommand(), a.auditCommand(),
 		a.backupCommand(), a.restoreCommand(),
 		a.configCommand(), a.versionCommand(),
 	)

@@ -62,6 +62,13 @@ func (a *app) apiTokenAdd() *cobra.Command {
 			if asJSON {
 				return a.printRaw(raw)
 			}
+			var more struct {
+				Starts []string `json:"starts_adapters"`
+			}
+			if err := json.Unmarshal(raw, &more); err == nil && len(more.Starts) > 0 {
+				fmt.Fprintf(a.err, "these topics start adapters on the hub's own broker: %s\n",
+					strings.Join(more.Starts, ", "))
+			}
 			return a.printToken(raw, "service account "+args[0]+" may "+strings.Join(rights, ", "))
 		})
 	cmd.PreRunE = func(*cobra.Command, []string) error {

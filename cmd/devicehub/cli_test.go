@@ -177,7 +177,7 @@ func TestTokenStandsAloneOnStdout(t *testing.T) {
 func TestWrongUsage(t *testing.T) {
 	dir := dataFolder(t)
 	for _, tt := range []struct{ args, want string }{
-		{"", "devicehub needs a command: apitoken, backup"},
+		{"", "devicehub needs a command: apitoken, audit, backup"},
 		{"sevre", `unknown command "sevre", did you mean serve?`},
 		{"device", "devicehub device needs a command: add, disable"},
 		{"device lst", `unknown command "lst", did you mean list?`},
@@ -206,6 +206,12 @@ func TestWrongUsage(t *testing.T) {
 		{"apitoken add x --rights root", `unknown right "root"`},
 		{"readings", "devicehub readings needs a command: check"},
 		{"readings check --misfiled", "--misfiled goes with --repair"},
+		{"audit", "devicehub audit needs a command: export, list, prune"},
+		{"audit list --outcome good", "--outcome must be"},
+		{"audit list --limit -1", "--limit must not be negative"},
+		{"audit list --from yesterday", `--from: "yesterday" is no time`},
+		{"audit export --format xml", "--format must be"},
+		{"audit prune --before x", "--before"},
 		{"serve extra", "serve takes no arguments; it was given extra"},
 		{"serve --limits.inbox many", "limits.inbox"},
 		{"serve --url http://h", "leave out --url"},

@@ -14,6 +14,7 @@ import (
 	"devicehub/devices/liveness"
 	"devicehub/devices/quota"
 	"devicehub/devices/readings"
+	"devicehub/devices/sqlite"
 	"devicehub/devices/tsdb"
 	"devicehub/hub"
 )
@@ -37,7 +38,10 @@ type snapshot struct {
 
 	devices, sessions  int
 	auditWaiting       int
-	auditLost          int64
+	auditLost          sqlite.AuditLost
+	auditRefusals      int64
+	auditChanged       sqlite.AuditSize
+	auditRefused       sqlite.AuditSize
 	clockSuspect, over bool
 }
 
@@ -48,6 +52,8 @@ func (a *assembly) snapshot() *snapshot {
 		clockSuspect: a.readings.Clock().Suspect, over: !a.accepting.Load(),
 	}
 	s.auditWaiting, s.auditLost = a.audit.Waiting()
+	s.auditRefusals = a.audit.Refusals()
+	s.auditChanged, s.auditRefused = a.auditSize()
 	s.limited = map[string]int64{}
 	a.quota.Refused(func(l quota.Limit, n int64) { s.limited[l.String()] = n })
 	s.bridges = a.bridges.statuses()
@@ -316,7 +322,13 @@ func operationFamilies() []family {
 		one("devicehub_login_sessions", "Sessions of people that are signed in.", gauge, func(s *snapshot) int { return s.identity.Sessions }),
 		one("devicehub_service_accounts", "Service accounts.", gauge, func(s *snapshot) int { return s.identity.Accounts }),
 		one("devicehub_audit_waiting", "Audit entries that are not yet on the disk.", gauge, func(s *snapshot) int { return s.auditWaiting }),
-		one("devicehub_audit_lost_total", "Audit entries that were lost because the disk did not take them.", counter, func(s *snapshot) int64 { return s.auditLost }),
+		one("devicehub_audit_lost_total", "Audit entries that were lost because the disk did not take them.", counter, func(s *snapshot) int64 { return s.auditLost.Entries }),
+		one("devicehub_audit_refusals_total", "Actions that were refused or failed and counted in the audit, where identical ones share an entry.", counter, func(s *snapshot) int64 { return s.auditRefusals }),
+		one("devicehub_audit_refusals_lost_total", "Of those, the ones that no entry counts, because space was short or the disk did not take entries.", counter, func(s *snapshot) int64 { return s.auditLost.Refusals }),
+		by("devicehub_audit_bytes", "About what the audit takes on the disk, by what became of the actions.", gauge, "outcome", func(s *snapshot, put func(int64, string)) {
+			put(s.auditChanged.Bytes, "ok")
+			put(s.auditRefused.Bytes, "refused")
+		}),
 	}
 }
 

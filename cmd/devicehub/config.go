@@ -13,6 +13,7 @@ type Config struct {
 	HTTP     HTTPConfig     `mapstructure:"http"`
 	MQTT     MQTTConfig     `mapstructure:"mqtt"`
 	Registry RegistryConfig `mapstructure:"registry"`
+	Audit    AuditConfig    `mapstructure:"audit" hub:"live"`
 	Readings ReadingsConfig `mapstructure:"readings"`
 	Auth     AuthConfig     `mapstructure:"auth"`
 	Limits   LimitsConfig   `mapstructure:"limits" hub:"live"`
@@ -95,6 +96,12 @@ type AdapterConfig struct {
 // RegistryConfig says where records, users, commands and the audit live.
 type RegistryConfig struct {
 	URL string `mapstructure:"url"`
+}
+
+// AuditConfig is what the audit may grow to.
+type AuditConfig struct {
+	MaxAge   Duration `mapstructure:"max_age"`   // 0: no end
+	MaxBytes Size     `mapstructure:"max_bytes"` // about, with what finds the entries
 }
 
 // ReadingsConfig is how readings are kept.
@@ -193,6 +200,7 @@ func Default() Config {
 			Root:     "hub/v1",
 		},
 		Registry: RegistryConfig{URL: "sqlite"},
+		Audit:    AuditConfig{MaxAge: 2 * Year, MaxBytes: 256 << 20},
 		Readings: ReadingsConfig{
 			Retention:     RetentionConfig{Raw: 30 * Day, Min15: 180 * Day, Hour1: 2 * Year},
 			Fsync:         "batch",

@@ -84,6 +84,7 @@ func (c *Config) Check() Problems {
 	c.checkListeners(&ck)
 	c.checkMQTT(&ck)
 	ck.oneOf("registry.url", c.Registry.URL, "sqlite")
+	c.Audit.check(&ck)
 	c.Readings.check(&ck)
 	c.checkAuth(&ck)
 	c.Limits.check(&ck)
@@ -240,6 +241,13 @@ func checkRoot(ck *checker, key, root string) {
 	if root == "" || bad || len(root) > 200 || strings.HasPrefix(root, "$") || strings.HasPrefix(root, "/") || strings.HasSuffix(root, "/") {
 		ck.add(key, "must be the beginning of a topic such as hub/v1, without wildcards, $ or outer slashes, not %q", root)
 	}
+}
+
+func (a *AuditConfig) check(ck *checker) {
+	if a.MaxAge != 0 {
+		ck.duration("audit.max_age", a.MaxAge, Day, 100*Year)
+	}
+	ck.bytes("audit.max_bytes", a.MaxBytes, 1<<20, 1<<40)
 }
 
 func (r *ReadingsConfig) check(ck *checker) {

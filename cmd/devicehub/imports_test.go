@@ -27,9 +27,10 @@ type importRow struct {
 func importRows() []importRow {
 	return []importRow{
 		{packages: "hub/poison", std: true},
+		{packages: "hub/logbound", std: true},
 
 		{packages: "devices", std: true},
-		{packages: "devices/...", may: []string{"devices/...", "hub/poison"}, not: []string{"devices/session", "devices/channels", "devices/httpapi"}},
+		{packages: "devices/...", may: []string{"devices/...", "hub/poison", "hub/logbound"}, not: []string{"devices/session", "devices/channels", "devices/httpapi"}},
 		{packages: "devices/session", may: []string{"devices/..."}, not: []string{"devices/channels", "devices/httpapi"}},
 		{packages: "devices/channels", may: []string{"devices/...", "hub", "hub/presence", "hub/pubsub"}, not: []string{"devices/httpapi"}},
 		{packages: "devices/httpapi", may: []string{"devices/..."}, not: []string{"devices/channels"}},
@@ -40,13 +41,13 @@ func importRows() []importRow {
 		{packages: "hub/intake", std: true},
 		{packages: "hub/edge", std: true},
 		{packages: "hub/presence", may: []string{"hub/pubsub", "hub/poison"}},
-		{packages: "hub", may: []string{"hub/wire", "hub/pubsub", "hub/poison", "hub/intake"}},
+		{packages: "hub", may: []string{"hub/wire", "hub/pubsub", "hub/poison", "hub/intake", "hub/logbound"}},
 		{packages: "hub/hubclient", may: []string{"hub/wire", "hub/poison"}},
 		{packages: "hub/hubtest/...", may: []string{"hub/..."}},
 		{packages: "hub/cmd/...", may: []string{"hub/..."}},
 		{packages: "hub/examples/...", may: []string{"hub/..."}},
 
-		{packages: "bridge/...", may: []string{"bridge/...", "devices/...", "hub/pubsub", "hub/presence", "hub/poison", "hub/intake"}, not: []string{"devices/channels", "devices/httpapi"}},
+		{packages: "bridge/...", may: []string{"bridge/...", "devices/...", "hub/pubsub", "hub/presence", "hub/poison", "hub/intake", "hub/logbound"}, not: []string{"devices/channels", "devices/httpapi"}},
 		{packages: "dashboard", std: true},
 		{packages: "firmware-sim/...", may: []string{"firmware-sim/...", "hub/hubclient", "hub/poison"}},
 		{packages: "cmd/...", may: []string{"..."}, not: []string{"cmd/..."}},

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 
+	"devicehub/hub/logbound"
+
 	"github.com/spf13/cobra"
 )
 
@@ -38,12 +40,17 @@ type openFunc func(ctx context.Context, p *Process) (api http.Handler, close fun
 
 // newLogger writes to w in the configured format; level can be changed later.
 func newLogger(w io.Writer, cfg LogConfig, level *slog.LevelVar) *slog.Logger {
+	return slog.New(newLogHandler(w, cfg, level))
+}
+
+// newLogHandler is what newLogger logs to: clients do not fill a disk with it.
+func newLogHandler(w io.Writer, cfg LogConfig, level *slog.LevelVar) *logbound.Handler {
 	level.Set(logLevel(cfg.Level))
 	opts := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
+		return logbound.New(slog.NewJSONHandler(w, opts))
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return logbound.New(slog.NewTextHandler(w, opts))
 }
 
 func logLevel(name string) slog.Level {
@@ -59,8 +66,8 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the hub",
 		Long: `Run the hub until SIGTERM or SIGINT; a second signal ends it at once.
-SIGHUP reads the configuration again: log level and limits change, other changed
-keys are named in the log and need a restart.
+SIGHUP reads the configuration again: log level, limits and bounds of the audit
+change, other changed keys are named in the log and need a restart.
 
 Every key of the configuration that is neither a list nor a secret is also a
 flag: readings.retention.raw is --readings.retention.raw.`,
@@ -94,7 +101,8 @@ func (a *app) runServe(cmd *cobra.Command) error {
 		return ps
 	}
 	var level slog.LevelVar
-	log := newLogger(a.err, cfg.Log, &level)
+	bounds := newLogHandler(a.err, cfg.Log, &level)
+	log := slog.New(bounds)
 	for _, w := range loaded.Warnings {
 		log.Warn("environment", "variable", w)
 	}
@@ -113,6 +121,7 @@ func (a *app) runServe(cmd *cobra.Command) error {
 	reloads := make(chan Config, 1)
 	var wg sync.WaitGroup
 	watch, cancel := context.WithCancel(ctx)
+	wg.Go(func() { bounds.Run(watch) })
 	wg.Go(func() {
 		a.watchHUP(watch, hup, cmd, cfg, log, &level, reloads)
 	})

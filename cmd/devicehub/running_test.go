@@ -45,7 +45,7 @@ func runHub(t *testing.T, change ...func(*Config)) *running {
 		t.Fatal(err)
 	}
 	log := new(syncBuffer)
-	a, err := assemble(t.Context(), &Process{Config: cfg, Data: dir, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), Out: io.Discard, Version: "test", Reloads: make(chan Config)})
+	a, err := assemble(t.Context(), &Process{Config: cfg, Data: dir, Log: newLogger(log, LogConfig{Level: "debug"}, new(slog.LevelVar)), Out: io.Discard, Version: "test", Reloads: make(chan Config)})
 	if err != nil {
 		t.Fatal(err)
 	}

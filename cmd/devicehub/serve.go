@@ -252,7 +252,7 @@ func (s *server) serveAdmin(ctx context.Context, srv *http.Server, l net.Listene
 	return err
 }
 
-// reload takes over limits that were changed while the hub runs.
+// reload takes over limits and the audit's bounds that were changed while the hub runs.
 func (s *server) reload(ctx context.Context) error {
 	for {
 		select {
@@ -260,6 +260,7 @@ func (s *server) reload(ctx context.Context) error {
 			return nil
 		case cfg := <-s.Reloads:
 			s.applyLimits(cfg.Limits)
+			s.audit.SetBounds(cfg.Audit.bounds())
 			s.mqtt.setLimits(cfg.Limits)
 			s.bridges.setLimits(cfg.Limits)
 		}

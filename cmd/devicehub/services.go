@@ -20,7 +20,7 @@ import (
 func (a *assembly) apiServices() httpapi.Services {
 	return httpapi.Services{
 		Registry: a.registry, Identity: a.identity, Audit: a.audit, Quota: a.quota, Door: a.door, Readings: a.readings, Liveness: a.liveness,
-		Shadows: a.shadows, Commands: a.commands, Search: a.fleet.Matcher, Trace: a.tracer, Discovered: a.discovered,
+		Shadows: a.shadows, Commands: a.commands, Search: a.fleet.Matcher, Trace: a.tracer, Discovered: a.discovered, Starts: a.startsAdapters,
 		MQTT: mqttSessions{a}, Nodes: a.nodes, Bridges: a.bridgeList, Sinks: a.sinkList, Replay: a.replay, Backup: a.backup, Ready: a.checks,
 		Metrics: promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}),
 	}

@@ -61,8 +61,11 @@ test('administration: add a user and an API token, filter the audit', async (t) 
   await page.getByRole('button', { name: 'Create' }).click()
   await page.getByText('Shown only now').waitFor()
 
+  const again = { username: name, password: 'a long enough password', role: 'operator' }
+  for (let i = 0; i < 3; i++) await assert.rejects(api.call('POST', '/users', again))
   await page.getByRole('link', { name: 'Audit' }).click()
   await page.getByRole('row').filter({ hasText: name }).first().waitFor()
+  await page.getByRole('row').filter({ hasText: name }).getByText(/3 times, last/).waitFor()
   for (const [link, word] of [['Bridges', /bridge/i], ['Sinks', /sink|store/i], ['Signing keys', /active/], ['Nodes', /./]]) {
     await page.getByRole('navigation', { name: 'Admin' }).getByRole('link', { name: link }).click()
     await page.locator('main').getByText(word).first().waitFor()

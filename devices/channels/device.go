@@ -214,6 +214,15 @@ func unknownEvent(known ...string) *devices.Error {
 	return devices.Refuse(devices.CodeInvalid, "unknown event").With("field", "event").With("want", strings.Join(known, ", "))
 }
 
+// rightsNow is what somebody hears of rights that were changed: a person of a role, a service
+// account, which has none, of its rights.
+func rightsNow(actor devices.Actor) map[string]any {
+	if actor.Kind == devices.ActorService {
+		return map[string]any{"rights": actor.Rights.Names(), "scope": actor.Scope.String()}
+	}
+	return map[string]any{"role": actor.Role, "scope": actor.Scope.String()}
+}
+
 // HandleInfo looks at the caller's rights again when they or the device changed.
 func (c *Device) HandleInfo(_ context.Context, s *hub.Socket, msg any) error {
 	again, ok := msg.(recheck)
@@ -222,7 +231,7 @@ func (c *Device) HandleInfo(_ context.Context, s *hub.Socket, msg any) error {
 	}
 	actor, _, err := c.mayRead()
 	if again.told && actor.Kind != "" {
-		if err := s.Push("rights_changed", map[string]any{"role": actor.Role, "scope": actor.Scope.String()}); err != nil {
+		if err := s.Push("rights_changed", rightsNow(actor)); err != nil {
 			return err
 		}
 	}

@@ -74,7 +74,7 @@ func (c *Fleet) HandleInfo(_ context.Context, s *hub.Socket, msg any) error {
 		return hub.ErrStop
 	}
 	c.view.Refresh()
-	err = s.Push("rights_changed", map[string]any{"role": actor.Role, "scope": actor.Scope.String()})
+	err = s.Push("rights_changed", rightsNow(actor))
 	if err == nil && actor.Rights&devices.RightRead == 0 {
 		return hub.ErrStop
 	}

@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -231,6 +232,16 @@ func TestChangedRightsAreFeltAtOnce(t *testing.T) {
 		panel := h.connect(h.program("panel", devices.RightRead|devices.RightCommand, ""))
 		for _, topic := range []string{"light:lamp", "fleet:all"} {
 			panel.join(topic)
+		}
+		kitchenOnly := scope(t, "room=kitchen")
+		if _, err := h.app.Identity.UpdateAccount(context.Background(), root, devices.Origin{}, "panel", identity.AccountPatch{Scope: &kitchenOnly}); err != nil {
+			t.Fatal(err)
+		}
+		for _, topic := range []string{"light:lamp", "fleet:all"} {
+			got := panel.want(topic, "rights_changed")
+			if _, hasRole := got["role"]; hasRole || fmt.Sprint(got["rights"]) != "[read command]" || got["scope"] != "room=kitchen" {
+				t.Errorf("%s: got %v, want the rights of an account, which has no role", topic, got)
+			}
 		}
 		command := devices.RightCommand
 		if _, err := h.app.Identity.UpdateAccount(context.Background(), root, devices.Origin{}, "panel", identity.AccountPatch{Rights: &command}); err != nil {

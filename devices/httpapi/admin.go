@@ -197,7 +197,10 @@ func (c *call) audit() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	q := devices.AuditQuery{Device: devices.ID(c.query("device")), Actor: c.query("actor"), Limit: limit, Cursor: at}
+	q := devices.AuditQuery{
+		Device: devices.ID(c.query("device")), Actor: c.query("actor"), Action: c.query("action"),
+		Outcome: c.query("outcome"), Limit: limit, Cursor: at,
+	}
 	if q.From, err = c.instant("from", 0); err != nil {
 		return answer{}, err
 	}
@@ -209,4 +212,22 @@ func (c *call) audit() (answer, error) {
 		return answer{}, err
 	}
 	return ok(map[string]any{"entries": orEmpty(list), "next_cursor": cursor("audit", next)})
+}
+
+// pruneAudit takes out what is older than a time, or what the configuration's bounds ask for.
+func (c *call) pruneAudit() (answer, error) {
+	var in struct {
+		Before int64 `json:"before"`
+	}
+	if err := c.optionalBody(&in); err != nil {
+		return answer{}, err
+	}
+	if in.Before < 0 {
+		return answer{}, devices.Invalid("before", "ms since epoch")
+	}
+	p, err := identity.PruneAudit(c.Context(), c.api.s.Audit, c.actor, c.origin, in.Before)
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(p)
 }

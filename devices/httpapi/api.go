@@ -41,7 +41,8 @@ type Config struct {
 	MaxBody       int64  // bytes of a request's body; default 65536
 	MetricsAccess string // who may read /metrics besides loopback: token (default), open, off
 	Bridges       []string
-	Refusals      *connects.Log // of tokens that were not taken; may be nil
+	OriginRefused func(r *http.Request) // is told of a call from a page of another origin; may be nil
+	Refusals      *connects.Log         // of tokens that were not taken; may be nil
 	// Observe, if set, is told of every request that was answered, by its
 	// route's pattern.
 	Observe func(method, route string, status int, d time.Duration)
@@ -69,6 +70,9 @@ type Services struct {
 	// or not; its error is invalid.
 	Search func(who devices.Actor, q string) (func(*devices.Device) bool, error)
 	Trace  *trace.Tracer
+	// Starts names the adapters of the hub's own broker that begin to work when a service
+	// account may use the topics; nil where there is no such broker.
+	Starts func(topics []string) []string
 	// Discovered lists the devices that adapters have met and nobody has adopted;
 	// nil without adapters.
 	Discovered func() []Discovery
@@ -137,8 +141,8 @@ type API struct {
 	lists   deviceLists
 	repeats *repeats
 	body    atomic.Int64
-	// document is that of /api/openapi.json, with its entity tag.
-	document func() (json.RawMessage, string)
+	// document is that of /api/openapi.json.
+	document func() *documentation
 
 	adopting sync.Mutex   // held from looking for a discovered device until it is registered
 	deleting sync.RWMutex // held for reading from deleting a device until its readings are erased
@@ -160,7 +164,7 @@ func New(cfg Config, s Services) *API {
 	}
 	a := &API{cfg: cfg, s: s, now: cfg.Now, mux: http.NewServeMux(), routes: routes(), repeats: newRepeats()}
 	selections(a.routes)
-	a.document = sync.OnceValues(func() (json.RawMessage, string) { return documented(a.routes) })
+	a.document = sync.OnceValue(func() *documentation { return documented(a.routes) })
 	a.leaving, a.leave = context.WithCancel(context.Background())
 	a.SetMaxBody(cfg.MaxBody)
 	compress := compressing()
@@ -226,6 +230,9 @@ func (a *API) guarded(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !a.cfg.Origins.OK(r) {
+		if a.cfg.OriginRefused != nil {
+			a.cfg.OriginRefused(r)
+		}
 		a.fail(rec, r, route, devices.Refuse(devices.CodeForbidden, "this origin may not call the hub"))
 		return
 	}

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"crypto/tls"
 	"net/http"
 	"strings"
 	"testing"
@@ -233,7 +234,13 @@ func TestOriginsAndHeaders(t *testing.T) {
 		t.Errorf("the request's host: got %d", got.status)
 	}
 	own.wantCode(own.do("GET", "/healthz", "", nil, header("Origin", "http://other.example")), devices.CodeForbidden)
+	if h := r.do("GET", "/healthz", "", nil, func(q *http.Request) { q.TLS = new(tls.ConnectionState) }).header; h.Get("Cross-Origin-Opener-Policy") != "same-origin" {
+		t.Errorf("over TLS: got %v", h)
+	}
 	h := r.get("/api/v1/me", r.admin).header
+	if got := h.Get("Permissions-Policy"); !strings.Contains(got, "geolocation=()") || h.Get("Cross-Origin-Opener-Policy") != "" {
+		t.Errorf("got %v", h)
+	}
 	for k, want := range map[string]string{"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "Content-Type": "application/json",
 		"Content-Security-Policy": "default-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"} {
 		if h.Get(k) != want {

@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/klauspost/compress/gzhttp"
 )
@@ -27,3 +29,21 @@ func compressing() func(http.Handler) http.HandlerFunc {
 // gzipSuffix tells the tag of a compressed answer from that of the plain one (RFC
 // 9110 §8.8.3.3).
 const gzipSuffix = "-gzip"
+
+// takesGzip reports whether a client takes gzip (RFC 9110 §12.5.3).
+func takesGzip(h http.Header) bool {
+	any := false
+	for part := range strings.SplitSeq(strings.Join(h.Values("Accept-Encoding"), ","), ",") {
+		coding, params, _ := strings.Cut(strings.TrimSpace(part), ";")
+		_, weight, weighed := strings.Cut(strings.ReplaceAll(params, " ", ""), "q=")
+		q, err := strconv.ParseFloat(weight, 64)
+		takes := !weighed || err == nil && q > 0
+		switch strings.ToLower(strings.TrimSpace(coding)) {
+		case "gzip", "x-gzip":
+			return takes
+		case "*":
+			any = takes
+		}
+	}
+	return any
+}

@@ -6,11 +6,13 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +190,57 @@ func TestACompressedExportThatBreaksOff(t *testing.T) {
 		res, b, err := overWire(t, r.api, "GET", "/api/v1/devices/a/export", r.admin, header("Accept-Encoding", coding))
 		if err == nil || res.StatusCode != 200 || len(b) == 0 {
 			t.Errorf("%s: got %d with %d bytes and no error", coding, res.StatusCode, len(b))
+		}
+	}
+}
+
+// The document is anybody's: it is compressed once and not for each who asks.
+func TestTheDocumentIsCheap(t *testing.T) {
+	r := newRig(t, false)
+	_, first, _ := overWire(t, r.api, "GET", "/api/openapi.json", "", gzipped)
+	_, second, _ := overWire(t, r.api, "GET", "/api/openapi.json", "", gzipped)
+	if !bytes.Equal(first, second) || len(first) > 16<<10 || !json.Valid(unzipped(t, first)) {
+		t.Errorf("got %d and %d bytes, want the same few", len(first), len(second))
+	}
+	h := r.api
+	req := httptest.NewRequest("GET", "/api/openapi.json", nil)
+	req.Header.Set("Accept-Encoding", "gzip")
+	if took := testing.AllocsPerRun(100, func() { h.ServeHTTP(discard{http.Header{}}, req) }); took > 60 {
+		t.Errorf("an answer takes %.0f allocations", took)
+	}
+	for q, want := range map[string]string{"": "", "gzip;q=0": "", "*;q=0.5": "gzip", "identity, *;q=0": "", "br, GZIP ; q=0.1": "gzip", "gzip;q=x": ""} {
+		if res, _, _ := overWire(t, r.api, "GET", "/api/openapi.json", "", header("Accept-Encoding", q)); res.Header.Get("Content-Encoding") != want {
+			t.Errorf("Accept-Encoding %q: got %q", q, res.Header.Get("Content-Encoding"))
+		}
+	}
+}
+
+// discard is an answer that nobody reads.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) WriteHeader(int)             {}
+func (d discard) Write(b []byte) (int, error) { return len(b), nil }
+
+// Who makes an account is told which adapters it starts.
+func TestAccountsTellWhatTheyStart(t *testing.T) {
+	r := newRig(t, false, func(r *rig) {
+		r.s.Starts = func(topics []string) []string {
+			if slices.Contains(topics, "zigbee2mqtt/#") {
+				return []string{"z2m"}
+			}
+			return nil
+		}
+	})
+	for _, tt := range []struct{ method, path, body, want string }{
+		{"POST", "/api/v1/apitokens", `{"name":"a","rights":["read"],"topics":["x/#"]}`, ""},
+		{"POST", "/api/v1/apitokens", `{"name":"b","rights":["read"],"topics":["zigbee2mqtt/#"]}`, `"starts_adapters":["z2m"]`},
+		{"PATCH", "/api/v1/apitokens/a", `{"rights":["command"]}`, ""},
+		{"PATCH", "/api/v1/apitokens/a", `{"topics":["zigbee2mqtt/#"]}`, `"starts_adapters":["z2m"]`},
+	} {
+		got := r.do(tt.method, tt.path, r.admin, tt.body)
+		if got.status/100 != 2 || !strings.Contains(string(got.body), tt.want) || tt.want == "" && strings.Contains(string(got.body), "starts") {
+			t.Errorf("%s %s: got %d %s, want %s", tt.method, tt.body, got.status, got.body, tt.want)
 		}
 	}
 }

@@ -9,6 +9,10 @@ import (
 	"devicehub/devices"
 )
 
+// permissions are those of a browser that no page of the hub asks for.
+const permissions = "accelerometer=(), bluetooth=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), " +
+	"hid=(), microphone=(), midi=(), payment=(), serial=(), usb=()"
+
 // Headers sets what every answer of the hub carries.
 func Headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -16,6 +20,10 @@ func Headers(next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Permissions-Policy", permissions)
+		if Secure(r) { // browsers heed it there alone, and complain of it elsewhere
+			h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		}
 		if strings.HasPrefix(r.URL.Path, "/api") {
 			h.Set("Cache-Control", "no-store")
 		}

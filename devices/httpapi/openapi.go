@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
@@ -46,16 +48,40 @@ func shownExamples() map[string]shownExample {
 // openapi answers with the OpenAPI 3.1 document: the paths out of the table of
 // routes, the shapes out of schemas.json. It is anybody's, and made once.
 func (c *call) openapi() (answer, error) {
-	c.w.Header().Set("Cache-Control", "public, max-age=300")
-	body, tag := c.api.document()
-	return answer{status: http.StatusOK, body: body, tag: tag}, nil
+	h := c.w.Header()
+	h.Set("Cache-Control", "public, max-age=300")
+	h.Set("Vary", "Accept-Encoding")
+	doc := c.api.document()
+	if c.answered(doc.tag) {
+		return streamed()
+	}
+	body := doc.plain
+	if takesGzip(c.Header) {
+		body = doc.zipped
+		h.Set("Content-Encoding", "gzip")
+		h.Set("ETag", strings.TrimSuffix(doc.tag, `"`)+gzipSuffix+`"`)
+	}
+	h.Set("Content-Type", typeJSON)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	c.w.WriteHeader(http.StatusOK)
+	_, _ = c.w.Write(body) // to a client that may have gone
+	return streamed()
 }
 
-// documented makes the document and its entity tag.
-func documented(routes []route) (json.RawMessage, string) {
-	body := marshal(document(routes))
+// documentation is the document as it is sent, with its entity tag.
+type documentation struct {
+	plain, zipped []byte
+	tag           string
+}
+
+func documented(routes []route) *documentation {
+	body := append(marshal(document(routes)), '\n')
 	sum := sha256.Sum256(body)
-	return body, `"` + hex.EncodeToString(sum[:8]) + `"`
+	var zipped bytes.Buffer
+	zw, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
+	_, _ = zw.Write(body) // a bytes.Buffer does not fail
+	_ = zw.Close()
+	return &documentation{body, zipped.Bytes(), `"` + hex.EncodeToString(sum[:8]) + `"`}
 }
 
 func document(routes []route) object {

@@ -136,15 +136,26 @@ func (c *call) createAccount() (answer, error) {
 	if ttl != nil {
 		n.TTL = *ttl
 	}
+	starts := c.starts(in.Topics)
 	acc, token, err := c.api.s.Identity.CreateAccount(c.Context(), c.actor, c.origin, n)
 	if err != nil {
 		return answer{}, err
 	}
 	body := struct {
 		identity.AccountInfo
-		Token string `json:"token"`
-	}{acc, token}
+		Token  string   `json:"token"`
+		Starts []string `json:"starts_adapters,omitempty"`
+	}{acc, token, starts}
 	return answer{status: http.StatusCreated, body: body, ver: &acc.Ver, location: base + "/apitokens/" + acc.Name}, nil
+}
+
+// starts are the adapters that begin to work on the hub's own broker because an account may
+// use topics of theirs.
+func (c *call) starts(topics []string) []string {
+	if c.api.s.Starts == nil {
+		return nil
+	}
+	return c.api.s.Starts(topics)
 }
 
 func (c *call) updateAccount() (answer, error) {
@@ -169,12 +180,20 @@ func (c *call) updateAccount() (answer, error) {
 		}
 		p.Rights = &rights
 	}
+	var starts []string
+	if in.Topics != nil {
+		starts = c.starts(*in.Topics)
+	}
 	name := c.PathValue("name")
 	acc, err := c.api.s.Identity.UpdateAccount(c.Context(), c.actor, c.origin, name, p)
 	if err != nil {
 		return answer{}, c.withAccount(err, name)
 	}
-	return answer{status: http.StatusOK, body: acc, ver: &acc.Ver}, nil
+	body := struct {
+		identity.AccountInfo
+		Starts []string `json:"starts_adapters,omitempty"`
+	}{acc, starts}
+	return answer{status: http.StatusOK, body: body, ver: &acc.Ver}, nil
 }
 
 // withAccount adds the present record to a version_conflict.

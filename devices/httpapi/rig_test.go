@@ -29,6 +29,7 @@ import (
 	"devicehub/devices/shadow"
 	"devicehub/devices/sqlite"
 	"devicehub/devices/trace"
+	"devicehub/hub/logbound"
 )
 
 // rig is the API over the real services.
@@ -79,7 +80,7 @@ func (nobody) Track(session.Done, devices.Kind, devices.ID, map[string]any) erro
 func newRig(t *testing.T, onDisk bool, change ...func(*rig)) *rig {
 	t.Helper()
 	r := &rig{t: t, logs: &syncBuffer{}, tracer: &trace.Tracer{}}
-	log := slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(logbound.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	ctx := t.Context()
 	must := func(err error) {
 		t.Helper()

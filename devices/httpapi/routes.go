@@ -12,7 +12,7 @@ type route struct {
 	query        []param
 	body         string // schema of the request's body
 	bodyOptional bool
-	plain        bool           // a GET whose answer is not to be compressed
+	plain        bool           // a GET whose answer is not to be compressed, or is already
 	merges       bool           // the body is a merge patch (RFC 7396) of the record
 	records      bool           // a GET of a record or a list of them, of which fields can be chosen
 	selects      selection      // and which
@@ -65,7 +65,7 @@ func openRoutes() []route {
 			answers: map[int]string{200: "Ready", 503: "Ready"}, handle: (*call).readyz},
 		{method: "GET", path: "/metrics", plain: true, tag: "health", summary: "Prometheus metrics", who: "loopback, else as http.metrics says", open: true,
 			answers: map[int]string{200: "text/plain"}, handle: (*call).metrics},
-		{method: "GET", path: "/api/openapi.json", tag: "health", summary: "This document", who: "anybody", open: true,
+		{method: "GET", path: "/api/openapi.json", plain: true, tag: "health", summary: "This document", who: "anybody", open: true,
 			answers: map[int]string{200: "OpenAPI"}, handle: (*call).openapi},
 		{method: "POST", path: base + "/login", tag: "session", summary: "Open a login session; with X-Requested-With: devicehub it is kept in a cookie", who: "anybody", open: true,
 			body: "Login", answers: map[int]string{200: "LoggedIn"}, handle: (*call).login},
@@ -183,8 +183,11 @@ func peopleRoutes() []route {
 func operatorRoutes() []route {
 	return []route{
 		{method: "GET", path: base + "/audit", records: true, tag: "operation", summary: "Who did what, the newest first", who: "admin; operators within their scope; viewers their own actions",
-			query:   with([]param{{name: "device", kind: "string", what: "what was done to this device"}, {name: "actor", kind: "string", what: "what this actor did, such as user:ana"}}, spanParams, pageParams),
+			query: with([]param{{name: "device", kind: "string", what: "what was done to this device"}, {name: "actor", kind: "string", what: "what this actor did, such as user:ana"},
+				{name: "action", kind: "string", what: "such as device.update"}, {name: "outcome", kind: "string", enum: []string{"ok", "refused", "failed"}, what: "what became of it"}}, spanParams, pageParams),
 			answers: map[int]string{200: "Audit"}, handle: (*call).audit},
+		{method: "POST", path: base + "/audit/prune", tag: "operation", summary: "Take out entries that are older than a time, or those beyond audit.max_age and audit.max_bytes; an entry says so", who: "admin",
+			body: "PruneAudit", bodyOptional: true, answers: map[int]string{200: "PrunedAudit"}, handle: (*call).pruneAudit},
 		{method: "POST", path: base + "/clock/accept", tag: "operation", summary: "Take the hub's clock as right", who: "admin",
 			answers: map[int]string{200: "Clock"}, handle: (*call).acceptClock},
 		{method: "GET", path: base + "/readings/check", tag: "operation", summary: "Series of readings that no device can have sent", who: "admin",

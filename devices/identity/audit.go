@@ -57,8 +57,50 @@ func (m *MemoryAudit) Audit(_ context.Context, q devices.AuditQuery) (list []dev
 	return list, "", nil
 }
 
+// Prune forgets what is older than before, and keeps an entry that says so.
+func (m *MemoryAudit) Prune(
+	_ context.Context, o devices.Origin, actor string, before int64,
+) (p devices.Pruned, err error) {
+	m.mu.Lock()
+	m.entries = slices.DeleteFunc(m.entries, func(e devices.AuditEntry) bool {
+		switch {
+		case e.At >= before:
+			return false
+		case e.Changed():
+			p.Changes++
+		default:
+			p.Refusals++
+		}
+		return true
+	})
+	m.mu.Unlock()
+	if p != (devices.Pruned{}) {
+		m.Record(o, devices.AuditEntry{Actor: actor, Action: "audit.prune", Target: "audit", After: p, Outcome: "ok"})
+	}
+	return p, nil
+}
+
+// PruneAudit takes out what is older than before (ms since epoch), or without it what the
+// log's bounds ask for, if a may.
+func PruneAudit(
+	ctx context.Context, log devices.AuditLog, a devices.Actor, o devices.Origin, before int64,
+) (p devices.Pruned, err error) {
+	err = needAdmin(a)
+	if err == nil && a.Kind != devices.ActorUser && a.Kind != devices.ActorCLI {
+		err = devices.Refuse(devices.CodeForbidden, "people only")
+	}
+	if err == nil {
+		if p, err = log.Prune(ctx, o, a.String(), before); err == nil {
+			return p, nil // the log says so itself
+		}
+	}
+	log.Record(o, Entry(a, "audit.prune", "audit", nil, map[string]int64{"before": before}, err))
+	return p, err
+}
+
 func picked(q devices.AuditQuery, e devices.AuditEntry) bool {
 	return (q.Device == "" || e.Target == deviceTarget(q.Device)) && (q.Actor == "" || e.Actor == q.Actor) &&
+		(q.Action == "" || e.Action == q.Action) && (q.Outcome == "" || e.Outcome == q.Outcome) &&
 		(q.From == 0 || e.At >= q.From) && (q.To == 0 || e.At < q.To)
 }
 

@@ -626,3 +626,29 @@ func (h *hub) wantInvalidScope(t *testing.T, name string, err error) {
 		t.Errorf("%s: got %v, want invalid about scope", name, err)
 	}
 }
+
+// Administrators prune the audit, and nobody else does.
+func TestAuditIsPrunedByAdministrators(t *testing.T) {
+	h := newHub(t)
+	h.user(t, "ad", devices.RoleAdmin, "")
+	h.user(t, "op", devices.RoleOperator, "")
+	before := time.Now().Add(time.Hour).UnixMilli()
+	for _, row := range []struct {
+		who  devices.Actor
+		code devices.Code
+	}{
+		{devices.Actor{Kind: devices.ActorUser, Name: "op", Role: devices.RoleOperator, Rights: devices.RoleOperator.Rights()}, devices.CodeForbidden},
+		{devices.Actor{Kind: devices.ActorService, Name: "panel", Rights: devices.RightAdmin | devices.RightRead}, devices.CodeForbidden},
+		{devices.Actor{Kind: devices.ActorDevice, Name: "lamp"}, devices.CodeForbidden},
+		{devices.Actor{Kind: devices.ActorUser, Name: "ad", Role: devices.RoleAdmin, Rights: devices.RoleAdmin.Rights()}, ""},
+	} {
+		p, err := identity.PruneAudit(t.Context(), h.audit, row.who, origin, before)
+		if devices.CodeOf(err) != row.code || (p == devices.Pruned{}) == (row.code == "") {
+			t.Errorf("%s: got %+v %v, want %q", row.who, p, err, row.code)
+		}
+		list, _, _ := h.audit.Audit(t.Context(), devices.AuditQuery{Actor: row.who.String(), Action: "audit.prune", Limit: 9})
+		if len(list) != 1 || list[0].Code != row.code {
+			t.Errorf("%s: the audit has %+v", row.who, list)
+		}
+	}
+}

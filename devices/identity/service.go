@@ -344,6 +344,17 @@ func (s *Service) record(a devices.Actor, o devices.Origin, action, target strin
 	s.cfg.Auditor.Record(o, Entry(a, action, target, before, after, err))
 }
 
+// recordLogin writes an audit entry for a login as who. One that was refused is a
+// stranger's.
+func (s *Service) recordLogin(o devices.Origin, who string, err error) {
+	if s.cfg.Auditor == nil {
+		return
+	}
+	e := Entry(devices.Actor{Kind: devices.ActorUser, Name: who}, "login", "user:"+who, nil, nil, err)
+	e.Stranger = err != nil
+	s.cfg.Auditor.Record(o, e)
+}
+
 // Entry is the audit entry of an action that ended with err. What a refused or
 // failed action would have changed stands in After.
 func Entry(a devices.Actor, action, target string, before, after any, err error) devices.AuditEntry {

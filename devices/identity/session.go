@@ -62,7 +62,7 @@ func (s *Service) Login(ctx context.Context, o devices.Origin, name, password, u
 		if err == nil {
 			s.count.logins.Add(1)
 		}
-		s.record(devices.Actor{Kind: devices.ActorUser, Name: who}, o, "login", "user:"+who, nil, nil, err)
+		s.recordLogin(o, who, err)
 	}()
 	if n, err := ParseName(name); err == nil {
 		name = n

@@ -75,11 +75,11 @@ func TestAuditIsAskedByDeviceActorAndTime(t *testing.T) {
 func TestAuditIsOnlyAddedTo(t *testing.T) {
 	db := open(t)
 	a := audit(t, db)
-	a.Record(devices.Origin{}, devices.AuditEntry{Action: "x"})
+	a.Record(devices.Origin{}, devices.AuditEntry{Action: "x", Outcome: "ok"})
 	if err := a.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, q := range []string{`DELETE FROM audit`, `UPDATE audit SET actor = 'me'`} {
+	for _, q := range []string{`DELETE FROM audit`, `UPDATE audit SET actor = 'me'`, `UPDATE audit SET count = 7`} {
 		if _, err := db.w.Exec(q); err == nil {
 			t.Errorf("%s: done, want refused", q)
 		}
@@ -113,7 +113,7 @@ func TestAuditQueueIsBounded(t *testing.T) {
 	a := audit(t, open(t))
 	a.bound = 100
 	for range a.bound + 7 {
-		a.Record(devices.Origin{}, devices.AuditEntry{Action: "x"})
+		a.Record(devices.Origin{}, devices.AuditEntry{Action: "x", Outcome: "ok"})
 	}
 	list, _, err := a.Audit(t.Context(), devices.AuditQuery{Limit: 1})
 	if err != nil || len(list) != 1 || list[0].Action != "audit.lost" || string(list[0].After.(json.RawMessage)) != `{"entries":7}` {

@@ -24,6 +24,8 @@ export interface Account {
   /** ms since epoch */
   expires_at?: number
   last4: string
+  /** after a change: adapters that begin to work on the hub's own broker because of these topics */
+  starts_adapters?: string[]
 }
 
 export interface AccountPatch {
@@ -47,6 +49,10 @@ export interface Audit {
 export interface AuditEntry {
   /** ms since epoch */
   at: number
+  /** of identical refusals, when the last one was; ms since epoch */
+  last_at?: number
+  /** of identical refusals, how many there were; left out for one */
+  count?: number
   actor: string
   ip_hash?: string
   via: 'ws' | 'longpoll' | 'http' | 'mqtt' | 'cli' | 'hub' | ''
@@ -120,6 +126,8 @@ export interface CreatedAccount {
   expires_at?: number
   last4: string
   token: string
+  /** adapters that begin to work on the hub's own broker because of these topics */
+  starts_adapters?: string[]
 }
 
 export interface CreatedDevice {
@@ -440,6 +448,18 @@ export interface Nodes {
 }
 
 export type OpenAPI = Record<string, unknown>
+
+export interface PruneAudit {
+  /** entries that are older go; ms since epoch. Without it, those beyond the configured age and size */
+  before?: number
+}
+
+export interface PrunedAudit {
+  /** entries that went, of what changed nothing */
+  refusals: number
+  /** entries that went, of what changed something */
+  changes: number
+}
 
 export interface Reading {
   m: string

@@ -87,7 +87,7 @@ function Fields({ of }: { of: Pick<Account, 'rights' | 'scope' | 'topics'> }) {
 
 function AccountForm({ onClose, onSaved }: { onClose: () => void; onSaved: (t: { name: string; token: string }) => void }) {
   const [error, setError] = useState<ApiError>()
-  const add = usePost<{ token: string }>('/apitokens')
+  const add = usePost<{ token: string; starts_adapters?: string[] }>('/apitokens')
   const submit = async (e: SubmitEvent) => {
     e.preventDefault()
     const asked = account(new FormData(e.currentTarget as HTMLFormElement))
@@ -95,6 +95,7 @@ function AccountForm({ onClose, onSaved }: { onClose: () => void; onSaved: (t: {
     try {
       const r = await add(asked)
       onSaved({ name: asked.name, token: r.token })
+      if (r.starts_adapters?.length) note(`Its topics start the hub's adapters for ${r.starts_adapters.join(', ')}`, 'good')
       onClose()
     } catch (err) {
       setError(asError(err))

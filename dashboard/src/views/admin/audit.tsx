@@ -61,7 +61,7 @@ function Entry({ entry: e }: { entry: AuditEntry }) {
         <td>{e.actor}</td>
         <td>{e.action}</td>
         <td>{device ? <a href={`/devices/${device}${e.cmd_id ? `?tab=commands&cmd=${e.cmd_id}` : ''}`}>{device}</a> : e.target}</td>
-        <td><span class={e.outcome === 'ok' ? 'tag good' : 'tag bad'}>{e.outcome}{e.code ? `: ${e.code}` : ''}</span></td>
+        <td><span class={e.outcome === 'ok' ? 'tag good' : 'tag bad'}>{e.outcome}{e.code ? `: ${e.code}` : ''}</span>{e.count && e.count > 1 && <div class="muted small">{e.count.toLocaleString('en')} times, last <Moment t={e.last_at} /></div>}</td>
         <td class="muted">{e.via}</td>
         <td><button type="button" class="button small quiet-button" aria-expanded={open} onClick={() => setOpen(!open)}>{open ? 'Less' : 'More'}</button></td>
       </tr>
