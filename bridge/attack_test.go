@@ -121,12 +121,13 @@ func TestAttackOnAnotherDevice(t *testing.T) {
 			for _, o := range []connect{
 				{user: "victim", password: "pw-evil"}, {user: "victim"}, {user: "evil/../victim", password: "pw-evil"}, {user: "service:ha", password: "pw-evil"},
 				{user: "service:victim", password: "pw-victim"}, {user: "VICTIM", password: "pw-victim"}, {id: "victim"}, {user: "+", password: "pw-+"},
+				{user: "victim", password: "pw-evil", will: "hub/v1/victim/lwt", willRetain: true}, // not told that the will is wrong, too
 			} {
 				o.clean = true
 				c := dial(t, addr, v)
 				c.send(packet.Connect<<4, c.connectBody(o))
-				if b := c.wantType(packet.Connack); b[1] == 0 {
-					t.Errorf("%+v was let in", o)
+				if b := c.wantType(packet.Connack); b[1] == 0 || b[1] == packet.RetainNotSupported {
+					t.Errorf("%+v: CONNACK %02x", o, b[1])
 				}
 				c.wantClosed()
 			}

@@ -63,9 +63,6 @@ type subscription struct {
 // enterDevice lets a device in.
 func (c *conn) enterDevice(ctx context.Context, id devices.ID, password string, pk *packet.Packet) (peer, error) {
 	d := &device{conn: c, id: id, errors: quota.NewLimiter(quota.Rate{PerSecond: 10, Burst: 10}), asks: quota.NewLimiter(quota.Rate{PerSecond: 100, Burst: 100}), deciding: map[uint16]struct{}{}}
-	if err := c.srv.judgeWill(id, pk); err != nil {
-		return nil, err
-	}
 	d.limit = c.srv.cfg.Window
 	if c.version == packet.V5 {
 		if rm := int(pk.Properties.ReceiveMaximum); rm > 0 {
@@ -75,6 +72,7 @@ func (c *conn) enterDevice(ctx context.Context, id devices.ID, password string, 
 	patient := c.keepAlive(pk)
 	sess, err := c.srv.door.Enter(ctx, Arrival{
 		Device: id, Password: password, Addr: c.addr(), Client: strings.Clone(pk.Connect.ClientIdentifier), OfflineAfter: patient, InFlight: c.srv.cfg.InFlight,
+		May: func() error { return c.srv.judgeWill(id, pk) },
 	}, d)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,9 @@ type Arrival struct {
 	Client       string        // the client id that it sent, "" for none
 	OfflineAfter time.Duration // how long after its last packet the device is given up
 	InFlight     int           // how many publishes may wait for their decision at once
+	// May is asked once the device is known to be who it says, and before it is in: an
+	// error keeps it out. Strangers are not told what it would say.
+	May func() error
 }
 
 // Session is one device that was let in.

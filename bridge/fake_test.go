@@ -56,6 +56,9 @@ func (d *fakeDoor) Enter(_ context.Context, a Arrival, l Link) (Session, error) 
 	if a.Password != "pw-"+string(a.Device) {
 		return nil, devices.Refuse(devices.CodeUnauthorized, "wrong token")
 	}
+	if err := a.May(); err != nil {
+		return nil, err
+	}
 	if old := d.sessions[a.Device]; old != nil {
 		d.mu.Unlock()
 		over := old.link.Settle(settlePatience, settleMost)

@@ -34,6 +34,9 @@ func (s *sessions) Enter(ctx context.Context, a Arrival, l Link) (Session, error
 	if err == nil {
 		err = s.door.Connects(a.Device)
 	}
+	if err == nil {
+		err = a.May()
+	}
 	if err != nil {
 		s.door.Refused(devices.OverMQTT, a.Addr, a.Device, err)
 		return nil, err
