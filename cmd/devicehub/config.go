@@ -152,7 +152,8 @@ type LimitsConfig struct {
 	DeviceEventsPerS             int      `mapstructure:"device_events_per_s"`
 	DeviceBurst                  int      `mapstructure:"device_burst"`
 	BridgeEventsPerS             int      `mapstructure:"bridge_events_per_s"`  // of all devices behind it; more wait
-	DeviceBytesPerDay            Size     `mapstructure:"device_bytes_per_day"` // that are stored
+	DeviceBytesPerMin            Size     `mapstructure:"device_bytes_per_min"` // that are stored
+	DeviceBytesPerDay            Size     `mapstructure:"device_bytes_per_day"` // likewise
 	DeviceLongpolls              int      `mapstructure:"device_longpolls"`     // sessions
 	EventsPerS                   int      `mapstructure:"events_per_s"`         // of a person or an account
 	EventBurst                   int      `mapstructure:"event_burst"`
@@ -227,6 +228,7 @@ func Default() Config {
 			DeviceEventsPerS:             50,
 			DeviceBurst:                  200,
 			BridgeEventsPerS:             25_000,
+			DeviceBytesPerMin:            5_000_000,
 			DeviceBytesPerDay:            200_000_000,
 			DeviceLongpolls:              2,
 			EventsPerS:                   20,

@@ -31,6 +31,6 @@ func (l LimitsConfig) quota() quota.Limits {
 	o.Places[quota.Sockets], o.Places[quota.LongPolls], o.Places[quota.AtOnce] = l.Sockets, l.Longpolls, l.CallsAtOnce
 	out.Checks, out.Failures = each(l.ConnectsPerSPerAddress), each(l.FailedConnectsPerSPerAddress)
 	out.Arrivals, out.ArrivalsPerAddress = l.Unverified, l.UnverifiedPerAddress
-	out.DeviceDay = int64(l.DeviceBytesPerDay)
+	out.DeviceMinute, out.DeviceDay = int64(l.DeviceBytesPerMin), int64(l.DeviceBytesPerDay)
 	return out
 }

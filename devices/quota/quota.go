@@ -61,7 +61,7 @@ type Limits struct {
 	// Failures what one address may have refused under one name.
 	Checks, Failures Rate
 
-	DeviceDay int64 // bytes that a device may have stored in a day; 0 is no bound
+	DeviceMinute, DeviceDay int64 // bytes that a device may have stored in so long; 0 is no bound
 	// Arrivals are the connections that have yet to say whose they are, all and of one address;
 	// 0 is no bound.
 	Arrivals, ArrivalsPerAddress int

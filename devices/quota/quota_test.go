@@ -259,6 +259,32 @@ func TestBytesOfTheDay(t *testing.T) {
 	})
 }
 
+// What a device has stored at once is bounded, too, so that it cannot have its day in a minute.
+func TestBytesOfTheMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limits()
+		l.DeviceMinute, l.DeviceDay = 6000, 1_000_000
+		q := New(l)
+		taken := 0
+		for range 10 * 60 * 10 { // 10 minutes of 1000 bytes every 100 ms
+			err := q.MayStore("d")
+			if err == nil {
+				q.Stored("d", 1000)
+				taken += 1000
+			} else if e := err.(*devices.Error); e.Code != devices.CodeRateLimited || e.RetryAfter < time.Second || e.RetryAfter > 10*time.Second {
+				t.Fatalf("got %v, %v to wait", err, e.RetryAfter)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if taken < 65_000 || taken > 68_000 {
+			t.Errorf("%d bytes in ten minutes, want 6000 at once and 6000 in each", taken)
+		}
+		if err := q.MayStore("other"); err != nil {
+			t.Errorf("another: %v", err)
+		}
+	})
+}
+
 // When space is short, who wrote most in the last hour is refused, and nobody else.
 func TestHeaviestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -302,7 +328,7 @@ func TestWatchSpace(t *testing.T) {
 		q.Stored("small", 10)
 		q.Stored("thief", 10<<20)
 		l := limits()
-		l.DeviceDay = 1 << 40
+		l.DeviceDay, l.DeviceMinute = 1<<40, 1<<40
 		q.SetLimits(l)
 		var free atomic.Int64
 		free.Store(1600)

@@ -19,9 +19,10 @@ type stored struct {
 	heavy   atomic.Int64 // bytes of the last hour from which on a device is refused for want of space
 }
 
-// writer is what one device has written. What it may write fills up again over a day.
+// writer is what one device has written. What it may write fills up again, over a minute and over a
+// day.
 type writer struct {
-	day          bucket
+	minute, day  bucket
 	hour, before int64 // bytes of the hour of the number, and of the one before
 	number       int64
 }
@@ -38,8 +39,32 @@ func (s *stored) init() {
 	s.heavy.Store(math.MaxInt64)
 }
 
-func (l *Limits) daily() Rate {
-	return Rate{float64(l.DeviceDay) / day.Seconds(), float64(l.DeviceDay)}
+func (l *Limits) daily() Rate { return over(l.DeviceDay, day) }
+
+func (l *Limits) minutely() Rate { return over(l.DeviceMinute, time.Minute) }
+
+// over is so many bytes at once, and as many over again in so long.
+func over(bytes int64, d time.Duration) Rate {
+	return Rate{float64(bytes) / d.Seconds(), float64(bytes)}
+}
+
+// owes is how long it takes to make good what was taken beyond the rate.
+func (b *bucket) owes(r Rate, now int64) time.Duration {
+	if r.PerSecond <= 0 {
+		return 0
+	}
+	if b.fill(r, now); b.left >= 0 {
+		return 0
+	}
+	return seconds(-b.left / r.PerSecond)
+}
+
+// spend takes n that are spent already.
+func (b *bucket) spend(r Rate, now int64, n float64) {
+	if r.PerSecond > 0 {
+		b.fill(r, now)
+		b.left -= n
+	}
 }
 
 // turn brings the hours up to now.
@@ -61,13 +86,13 @@ func (w *writer) lastHour(now int64) int64 {
 }
 
 // MayStore says whether a device may have more stored. The errors are rate_limited, when it has
-// had its share of the day, and overloaded, when space is short and it is among those who write
+// had its share of the minute or of the day, and overloaded, when space is short and it is among those who write
 // most.
 func (q *Quota) MayStore(id devices.ID) error {
 	if q == nil {
 		return nil
 	}
-	daily, now := q.limits.Load().daily(), q.now().UnixNano()
+	l, now := q.limits.Load(), q.now().UnixNano()
 	heavy := q.stored.heavy.Load()
 	q.stored.mu.Lock()
 	w := q.stored.devices[id]
@@ -76,17 +101,15 @@ func (q *Quota) MayStore(id devices.ID) error {
 		return nil
 	}
 	over := heavy != math.MaxInt64 && w.lastHour(now) > heavy
-	var wait time.Duration
-	if daily.PerSecond > 0 {
-		if w.day.fill(daily, now); w.day.left < 0 {
-			wait = seconds(-w.day.left / daily.PerSecond)
-		}
-	}
+	today, soon := w.day.owes(l.daily(), now), w.minute.owes(l.minutely(), now)
 	q.stored.mu.Unlock()
 	switch {
-	case wait > 0:
+	case today > 0:
 		q.count(LimitStored)
-		return limited("the device has had its bytes of the day stored", max(wait, storeWait))
+		return limited("the device has had its bytes of the day stored", max(today, storeWait))
+	case soon > 0:
+		q.count(LimitStored)
+		return limited("the device has had its bytes of the minute stored", max(soon, time.Second))
 	case over:
 		q.count(LimitSpace)
 		return devices.Refuse(devices.CodeOverloaded, "space on the disk is short, and this device writes most").After(storeWait)
@@ -99,7 +122,7 @@ func (q *Quota) Stored(id devices.ID, bytes int) {
 	if q == nil || bytes <= 0 {
 		return
 	}
-	daily, now := q.limits.Load().daily(), q.now().UnixNano()
+	l, now := q.limits.Load(), q.now().UnixNano()
 	q.stored.mu.Lock()
 	defer q.stored.mu.Unlock()
 	w := q.stored.devices[id]
@@ -109,10 +132,8 @@ func (q *Quota) Stored(id devices.ID, bytes int) {
 	}
 	w.turn(now)
 	w.hour += int64(bytes)
-	if daily.PerSecond > 0 {
-		w.day.fill(daily, now)
-		w.day.left -= float64(bytes)
-	}
+	w.day.spend(l.daily(), now, float64(bytes))
+	w.minute.spend(l.minutely(), now, float64(bytes))
 }
 
 // Forget drops what is counted of a device that is no more.
@@ -177,11 +198,11 @@ func (q *Quota) WatchSpace(ctx context.Context, space func() (free, reserve int6
 
 // forgetSilent drops what is counted of devices that would be the same if they were new.
 func (q *Quota) forgetSilent() {
-	daily, now := q.limits.Load().daily(), q.now().UnixNano()
+	l, now := q.limits.Load(), q.now().UnixNano()
 	q.stored.mu.Lock()
 	defer q.stored.mu.Unlock()
 	for id, w := range q.stored.devices {
-		if w.lastHour(now) == 0 && w.day.full(daily, now) {
+		if w.lastHour(now) == 0 && w.day.full(l.daily(), now) && w.minute.full(l.minutely(), now) {
 			delete(q.stored.devices, id)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 // which receives and acknowledges the same messages and keeps nothing, is
 // measured in the same run.
 func BenchmarkReadingsOverMQTT(b *testing.B) {
-	h := newHub(b, "limits: {device_events_per_s: 1000000, device_burst: 1000000}")
+	h := newHub(b, "limits: {device_events_per_s: 1000000, device_burst: 1000000, device_bytes_per_min: 10GB, device_bytes_per_day: 1TB}")
 	devices := make([]mqttBench, benchDevices)
 	for i := range devices {
 		id := fmt.Sprintf("bench-%d", i)

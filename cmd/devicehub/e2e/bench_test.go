@@ -29,7 +29,7 @@ func BenchmarkReadingsOverWebSocket(b *testing.B) {
 const benchDevices, benchInFlight = 16, 8
 
 func benchReadings(b *testing.B, batch int) {
-	h := newHub(b, "limits: {device_events_per_s: 1000000, device_burst: 1000000}")
+	h := newHub(b, "limits: {device_events_per_s: 1000000, device_burst: 1000000, device_bytes_per_min: 10GB, device_bytes_per_day: 1TB}")
 	clients := make([]*benchClient, benchDevices)
 	for i := range clients {
 		id := fmt.Sprintf("bench-%d", i)
@@ -69,7 +69,7 @@ func reportAcks(b *testing.B, rate float64, acks []time.Duration) {
 // sends on time, answered or not, and counts from when a push was due. refused
 // are pushes that came while eight of the device were under way.
 func BenchmarkAcknowledged(b *testing.B) {
-	const limits = "limits: {device_events_per_s: 1000000, device_burst: 1000000}"
+	const limits = "limits: {device_events_per_s: 1000000, device_burst: 1000000, device_bytes_per_min: 10GB, device_bytes_per_day: 1TB}"
 	h := newHub(b, limits)
 	tokens := make([]string, 400)
 	for i := range tokens {
