@@ -102,6 +102,9 @@ type Account struct {
 	// Wait, if set, is asked for every message that the account publishes, how long
 	// its connection is held up before it is taken.
 	Wait func() time.Duration
+	// Kept, if set, is told how many bytes what it publishes and subscribes to leaves
+	// on the disk. It must not block.
+	Kept func(bytes int)
 	// MayRead, if set, says whether the account may read a device, at the moment
 	// of the call. It must not block.
 	MayRead func(id devices.ID) bool

@@ -54,7 +54,7 @@ func (c *conn) enterService(pk *packet.Packet, name, password string) (peer, err
 		Owner: owner, ID: id, Version: c.version, Clean: pk.Connect.Clean, Expiry: s.sessionExpiry(pk),
 		ReceiveMax: c.receiveMax(pk), MaxPacket: pk.Properties.MaximumPacketSize, AliasMax: pk.Properties.TopicAliasMaximum,
 		Will: will, WillDelay: time.Duration(pk.Connect.WillProperties.WillDelayInterval) * time.Second,
-		Link: s,
+		Link: s, Kept: account.Kept,
 	}
 	s.key = clientKey{owner, id}
 	c.srv.settleOlder(s.key)

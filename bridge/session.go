@@ -90,6 +90,10 @@ func NewAccounts(t ServiceTokens, r *devices.Registry, q *quota.Quota) Accounts 
 	return accounts{t, r, q}
 }
 
+// holdUpMax is how long an account's connection is held up for one message. Clients that ping
+// the hub meanwhile wait longer than that for an answer.
+const holdUpMax = 5 * time.Second
+
 type accounts struct {
 	tokens   ServiceTokens
 	registry *devices.Registry
@@ -117,10 +121,16 @@ func (a accounts) SignIn(addr, name, password string) (Account, error) {
 	account.Check = func() error { _, err := a.tokens.Actor(p); return err }
 	account.Wait = func() (d time.Duration) {
 		_ = a.quota.Once(p.Kind, p.Name, func(own *quota.Account) error {
-			d = own.Wait(quota.Messages)
+			d = max(own.Wait(quota.Messages), min(own.Owes(quota.Kept), holdUpMax))
 			return nil
 		})
 		return d
+	}
+	account.Kept = func(bytes int) {
+		_ = a.quota.Once(p.Kind, p.Name, func(own *quota.Account) error {
+			own.Spend(quota.Kept, bytes)
+			return nil
+		})
 	}
 	return account, nil
 }

@@ -178,7 +178,7 @@ func (b *Broker) publish(from *Session, m *letter, sender Sender, r *receipt) {
 		m.Expires = time.Now().Add(m.lasts)
 	}
 	b.mu.Lock()
-	made := b.journal.made
+	made, before := b.journal.made, b.journal.bytes
 	var err error
 	var handlers []Handler
 	if r != nil && r.routed { // before a restart, to all but the hub's own subscribers
@@ -196,6 +196,7 @@ func (b *Broker) publish(from *Session, m *letter, sender Sender, r *receipt) {
 	if r != nil {
 		r.save(len(handlers) == 0)
 	}
+	from.keeps(b.journal.bytes - before)
 	_, unheard := sender.(nobody)
 	votes := len(handlers)
 	kept := b.journal.made != made && !unheard

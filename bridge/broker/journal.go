@@ -27,6 +27,7 @@ type journal struct {
 	at      map[Key]int // where in changes
 	fresh   map[Key]bool
 	made    uint64 // changes ever, to see if there were any
+	bytes   int    // put ever
 	waiting []waiter
 	writing bool
 	failed  time.Time // when the last commit failed; zero: it did not
@@ -51,6 +52,7 @@ func (j *journal) put(k Key, value []byte, fresh bool) {
 		return
 	}
 	j.made++
+	j.bytes += len(value)
 	if i, ok := j.at[k]; ok {
 		j.changes[i].Value = value
 		return

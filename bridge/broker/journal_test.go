@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -38,6 +39,36 @@ func (f *failing) Commit(cs []broker.Change) error {
 		return errors.New("the disk is full")
 	}
 	return f.Memory.Commit(cs)
+}
+
+// A client is told what it leaves to be written: what is retained, waits for a session that is kept,
+// and subscriptions of one; and nothing of what is only handed on.
+func TestKeptIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.connect("home", func(c *broker.Client) { c.Clean, c.Expiry = true, 0 }).sub(1, "live/#")
+		var kept int
+		c := r.connect("c", func(c *broker.Client) { c.Kept = func(n int) { kept += n } })
+		for _, row := range []struct {
+			what  string
+			do    func()
+			least int
+		}{
+			{"a message that is only handed on", func() { c.Publish(publish("live/1", strings.Repeat("x", 5000), 1, 1, false), new(fate)) }, 0},
+			{"a retained one", func() { c.Publish(publish("x/1", strings.Repeat("x", 5000), 1, 2, true), new(fate)) }, 5000},
+			{"a subscription", func() { c.sub(1, "q/"+strings.Repeat("y", 3000)) }, 3000},
+			{"one that waits for a session", func() {
+				c.Publish(publish("q/"+strings.Repeat("y", 3000), strings.Repeat("x", 5000), 1, 3, false), new(fate))
+			}, 8000},
+		} {
+			kept = 0
+			row.do()
+			synctest.Wait()
+			if kept < row.least || kept > row.least+1000 {
+				t.Errorf("%s: %d bytes, want some %d", row.what, kept, row.least)
+			}
+		}
+	})
 }
 
 // A publish that leaves something to keep is decided when that is durable, and

@@ -33,6 +33,9 @@ type Client struct {
 	Will       *Message
 	WillDelay  time.Duration
 	Link       Link
+	// Kept, if set, is told how many bytes what the client sent leaves to be written.
+	// It is called with the broker's lock held, and must not call the broker.
+	Kept func(bytes int)
 }
 
 // Session is what the broker keeps of a client, also without a connection.
@@ -91,6 +94,13 @@ func (s *Session) erase() {
 	if s.stored {
 		s.b.journal.del(Key{recSession, s.number, 0})
 		s.stored = false
+	}
+}
+
+// keeps says that what the client sent left bytes to be written; s is nil for the hub itself.
+func (s *Session) keeps(bytes int) {
+	if s != nil && s.Kept != nil && bytes > 0 {
+		s.Kept(bytes)
 	}
 }
 

@@ -24,10 +24,11 @@ func (s *Session) Subscribe(filters []Filter) (codes []byte) {
 	b := s.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
+	now, before := time.Now(), s.b.journal.bytes
 	for _, f := range filters {
 		codes = append(codes, s.subscribe(f, now))
 	}
+	s.keeps(s.b.journal.bytes - before)
 	return codes
 }
 

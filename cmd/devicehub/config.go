@@ -174,7 +174,8 @@ type LimitsConfig struct {
 	FailedLoginsPerMinPerName    int      `mapstructure:"failed_logins_per_min_per_name"`
 	MQTTMessagesPerS             int      `mapstructure:"mqtt_messages_per_s"` // that an account publishes
 	MQTTMessageBurst             int      `mapstructure:"mqtt_message_burst"`
-	MQTTBytes                    Size     `mapstructure:"mqtt_bytes"` // that the broker keeps for service accounts
+	MQTTKeptBytesPerMin          Size     `mapstructure:"mqtt_kept_bytes_per_min"` // of an account, that are written
+	MQTTBytes                    Size     `mapstructure:"mqtt_bytes"`              // that the broker keeps for service accounts
 	MQTTBytesPerAccount          Size     `mapstructure:"mqtt_bytes_per_account"`
 	MQTTSessionsPerAccount       int      `mapstructure:"mqtt_sessions_per_account"`
 	MQTTRetainedPerAccount       int      `mapstructure:"mqtt_retained_per_account"` // messages
@@ -250,6 +251,7 @@ func Default() Config {
 			FailedLoginsPerMinPerName:    10,
 			MQTTMessagesPerS:             1000,
 			MQTTMessageBurst:             5000,
+			MQTTKeptBytesPerMin:          8_000_000,
 			MQTTBytes:                    256 << 20,
 			MQTTBytesPerAccount:          48 << 20,
 			MQTTSessionsPerAccount:       100,

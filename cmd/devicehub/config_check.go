@@ -306,6 +306,7 @@ func (l *LimitsConfig) check(ck *checker) {
 	ck.between("limits.bridge_events_per_s", l.BridgeEventsPerS, 1, 1_000_000)
 	ck.bytes("limits.inbound_bytes_per_principal", l.InboundBytesPerPrincipal, 65536, 1<<34)
 	ck.bytes("limits.outbound_bytes_per_principal", l.OutboundBytesPerPrincipal, 65536, 1<<34)
+	ck.bytes("limits.mqtt_kept_bytes_per_min", l.MQTTKeptBytesPerMin, 1<<16, 1<<50)
 	ck.bytes("limits.device_bytes_per_min", l.DeviceBytesPerMin, 1<<16, 1<<50)
 	ck.bytes("limits.device_bytes_per_day", l.DeviceBytesPerDay, 1<<20, 1<<50)
 	for _, n := range []struct {

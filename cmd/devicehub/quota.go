@@ -28,6 +28,7 @@ func (l LimitsConfig) quota() quota.Limits {
 	o.Rates[quota.Calls] = rate(l.CallsPerS, l.CallBurst)
 	o.Rates[quota.Connects] = connects
 	o.Rates[quota.Messages] = rate(l.MQTTMessagesPerS, l.MQTTMessageBurst)
+	o.Rates[quota.Kept] = rate(int(l.MQTTKeptBytesPerMin)/60, int(l.MQTTKeptBytesPerMin)/4)
 	o.Places[quota.Sockets], o.Places[quota.LongPolls], o.Places[quota.AtOnce] = l.Sockets, l.Longpolls, l.CallsAtOnce
 	out.Checks, out.Failures = each(l.ConnectsPerSPerAddress), each(l.FailedConnectsPerSPerAddress)
 	out.Arrivals, out.ArrivalsPerAddress = l.Unverified, l.UnverifiedPerAddress

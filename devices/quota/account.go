@@ -98,6 +98,33 @@ func (a *Account) Wait(c Class) time.Duration {
 	return min(wait, time.Second)
 }
 
+// Spend counts n of a class that is spent already. Owes is how long it takes to make good what was
+// spent beyond the rate, at most a minute.
+func (a *Account) Spend(c Class, n int) {
+	if a == nil {
+		return
+	}
+	r := a.q.limits.Load().bounds(a.key.Kind).Rates[c]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left[c].spend(r, a.q.now().UnixNano(), float64(n))
+	a.left[c].left = max(a.left[c].left, -r.PerSecond*time.Minute.Seconds())
+}
+
+func (a *Account) Owes(c Class) time.Duration {
+	if a == nil {
+		return 0
+	}
+	r := a.q.limits.Load().bounds(a.key.Kind).Rates[c]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	wait := a.left[c].owes(r, a.q.now().UnixNano())
+	if wait > 0 {
+		a.q.count(classLimit[c])
+	}
+	return wait
+}
+
 // Enter takes a place, which leave gives back. The error is rate_limited.
 func (a *Account) Enter(p Place) (leave func(), err error) {
 	if a == nil {
@@ -129,7 +156,7 @@ func (q *Quota) Once(kind devices.ActorKind, name string, f func(*Account) error
 }
 
 var classReason = [classes]string{
-	Events: "too many events", Reads: "too many requests", Calls: "too many calls", Connects: "too many connections in a short time", Messages: "too many messages",
+	Events: "too many events", Reads: "too many requests", Calls: "too many calls", Connects: "too many connections in a short time", Messages: "too many messages", Kept: "too much to keep",
 }
 
 var placeReason = [places]string{

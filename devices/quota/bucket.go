@@ -42,3 +42,22 @@ func (b *bucket) full(r Rate, now int64) bool {
 	b.fill(r, now)
 	return b.left >= max(r.Burst, 1)
 }
+
+// spend takes n that are spent already.
+func (b *bucket) spend(r Rate, now int64, n float64) {
+	if r.PerSecond > 0 {
+		b.fill(r, now)
+		b.left -= n
+	}
+}
+
+// owes is how long it takes to make good what was spent beyond the rate.
+func (b *bucket) owes(r Rate, now int64) time.Duration {
+	if r.PerSecond <= 0 {
+		return 0
+	}
+	if b.fill(r, now); b.left >= 0 {
+		return 0
+	}
+	return seconds(-b.left / r.PerSecond)
+}

@@ -30,6 +30,7 @@ const (
 	Calls                 // HTTP
 	Connects              // connections and sign-ins
 	Messages              // of a service account over MQTT
+	Kept                  // bytes of them that are written to the disk
 	classes
 )
 

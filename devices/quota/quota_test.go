@@ -285,6 +285,38 @@ func TestBytesOfTheMinute(t *testing.T) {
 	})
 }
 
+// What was spent already is owed, and not for ever.
+func TestSpendAndOwe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limits()
+		l.Other.Rates[Kept] = Rate{100, 1000}
+		q := New(l)
+		a := q.Hold(devices.ActorService, "ana")
+		a.Spend(Kept, 1000)
+		if d := a.Owes(Kept); d != 0 {
+			t.Errorf("within the burst: owes %v", d)
+		}
+		a.Spend(Kept, 500)
+		if d := a.Owes(Kept); d != 5*time.Second {
+			t.Errorf("500 beyond it, at 100 a second: owes %v", d)
+		}
+		if d := q.Hold(devices.ActorService, "ben").Owes(Kept); d != 0 {
+			t.Errorf("another owes %v", d)
+		}
+		a.Spend(Kept, 1<<30)
+		if d := a.Owes(Kept); d != time.Minute {
+			t.Errorf("owes %v, want a minute at most", d)
+		}
+		time.Sleep(time.Minute + time.Second)
+		if d := a.Owes(Kept); d != 0 {
+			t.Errorf("a minute later: owes %v", d)
+		}
+		if full := a.full(q.now()); full {
+			t.Error("it is as good as new before its burst is back")
+		}
+	})
+}
+
 // When space is short, who wrote most in the last hour is refused, and nobody else.
 func TestHeaviestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

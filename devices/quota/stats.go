@@ -9,6 +9,7 @@ const (
 	LimitCalls
 	LimitConnects
 	LimitMessages
+	LimitKept
 	LimitSockets
 	LimitLongPolls
 	LimitAtOnce
@@ -22,11 +23,11 @@ const (
 )
 
 func (l Limit) String() string {
-	return [...]string{"events", "reads", "calls", "connects", "mqtt_messages", "sockets", "longpolls", "calls_at_once",
+	return [...]string{"events", "reads", "calls", "connects", "mqtt_messages", "mqtt_kept_bytes", "sockets", "longpolls", "calls_at_once",
 		"checks", "failures", "stored_bytes", "space", "unverified", "cut_off"}[l]
 }
 
-var classLimit = [classes]Limit{LimitEvents, LimitReads, LimitCalls, LimitConnects, LimitMessages}
+var classLimit = [classes]Limit{LimitEvents, LimitReads, LimitCalls, LimitConnects, LimitMessages, LimitKept}
 
 var placeLimit = [places]Limit{LimitSockets, LimitLongPolls, LimitAtOnce}
 

@@ -48,25 +48,6 @@ func over(bytes int64, d time.Duration) Rate {
 	return Rate{float64(bytes) / d.Seconds(), float64(bytes)}
 }
 
-// owes is how long it takes to make good what was taken beyond the rate.
-func (b *bucket) owes(r Rate, now int64) time.Duration {
-	if r.PerSecond <= 0 {
-		return 0
-	}
-	if b.fill(r, now); b.left >= 0 {
-		return 0
-	}
-	return seconds(-b.left / r.PerSecond)
-}
-
-// spend takes n that are spent already.
-func (b *bucket) spend(r Rate, now int64, n float64) {
-	if r.PerSecond > 0 {
-		b.fill(r, now)
-		b.left -= n
-	}
-}
-
 // turn brings the hours up to now.
 func (w *writer) turn(now int64) {
 	switch n := now / int64(time.Hour); n - w.number {

@@ -49,7 +49,7 @@ func (h *hub) resident() int {
 // not payload, until it is refused, and reads the hub's memory. Another account
 // does not notice.
 func TestHogHasABudget(t *testing.T) {
-	h := newHub(t)
+	h := newHub(t, "limits: {mqtt_kept_bytes_per_min: 10GB}") // all at once
 	token, good := h.account("hog", "b/#"), h.account("good", "g/#")
 	h.pub("good", good, "-t", "g/warm", "-m", "1", "-q", "1", "-r")
 	before := h.resident()
