@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -141,6 +142,7 @@ type API struct {
 	lists   deviceLists
 	repeats *repeats
 	body    atomic.Int64
+	charts  chan struct{} // has one for each that is being made
 	// document is that of /api/openapi.json.
 	document func() *documentation
 
@@ -162,7 +164,8 @@ func New(cfg Config, s Services) *API {
 	if cfg.Origins.PublicURL == "" {
 		cfg.Origins.PublicURL = cfg.PublicURL
 	}
-	a := &API{cfg: cfg, s: s, now: cfg.Now, mux: http.NewServeMux(), routes: routes(), repeats: newRepeats()}
+	a := &API{cfg: cfg, s: s, now: cfg.Now, mux: http.NewServeMux(), routes: routes(), repeats: newRepeats(),
+		charts: make(chan struct{}, 4*runtime.GOMAXPROCS(0))}
 	selections(a.routes)
 	a.document = sync.OnceValue(func() *documentation { return documented(a.routes) })
 	a.leaving, a.leave = context.WithCancel(context.Background())

@@ -45,11 +45,7 @@ func (c *call) series() (answer, error) {
 	if q.Zone, err = c.zone(); err != nil {
 		return answer{}, err
 	}
-	chart, err := c.api.s.Readings.Series(c.Context(), q)
-	if err != nil {
-		return answer{}, err
-	}
-	return ok(chart)
+	return c.inTurn(func() (any, error) { return c.api.s.Readings.Series(c.Context(), q) })
 }
 
 // zone reads tz: the name of a time zone, nil where none is given.
@@ -89,11 +85,23 @@ func (c *call) across() (answer, error) {
 	if q.Zone, err = c.zone(); err != nil {
 		return answer{}, err
 	}
-	chart, err := c.api.s.Readings.Across(c.Context(), q)
+	return c.inTurn(func() (any, error) { return c.api.s.Readings.Across(c.Context(), q) })
+}
+
+// inTurn answers with a chart when it is its turn to be made: a few at a time keep every processor
+// busy, and hundreds at once would only take memory.
+func (c *call) inTurn(chart func() (any, error)) (answer, error) {
+	select {
+	case c.api.charts <- struct{}{}:
+		defer func() { <-c.api.charts }()
+	case <-c.Context().Done():
+		return answer{}, c.Context().Err()
+	}
+	made, err := chart()
 	if err != nil {
 		return answer{}, err
 	}
-	return ok(chart)
+	return ok(json.RawMessage(marshal(made)))
 }
 
 // acrossIDs are the devices named by ids, or else those in the caller's scope
