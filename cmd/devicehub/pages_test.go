@@ -129,7 +129,7 @@ func checkCommand(t *testing.T, page string, words []string) {
 
 var (
 	section  = regexp.MustCompile(`§ ?[0-9A-Z]`)
-	standard = regexp.MustCompile(`MQTT|RFC|semver|Directional Statistics|HTML|Unicode|SQLite|WebSocket`)
+	standard = regexp.MustCompile(`MQTT|RFC|NIST SP|semver|Directional Statistics|HTML|Unicode|SQLite|WebSocket`)
 	ownPage  = regexp.MustCompile(`\b([a-z][a-zA-Z0-9/_.-]*\.md)(?:#([a-z0-9-]+))?`)
 	foreign  = regexp.MustCompile(`\b[0-9]{1,2}-(?:product|domain|phoenix|conventions|dashboard|firmware-sim|performance|pains|readings-store|components|cluster|capabilities)\b|\(P[0-9]+\)`)
 )

@@ -147,7 +147,7 @@ func FuzzVerify(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if _, err := s.Prepare(f.Context(), "password"); err != nil {
+	if _, err := s.Prepare(f.Context(), "maple-42-river"); err != nil {
 		f.Fatal(err)
 	}
 	if err := reg.Create(f.Context(), time.Now(), &devices.Device{ID: "a", Kinds: devices.Kinds(), Enabled: true}); err != nil {

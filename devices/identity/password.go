@@ -5,11 +5,8 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
-	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
-
-	"devicehub/devices"
 )
 
 // Passwords are kept as argon2id hashes in the PHC string form. The cost is
@@ -24,17 +21,7 @@ const (
 	// Bounds of what a stored hash may ask for, lest a damaged store stop the hub.
 	maxHashTime   = 16
 	maxHashMemory = 1 << 20
-
-	MinPassword = 8
-	MaxPassword = 256
 )
-
-func checkPassword(p string) error {
-	if len(p) < MinPassword || len(p) > MaxPassword || !utf8.ValidString(p) {
-		return devices.Invalid("password", fmt.Sprintf("%d to %d bytes of UTF-8", MinPassword, MaxPassword))
-	}
-	return nil
-}
 
 func (s *Service) hashPassword(p string) string {
 	salt := make([]byte, hashSalt)

@@ -267,7 +267,7 @@ func TestUsersAreChecked(t *testing.T) {
 			t.Errorf("%s: got %v, want invalid", name, err)
 		}
 	}
-	if _, err := h.CreateUser(t.Context(), cli, origin, identity.NewUser{Username: "Admin", Password: "password", Role: devices.RoleViewer}); devices.CodeOf(err) != devices.CodeConflict {
+	if _, err := h.CreateUser(t.Context(), cli, origin, identity.NewUser{Username: "Admin", Password: "maple-42-river", Role: devices.RoleViewer}); devices.CodeOf(err) != devices.CodeConflict {
 		t.Errorf("a taken name: got %v, want conflict", err)
 	}
 	h.user(t, "bob", devices.RoleViewer, "")

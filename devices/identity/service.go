@@ -211,7 +211,7 @@ func (s *Service) Prepare(ctx context.Context, presetPassword string) (Setup, er
 		password = rand.Text()[:20]
 		set.Password = password
 	}
-	if err := checkPassword(password); err != nil {
+	if err := CheckPassword(set.Name, password); err != nil {
 		return Setup{}, fmt.Errorf("auth.initial_admin_password: %w", err)
 	}
 	u := User{Name: set.Name, Ver: s.userFloor + 1, Role: devices.RoleAdmin, Hash: s.hashPassword(password), CreatedAt: s.now().UnixMilli()}

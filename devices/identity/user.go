@@ -137,7 +137,7 @@ func (s *Service) CreateUser(ctx context.Context, a devices.Actor, o devices.Ori
 	if err := checkReach(n.Role, n.Scope); err != nil {
 		return UserInfo{}, err
 	}
-	if err := checkPassword(n.Password); err != nil {
+	if err := CheckPassword(name, n.Password); err != nil {
 		return UserInfo{}, err
 	}
 	u := User{Name: name, Role: n.Role, Scope: n.Scope, CreatedAt: s.now().UnixMilli()}
@@ -179,7 +179,7 @@ func (s *Service) UpdateUser(ctx context.Context, a devices.Actor, o devices.Ori
 	}
 	var hash string
 	if p.Password != nil {
-		if err := checkPassword(*p.Password); err != nil {
+		if err := CheckPassword(name, *p.Password); err != nil {
 			return UserInfo{}, err
 		}
 		if err := s.hashed(ctx, proven, func() { hash = s.hashPassword(*p.Password) }); err != nil {

@@ -57,7 +57,7 @@ export function ChangePassword({ onDone }: { onDone: () => void }) {
     <form class="stack" onSubmit={submit}>
       <input type="text" name="username" autoComplete="username" value={user.value?.name} hidden readOnly />
       <div class="field"><label for="pw-current">Present password</label><input id="pw-current" name="current" type="password" required autoComplete="current-password" /></div>
-      <div class="field"><label for="pw-new">New password</label><input id="pw-new" name="password" type="password" required autoComplete="new-password" /><span class="hint">It ends your other sessions, and this one.</span></div>
+      <div class="field"><label for="pw-new">New password</label><input id="pw-new" name="password" type="password" required autoComplete="new-password" /><span class="hint">At least 8 characters, and nothing common. It ends your other sessions, and this one.</span></div>
       <ErrorNote error={error} />
       <div class="actions"><button type="button" class="button" onClick={onDone}>Cancel</button><button type="submit" class="button primary">Change it</button></div>
     </form>

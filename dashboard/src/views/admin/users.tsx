@@ -96,7 +96,7 @@ function AddUser({ onClose, onSaved }: { onClose: () => void; onSaved: () => voi
         <div class="field"><label for="u-name">User name</label><input id="u-name" name="username" required autoComplete="off" autoCapitalize="none" spellcheck={false} /></div>
         <RoleField role={role} onChange={setRole} />
         <ScopeField role={role} />
-        <div class="field"><label for="u-pass">Password</label><input id="u-pass" name="password" type="password" required autoComplete="new-password" /></div>
+        <div class="field"><label for="u-pass">Password</label><input id="u-pass" name="password" type="password" required autoComplete="new-password" /><span class="hint">At least 8 characters, and nothing common.</span></div>
         <ErrorNote error={error} />
         <div class="actions"><CurlButton call={(form) => ({ method: 'POST', path: '/users', body: hidden(asked(form)) })} /><span class="spring" /><button type="button" class="button" onClick={onClose}>Cancel</button><button type="submit" class="button primary">Save</button></div>
       </form>
