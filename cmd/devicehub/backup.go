@@ -56,8 +56,8 @@ const backupKind = "devicehub backup"
 type snapshotFunc func(ctx context.Context, dir string) error
 
 // writeBackup writes everything in the data folder to w while the hub runs;
-// readings and broker make the copies of theirs. withoutKeys leaves out what signs: the
-// signing keys and the certificates' keys.
+// readings and broker make the copies of theirs. withoutKeys leaves out the
+// signing keys, the certificates' keys, and the one that addresses in the audit are hashed with.
 func writeBackup(ctx context.Context, w io.Writer, dir *DataDir, log *slog.Logger, readings, broker snapshotFunc, withoutKeys bool) (err error) {
 	scratch, err := os.MkdirTemp(dir.Path(), ".backup-*") // the same disk, so that copies can be links
 	if err != nil {
@@ -124,6 +124,7 @@ func copyRegistry(ctx context.Context, from, to string, log *slog.Logger, withou
 		for _, k := range state.Keys {
 			err = errors.Join(err, db.DeleteKey(ctx, k.KID))
 		}
+		err = errors.Join(err, db.DropAuditKey(ctx))
 	}
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err

@@ -300,6 +300,8 @@ func TestBackupWithoutKeys(t *testing.T) {
 	state, err := h.db.LoadIdentity(t.Context())
 	h.must(err)
 	seed := state.Keys[0].Seed
+	audit, err := h.db.Secret(t.Context(), "audit.ip_key", 32)
+	h.must(err)
 	h.must(os.Mkdir(h.dir.Join("tls"), 0o700))
 	write(t, h.dir.Join("tls", "self-signed.key"), "certificate key")
 	holds := func(backup []byte, secret []byte) bool {
@@ -311,7 +313,7 @@ func TestBackupWithoutKeys(t *testing.T) {
 		return bytes.Contains(all, secret)
 	}
 	with, without := h.backup(false), h.backup(true)
-	for _, secret := range [][]byte{seed, []byte("certificate key")} {
+	for _, secret := range [][]byte{seed, []byte("certificate key"), audit} {
 		if !holds(with, secret) || holds(without, secret) {
 			t.Errorf("a key: got %t with and %t without, want true and false", holds(with, secret), holds(without, secret))
 		}
@@ -328,8 +330,14 @@ func TestBackupWithoutKeys(t *testing.T) {
 	if _, err := os.Stat(after.dir.Join("tls", "self-signed.key")); err != nil {
 		t.Errorf("certificate: %v", err)
 	}
-	if facts := restore(t, filepath.Join(t.TempDir(), "data"), without, false); !strings.Contains(facts, "no signing keys") {
+	fresh := filepath.Join(t.TempDir(), "data")
+	if facts := restore(t, fresh, without, false); !strings.Contains(facts, "no signing keys") {
 		t.Errorf("over nothing: got %q", facts)
+	}
+	other := &testHub{t: t, dir: openDir(t, fresh), self: h.self}
+	other.open()
+	if made, err := other.db.Secret(t.Context(), "audit.ip_key", 32); err != nil || len(made) != 32 || bytes.Equal(made, audit) {
+		t.Errorf("the audit's key after a restore: got %d bytes, %v, the old one: %t; want a new one", len(made), err, bytes.Equal(made, audit))
 	}
 }
 

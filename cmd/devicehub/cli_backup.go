@@ -42,14 +42,14 @@ func (a *app) backupCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
-			holds := "it holds the signing keys: keep it as safe as the hub"
+			holds := "it holds the signing keys and everything else: keep it as safe as the hub"
 			if withoutKeys {
-				holds = "it holds no signing keys: after a restore every device needs a new token"
+				holds = "it holds no keys: after a restore every device needs a new token; hashes of passwords, settings of devices, messages and readings are in it, unencrypted: keep it private"
 			}
 			fmt.Fprintf(a.err, "%s: %d bytes; %s\n", file, n, holds)
 			return nil
 		})
-	cmd.Flags().BoolVar(&withoutKeys, "without-keys", false, "leave the signing keys out")
+	cmd.Flags().BoolVar(&withoutKeys, "without-keys", false, "leave out the signing keys, the certificates' and the audit's")
 	cmd.Flags().BoolVar(&force, "force", false, "overwrite the file")
 	return cmd
 }

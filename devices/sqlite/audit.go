@@ -80,7 +80,7 @@ const (
 // Audit opens the audit log; on the first call for a file it makes the key that
 // addresses are hashed with.
 func (db *DB) Audit(ctx context.Context, now func() time.Time) (*Audit, error) {
-	key, err := db.Secret(ctx, "audit.ip_key", 32)
+	key, err := db.Secret(ctx, auditKey, 32)
 	if err != nil {
 		return nil, err
 	}
