@@ -129,14 +129,18 @@ func (a *assembly) openRegistry(ctx context.Context) (err error) {
 	auth := a.Config.Auth
 	a.identity, err = identity.Open(ctx, a.db, a.registry, identity.Config{
 		Issuer: auth.Issuer, TokenTTL: auth.TokenTTL.Duration(), Logger: a.Log, Auditor: a.audit, Strangers: a.quota,
+		SignedIn:               func(name string) { a.dropFirstPassword(devices.ActorUser, name) },
 		ClockSuspect:           a.clockSuspect,
 		FailedLoginsPerAddress: a.Config.Limits.FailedLoginsPerMinPerAddress, FailedLoginsPerName: a.Config.Limits.FailedLoginsPerMinPerName,
 	})
 	if err != nil {
 		return err
 	}
-	a.setup, err = a.identity.Prepare(ctx, auth.InitialAdminPassword)
-	return err
+	a.identity.Watch(func(c identity.Change) { a.dropFirstPassword(c.Kind, c.Name) })
+	if a.setup, err = a.identity.Prepare(ctx, auth.InitialAdminPassword); err != nil {
+		return err
+	}
+	return a.keepFirstPassword()
 }
 
 // clockSuspect reports whether the clock is not to be trusted; nothing grows too old then.

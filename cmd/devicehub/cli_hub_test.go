@@ -33,10 +33,17 @@ func hubFolder(t *testing.T) (config, url string) {
 // startHub runs the real hub until the test ends or stop is called.
 func startHub(t *testing.T, config, url string) (stop func()) {
 	t.Helper()
-	var log syncBuffer
+	stop, _ = serveHub(t, config, url)
+	return stop
+}
+
+// serveHub is startHub for a test that looks at what the hub writes.
+func serveHub(t *testing.T, config, url string) (stop func(), said *syncBuffer) {
+	t.Helper()
+	log := new(syncBuffer)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
-	a := &app{in: strings.NewReader(""), out: &log, err: &log, serve: serve}
+	a := &app{in: strings.NewReader(""), out: log, err: log, serve: serve}
 	go func() { ended <- a.run(ctx, []string{"serve", "--config", config}) }()
 	stopped := false
 	stop = func() {
@@ -55,7 +62,7 @@ func startHub(t *testing.T, config, url string) (stop func()) {
 		if res, err := http.Get(url + "/readyz"); err == nil {
 			res.Body.Close()
 			if res.StatusCode == http.StatusOK {
-				return stop
+				return stop, log
 			}
 		}
 		select {

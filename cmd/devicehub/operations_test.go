@@ -142,7 +142,7 @@ func TestOperationsPage(t *testing.T) {
 		}
 	}
 	// Commands and keys that it names are ours.
-	for _, m := range regexp.MustCompile("(?m)(?:^|`)devicehub ((?:backup|restore|trace|clock|apitoken|readings)[^`#\n]*)").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?m)(?:^|`)devicehub ((?:backup|restore|trace|clock|apitoken|readings)[^`#|>\n]*)").FindAllStringSubmatch(text, -1) {
 		parses(t, strings.Fields(m[1]))
 	}
 	keys := map[string]bool{}

@@ -17,6 +17,7 @@ import (
 
 	"devicehub/devices"
 	"devicehub/devices/httpapi"
+	"devicehub/devices/identity"
 	"devicehub/hub"
 	"devicehub/hub/edge"
 )
@@ -145,8 +146,8 @@ func (s *server) url() string {
 
 // welcome tells the operator what is said once.
 func (s *server) welcome() {
-	if s.setup.Password != "" {
-		fmt.Fprintf(s.Out, "\nThis hub is new. Sign in at %s as %q with the password\n\n    %s\n\nIt is shown this once; change it with `devicehub user passwd %s`.\n\n", s.url(), s.setup.Name, s.setup.Password, s.setup.Name)
+	if where := s.firstPasswordIs(); where != "" {
+		fmt.Fprintf(s.Out, "\nThis hub is new. Sign in at %s as %q. %s\n\n", s.url(), identity.FirstUser, where)
 	}
 	if s.certs != nil && s.certs.Fingerprint != "" {
 		fmt.Fprintf(s.Out, "The certificate is self-signed; its SHA-256 fingerprint is\n    %s\n", s.certs.Fingerprint)
@@ -281,8 +282,10 @@ func openHub(ctx context.Context, p *Process) (http.Handler, func() error, error
 	if err != nil {
 		return nil, nil, err
 	}
-	if a.setup.Password != "" {
-		fmt.Fprintf(p.Out, "This data folder is new. Its administrator is %q with the password %s (shown this once).\n", a.setup.Name, a.setup.Password)
+	if a.setup.Created {
+		if where := a.firstPasswordIs(); where != "" {
+			fmt.Fprintf(p.Out, "This data folder is new. %s\n", where)
+		}
 	}
 	services, stop := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := make(chan error, 1)

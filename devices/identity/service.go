@@ -31,6 +31,8 @@ type Config struct {
 	// ClockSuspect, if given, says that the hub's clock is not to be trusted:
 	// while it holds, exp is not judged and nothing is swept by age.
 	ClockSuspect func() bool
+	// SignedIn, if given, is told who has signed in with a password. It must not block.
+	SignedIn func(name string)
 
 	FailedLoginsPerAddress int // a minute; default 30
 	FailedLoginsPerName    int // a minute; default 10
@@ -182,11 +184,13 @@ func (s *Service) fill(st *State) error {
 	return nil
 }
 
+// FirstUser is the administrator that the first start makes.
+const FirstUser = "admin"
+
 // Setup is what the first start made.
 type Setup struct {
-	Created  bool   // an administrator was made
-	Name     string // "admin"
-	Password string // its password, when it was not preset; shown once
+	Created  bool   // the first user
+	Password string // its password, when it was not preset; known nowhere else
 }
 
 // Prepare makes what an empty store lacks: a signing key and the user "admin"
@@ -205,16 +209,16 @@ func (s *Service) Prepare(ctx context.Context, presetPassword string) (Setup, er
 	if !noUsers {
 		return Setup{}, nil
 	}
-	set := Setup{Created: true, Name: "admin"}
+	set := Setup{Created: true}
 	password := presetPassword
 	if password == "" {
 		password = rand.Text()[:20]
 		set.Password = password
 	}
-	if err := CheckPassword(set.Name, password); err != nil {
+	if err := CheckPassword(FirstUser, password); err != nil {
 		return Setup{}, fmt.Errorf("auth.initial_admin_password: %w", err)
 	}
-	u := User{Name: set.Name, Ver: s.userFloor + 1, Role: devices.RoleAdmin, Hash: s.hashPassword(password), CreatedAt: s.now().UnixMilli()}
+	u := User{Name: FirstUser, Ver: s.userFloor + 1, Role: devices.RoleAdmin, Hash: s.hashPassword(password), CreatedAt: s.now().UnixMilli()}
 	if err := s.store.PutUser(ctx, u); err != nil {
 		return Setup{}, fmt.Errorf("make the first user: %w", err)
 	}

@@ -61,6 +61,9 @@ func (s *Service) Login(ctx context.Context, o devices.Origin, name, password, u
 		}
 		if err == nil {
 			s.count.logins.Add(1)
+			if s.cfg.SignedIn != nil {
+				s.cfg.SignedIn(who)
+			}
 		}
 		s.recordLogin(o, who, err)
 	}()
