@@ -6,7 +6,7 @@ import (
 	"io"
 	"reflect"
 
-	"gopkg.in/yaml.v3"
+	"go.yaml.in/yaml/v3"
 )
 
 // redacted stands for a secret that is set; one that is not stays empty.

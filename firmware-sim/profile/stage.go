@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"gopkg.in/yaml.v3"
+	"go.yaml.in/yaml/v3"
 )
 
 // A Stage is a stretch of a run, over which the part of the fleet that is switched on and the rate of commands move, in a

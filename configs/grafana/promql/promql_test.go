@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/promql/parser"
-	"gopkg.in/yaml.v3"
+	"go.yaml.in/yaml/v3"
 )
 
 func read(t *testing.T, file string, decode func([]byte, any) error, v any) {
