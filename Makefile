@@ -4,7 +4,7 @@ SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build binaries dashboard demo deps node check test test-go test-dashboard test-browser lint cross soak bench fuzz screenshots release clean
+.PHONY: help build binaries dashboard demo deps node check test test-go test-dashboard test-browser lint cross soak bench fuzz screenshots release notices vulnerabilities clean
 
 GO       ?= go
 FUZZTIME ?= 10s
@@ -117,6 +117,15 @@ fuzz:  ## every fuzz target, for FUZZTIME each
 
 screenshots: deps build  ## draw the dashboard's pages
 	cd dashboard && npm run --silent screenshots
+
+# The licences of what the binaries hold from others; a test says when they are due.
+notices: dashboard/node_modules/.installed  ## write the licences of what is linked in and bundled
+	$(GO) run ./cmd/notices > cmd/devicehub/licenses.txt.new
+	mv cmd/devicehub/licenses.txt.new cmd/devicehub/licenses.txt
+
+# Where a database cannot be reached it says so, and fails: silence is no good news.
+vulnerabilities: dashboard/node_modules/.installed  ## ask the databases of Go and npm for known faults
+	@.ci/vulnerabilities
 
 release: dashboard  ## binaries for the machines that hubs run on, with their checksums
 	@rm -rf bin/release && mkdir -p bin/release

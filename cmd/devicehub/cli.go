@@ -98,7 +98,7 @@ folder; where none runs they open the folder themselves; with --url and a token
 		a.userCommand(), a.apiTokenCommand(), a.keyCommand(),
 		a.clockCommand(), a.traceCommand(), a.readingsCommand(), a.sinkCommand(), a.sessionCommand(), a.auditCommand(),
 		a.backupCommand(), a.restoreCommand(),
-		a.configCommand(), a.versionCommand(),
+		a.configCommand(), a.versionCommand(), a.licensesCommand(),
 	)
 	wrapArgs(root)
 	// A key may be typed as it stands in the file: --http.public_url.

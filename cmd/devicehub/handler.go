@@ -15,6 +15,7 @@ import (
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/socket/", s.endpoint)
+	mux.HandleFunc("GET /licenses.txt", serveLicenses)
 	docs := httpapi.Docs()
 	mux.Handle("/docs", docs)
 	mux.Handle("/docs/", docs)

@@ -135,6 +135,7 @@ function Help({ onClose }: { onClose: () => void }) {
       <dl class="words">
         {Object.values(GLOSSARY).map(([word, meaning]) => <div key={word}><dt>{word}</dt><dd>{meaning}</dd></div>)}
       </dl>
+      <p class="muted small"><a href="/licenses.txt" target="_blank" rel="noopener">Licences</a> of what the hub and this dashboard hold from others.</p>
     </Dialog>
   )
 }
