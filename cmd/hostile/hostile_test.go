@@ -59,20 +59,20 @@ type bounds struct {
 // wants are the bounds of each attack.
 func wants() map[string]bounds {
 	return map[string]bounds{
-		"commands":   {audited: 200, atLeast: map[string]int{"closed 1008": 1, "rate_limited": 1}},
-		"updates":    {audited: 200, atLeast: map[string]int{"closed 1008": 1, "rate_limited": 1}},
+		"commands":   {audited: 3, atLeast: map[string]int{"closed 1008": 1, "rate_limited": 1}},
+		"updates":    {audited: 3, atLeast: map[string]int{"closed 1008": 1, "rate_limited": 1}},
 		"searches":   {atLeast: map[string]int{"closed 1008": 1, "rate_limited": 1}},
-		"joins":      {log: 1 << 30},
+		"joins":      {},
 		"channels":   {atLeast: map[string]int{"closed 1008": 1}},
 		"questions":  {},
 		"sockets":    {atLeast: map[string]int{"status 429": 1}},
 		"long-polls": {atLeast: map[string]int{"status 403": 1}},
-		"calls":      {audited: 300, atLeast: map[string]int{"status 429": 1}},
+		"calls":      {audited: 3, atLeast: map[string]int{"status 429": 1}},
 		"charts":     {atLeast: map[string]int{"status 429": 1}},
-		"origins":    {log: 1 << 30},
+		"origins":    {},
 		"tokens":     {audited: 10, atLeast: map[string]int{"status 429": 20}, meantime: signIns},
-		"wills":      {audited: 100, atMost: map[string]int{"connack 9a": 0}},
-		"passwords":  {audited: 1000},
+		"wills":      {atMost: map[string]int{"connack 9a": 0}},
+		"passwords":  {audited: 5, meantime: func(h *hub) error { _, err := h.login("admin", adminPassword); return err }},
 		"assets":     {},
 		"silence":    {},
 		"topics":     {disk: 4 << 20},
@@ -84,8 +84,8 @@ func wants() map[string]bounds {
 		"readings":   {under: 5 * time.Second, disk: 8 << 20, atLeast: map[string]int{"rate_limited": 1}},
 		"refreshes":  {audited: 1},
 		"events":     {atLeast: map[string]int{"closed 1008": 1}},
-		"retained":   {audited: 300, atLeast: map[string]int{"connack 97": 1}},
-		"foreign":    {audited: 10},
+		"retained":   {audited: 3, atLeast: map[string]int{"connack 97": 1}},
+		"foreign":    {audited: 3},
 		"reconnects": {atLeast: map[string]int{"connack 03": 1}},
 	}
 }
