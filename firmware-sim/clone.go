@@ -115,7 +115,7 @@ const duplicateIdentity = "duplicate_identity"
 // twinConfig is a device that is the same to the hub; half of them have a client id of their own.
 func (u *unit) twinConfig(s *Sim) device.Config {
 	cfg := u.config
-	cfg.Hub, cfg.MQTT, cfg.HTTP, cfg.WriteBuffers, cfg.Log = s.cfg.Hub, s.cfg.MQTT, s.http, &s.buffers, s.cfg.Log
+	cfg.Hub, cfg.MQTT, cfg.HTTP, cfg.WriteBuffers, cfg.Log = s.cfg.Hub, s.cfg.MQTT, s.pollFor(u.n), &s.buffers, s.cfg.Log
 	cfg.Light, cfg.Sensor, cfg.NoBoot, cfg.Clock, cfg.Batch = nil, true, true, nil, 1
 	cfg.Style = device.Style{}
 	cfg.Seed++

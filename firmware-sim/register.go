@@ -88,7 +88,7 @@ func (s *Sim) build(ctx context.Context, u *unit, token string) (err error) {
 			}
 		}
 	}
-	cfg.HTTP, cfg.WriteBuffers = s.http, &s.buffers
+	cfg.HTTP, cfg.WriteBuffers = s.pollFor(u.n), &s.buffers
 	cfg.Log = s.cfg.Log
 	cfg.Dial = s.dialFor(u.n)
 	cfg.Hooks = u.hooks(s)

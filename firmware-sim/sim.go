@@ -105,8 +105,8 @@ type Sim struct {
 	profile     *profile.Profile
 	run         string
 	api         *API
-	http        *http.Client // long polling, of all devices
-	sources     []netip.Addr // where they connect from, in turn
+	polls       []*http.Client // long polling, one for each address
+	sources     []netip.Addr   // where they connect from, in turn
 	buffers     sync.Pool
 	stats       *stats
 	units       []*unit
@@ -165,15 +165,11 @@ func New(cfg Config) (*Sim, error) {
 	s := &Sim{cfg: cfg, profile: cfg.Profile, run: cfg.Run, stats: newStats(), phase: "registering",
 		grace: 10 * time.Minute, wishes: make(chan func(time.Time), 64),
 		api: NewAPI(cfg.Hub, cfg.Username, cfg.Password, cfg.Token)}
-	poll := &http.Transport{MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute, ReadBufferSize: 1024, WriteBufferSize: 1024}
-	switch s.sources = s.addresses(); {
-	case cfg.Dial != nil:
-		poll.DialContext = cfg.Dial
+	s.sources = s.addresses()
+	if cfg.Dial != nil {
 		s.api.dial(cfg.Dial)
-	case len(s.sources) > 0:
-		poll.DialContext = dialInTurn(s.sources)
 	}
-	s.http = &http.Client{Transport: poll}
+	s.polls = s.pollers()
 	if err := s.plan(); err != nil {
 		return nil, err
 	}
@@ -228,7 +224,9 @@ func (s *Sim) API() *API { return s.api }
 // judges, and removes the devices. What it finds is in the report; the error is only about what kept it from playing.
 func (s *Sim) Run(ctx context.Context) (*Report, error) {
 	defer s.api.Close()
-	defer s.http.CloseIdleConnections()
+	for _, c := range s.polls {
+		defer c.CloseIdleConnections()
+	}
 	registered, err := s.register(ctx)
 	if err != nil && s.cfg.Journal.Resumed() {
 		return nil, err // it can be taken up again

@@ -4,9 +4,9 @@ import (
 	"context"
 	"math"
 	"net"
+	"net/http"
 	"net/netip"
 	"runtime"
-	"sync/atomic"
 	"time"
 )
 
@@ -51,10 +51,19 @@ func dialFrom(a netip.Addr) dialFunc {
 	return d.DialContext
 }
 
-// dialInTurn connects from one address after the other.
-func dialInTurn(all []netip.Addr) dialFunc {
-	var next atomic.Uint32
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return dialFrom(all[int(next.Add(1))%len(all)])(ctx, network, addr)
+// pollers are the HTTP clients of devices that poll: one for each address, as a device that came
+// from several would be taken for two.
+func (s *Sim) pollers() []*http.Client {
+	all := make([]*http.Client, max(1, len(s.sources)))
+	for n := range all {
+		all[n] = &http.Client{Transport: &http.Transport{
+			DialContext:         s.dialFor(n),
+			MaxIdleConnsPerHost: 50_000, IdleConnTimeout: time.Minute,
+			ReadBufferSize: 1024, WriteBufferSize: 1024,
+		}}
 	}
+	return all
 }
+
+// pollFor is the HTTP client of device n.
+func (s *Sim) pollFor(n int) *http.Client { return s.polls[n%len(s.polls)] }

@@ -1,10 +1,13 @@
 package sim
 
 import (
-	"net"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"slices"
+	"sync"
 	"testing"
 
 	"devicehub/firmware-sim/profile"
@@ -36,30 +39,41 @@ func TestAddressesOfALargeFleet(t *testing.T) {
 	}
 }
 
-func TestDialInTurn(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	want := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}
-	dial := dialInTurn(want)
-	var got []netip.Addr
-	for range 2 {
-		out, err := dial(t.Context(), "tcp", l.Addr().String())
-		if err != nil {
-			t.Skip("this system has one loopback address: ", err)
+// A device that polls comes from one address, whatever connection its requests take.
+func TestPollersKeepTheirAddress(t *testing.T) {
+	var mu sync.Mutex
+	from := map[string][]netip.Addr{} // by device
+	hub := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		at := netip.MustParseAddrPort(r.RemoteAddr).Addr()
+		if !slices.Contains(from[r.URL.Path], at) {
+			from[r.URL.Path] = append(from[r.URL.Path], at)
 		}
-		defer out.Close()
-		in, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer in.Close()
-		got = append(got, in.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
+	}))
+	defer hub.Close()
+	s := &Sim{sources: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}}
+	s.polls = s.pollers()
+	var wg sync.WaitGroup
+	for n := range 40 {
+		wg.Go(func() {
+			c := s.pollFor(n % 4)
+			res, err := c.Get(fmt.Sprintf("%s/%d", hub.URL, n%4))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			res.Body.Close()
+		})
 	}
-	slices.SortFunc(got, netip.Addr.Compare)
-	if !slices.Equal(got, want) {
-		t.Errorf("got connections from %v, want %v", got, want)
+	wg.Wait()
+	for _, c := range s.polls {
+		c.CloseIdleConnections()
+	}
+	for device, at := range from {
+		want := s.sources[int(device[1]-'0')%2]
+		if len(at) != 1 || at[0] != want {
+			t.Errorf("device %s came from %v, want %v", device[1:], at, want)
+		}
 	}
 }
