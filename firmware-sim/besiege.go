@@ -228,7 +228,7 @@ func (s *Sim) judgeUnchecked(b *besieger, began time.Time, before hostile.Counts
 		Text: fmt.Sprintf("%v: nobody was refused or cut off in %v", b.Hostile, took.Round(time.Second)),
 		Line: []string{
 			stamp(began) + "  they began",
-			fmt.Sprintf("%s  %d tried since, %d taken, held up %d times", stamp(time.Now()),
+			fmt.Sprintf("%s  %d tried since, %d taken, held up for %d s", stamp(time.Now()),
 				now.Tried-before.Tried, now.Taken-before.Taken, now.HeldUp-before.HeldUp),
 		},
 	})

@@ -89,10 +89,9 @@ func (f *fakeDoor) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bo
 
 func (f *fakeDoor) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 	time.Sleep(f.h.lied().slowJoin)
-	id := string(cl.Properties.Username)
 	f.h.mu.Lock()
 	defer f.h.mu.Unlock()
-	d := f.h.devices[id]
+	d := f.h.devices[string(cl.Properties.Username)]
 	if d == nil {
 		return
 	}

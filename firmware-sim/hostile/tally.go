@@ -8,8 +8,9 @@ import (
 
 // A Tally is what became of all that the parties of one kind have tried.
 type Tally struct {
-	mu sync.Mutex
-	c  Counts
+	mu   sync.Mutex
+	c    Counts
+	held time.Duration // less than a second of it
 }
 
 // Counts are the figures of a Tally. What has no answer yet, or never gets one, is only tried.
@@ -18,7 +19,7 @@ type Counts struct {
 	Taken   int64            `json:"taken"`             // the hub did as it was asked to; over MQTT 3.1.1, or says so
 	Refused map[string]int64 `json:"refused,omitempty"` // by the hub's code
 	CutOff  int64            `json:"cut_off"`           // connections that the hub ended
-	HeldUp  int64            `json:"held_up"`           // times that it took nothing for a second
+	HeldUp  int64            `json:"held_up"`           // seconds in which it took nothing from a party
 }
 
 // Checked is how often the hub has put a stop to something.
@@ -82,9 +83,15 @@ func (t *Tally) refused(code string) {
 	})
 }
 
-// waited notes how long something took that takes no time unless the hub holds it up.
+// waited notes how long something took that takes no time unless the hub holds it up. What a busy
+// machine takes is not counted.
 func (t *Tally) waited(d time.Duration) {
-	if d >= time.Second {
-		t.count(func(c *Counts) { c.HeldUp++ })
+	if d < 100*time.Millisecond {
+		return
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held += d
+	t.c.HeldUp += int64(t.held / time.Second)
+	t.held %= time.Second
 }
