@@ -437,7 +437,7 @@ export interface NewToken {
 
 export interface NewUser {
   username: string
-  /** 8 to 256 bytes */
+  /** 8 characters to 256 bytes; none that is common, repetitive, a sequence, or made of a name: then invalid, with rule length, repetitive, sequence, name or common */
   password: string
   role: Role
   scope?: Scope
@@ -699,6 +699,7 @@ export interface User {
 export interface UserPatch {
   role?: Role
   scope?: Scope
+  /** as of a new person */
   password?: string
   /** needed to change one's own password */
   current_password?: string
