@@ -313,8 +313,8 @@ func (a *assembly) watchSpace(ctx context.Context) error {
 }
 
 // bounds are what the audit is held to.
-func (c AuditConfig) bounds() sqlite.AuditBounds {
-	return sqlite.AuditBounds{MaxAge: c.MaxAge.Duration(), MaxBytes: int64(c.MaxBytes)}
+func (a AuditConfig) bounds() sqlite.AuditBounds {
+	return sqlite.AuditBounds{MaxAge: a.MaxAge.Duration(), MaxBytes: int64(a.MaxBytes)}
 }
 
 // auditSize is how much there is of the audit; zero where that cannot be had.

@@ -188,17 +188,6 @@ func written(path string) int64 {
 	return 0
 }
 
-// cli runs a command of the program on the data folder.
-func (h *hub) cli(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, h.program, append(args, "--config", h.conf())...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, errs.String())
-	}
-	return strings.TrimSpace(out.String()), nil
-}
-
 // try makes an API call. Status 0 is a call that had no answer.
 func (h *hub) try(method, path, token string, body any) (int, []byte) {
 	var r io.Reader

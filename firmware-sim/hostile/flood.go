@@ -166,7 +166,7 @@ func (p *party) floodMQTT(ctx context.Context, token string) {
 	defer c.close(ctx)
 	p.paced(ctx, func() bool {
 		event, payload := p.event()
-		topic, b := "hub/v1/"+p.ID+"/", []byte(nil)
+		topic := "hub/v1/" + p.ID + "/"
 		switch p.Kind {
 		case profile.FloodReadings:
 			topic += "r"
@@ -176,7 +176,7 @@ func (p *party) floodMQTT(ctx context.Context, token string) {
 		default:
 			topic += event
 		}
-		b, _ = json.Marshal(payload) // of strings and numbers
+		b, _ := json.Marshal(payload) // of strings and numbers
 		return c.publish(ctx, message{topic: topic, payload: b})
 	})
 }

@@ -17,8 +17,9 @@ import (
 // Guests are people and service accounts, who have rights, and ask for more than is theirs.
 
 func decode(r io.Reader, v any) error {
-	defer io.Copy(io.Discard, r) // so that the connection can be used again
-	return json.NewDecoder(r).Decode(v)
+	err := json.NewDecoder(r).Decode(v)
+	_, _ = io.Copy(io.Discard, r) // so that the connection can be used again
+	return err
 }
 
 // hoardLongPolls opens sessions and polls none.
