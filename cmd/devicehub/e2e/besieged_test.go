@@ -33,7 +33,7 @@ assert: [`+judged+`, cmd_run_twice == 0, cmd_lost == 0, cmd_false_done == 0, cmd
   cmd_false_failed == 0, hostile_unchecked == 0]
 `)
 	for _, b := range report.Besieged {
-		if b.Tried == 0 || b.Denied()+b.CutOff == 0 {
+		if b.Tried == 0 || b.Checked() == 0 {
 			t.Errorf("%+v", b)
 		}
 	}
